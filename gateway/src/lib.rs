@@ -1,1 +1,17 @@
-//! gateway
+//! The gateway: HTTP in front, a record to Kafka, and the reply from Kafka to the very caller who asked.
+//!
+//! ```text
+//! front ── register ──▶ pending ◀── resolve ── replies ◀── tail of `pong`
+//!   └───── record ────▶ outbox of `ping`
+//! ```
+
+mod answers;
+mod front;
+mod gateway;
+mod metrics;
+mod pending;
+mod replies;
+mod requests;
+mod settings;
+
+pub use self::{gateway::Gateway, settings::Settings};

@@ -1,1 +1,13 @@
-//! shared
+//! What the gateway and the worker have in common: the contract's message, the Kafka seam, and what every
+//! process of ours does the same way (configuration, logs, readiness, admin listener, shutdown).
+
+pub mod admin;
+pub mod config;
+pub mod kafka;
+pub mod message;
+pub mod process;
+pub mod readiness;
+pub mod server;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;

@@ -1,0 +1,166 @@
+//! Every answer of the gateway: the one place where status codes and bodies are decided.
+
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use serde::Serialize;
+use shared::server::Answer;
+
+/// The contract's content type.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// What a caller refused for now should wait, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a caller gets no reply. The text is for the caller and says nothing about our inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    NotFound,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    BodyTooLarge,
+    BodyTooSlow,
+    BadBody,
+    BadJson,
+    NotReady,
+    Full,
+    TooManyConnections,
+    ShuttingDown,
+    SendFailed,
+    TimedOut,
+}
+
+/// `{"message":…}`
+#[derive(Serialize)]
+struct Message<'a> {
+    message: &'a str,
+}
+
+/// `{"error":…}`
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: &'a str,
+}
+
+/// 200 with the reply's bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
+pub(crate) fn reply(value: &[u8]) -> Answer {
+    json(
+        StatusCode::OK,
+        &Message {
+            message: &String::from_utf8_lossy(value),
+        },
+    )
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The status, and the text of the body.
+    pub(crate) fn status(self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::NotFound => (S::NOT_FOUND, "not found"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method not allowed"),
+            Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json"),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body too large"),
+            Self::BodyTooSlow => (S::REQUEST_TIMEOUT, "body not received in time"),
+            Self::BadBody => (S::BAD_REQUEST, "body not received"),
+            Self::BadJson => (
+                S::BAD_REQUEST,
+                "body must be a JSON object with the strings \"name\" and \"value\"",
+            ),
+            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not ready"),
+            Self::Full => (S::SERVICE_UNAVAILABLE, "too many requests in flight"),
+            Self::TooManyConnections => (S::SERVICE_UNAVAILABLE, "too many connections"),
+            Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting down"),
+            Self::SendFailed => (S::INTERNAL_SERVER_ERROR, "failed to send message to Kafka"),
+            Self::TimedOut => (S::INTERNAL_SERVER_ERROR, "timeout waiting for response"),
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn answer(self) -> Answer {
+        let (status, error) = self.status();
+        let mut answer = json(status, &Failure { error });
+        let mut add = |name: HeaderName, value| answer.headers_mut().insert(name, value);
+        match self {
+            Self::MethodNotAllowed => {
+                add(ALLOW, HeaderValue::from_static("GET, POST"));
+            }
+            Self::ShuttingDown => {
+                add(RETRY_AFTER, RETRY_AFTER_SECONDS);
+                add(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // The rest of the body is not read.
+            Self::BodyTooLarge | Self::BodyTooSlow | Self::BadBody => {
+                add(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                add(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    // Strings always serialize.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn body(answer: Answer) -> Vec<u8> {
+        let mut body = std::pin::pin!(answer.into_body().collect());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match Future::poll(body.as_mut(), &mut context) {
+            std::task::Poll::Ready(Ok(it)) => it.to_bytes().to_vec(),
+            other => panic!("a full body is there at once: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reply_is_the_contracts_body() {
+        let answer = reply(b"Ping Pong ( 1 ) ");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
+        assert_eq!(body(answer), br#"{"message":"Ping Pong ( 1 ) "}"#);
+    }
+
+    #[test]
+    fn a_reply_is_escaped_and_decoded_lossily() {
+        assert_eq!(body(reply(b"a\"\\\n")), br#"{"message":"a\"\\\n"}"#);
+        assert_eq!(body(reply(b"\xff!")), "{\"message\":\"\u{fffd}!\"}".as_bytes());
+    }
+
+    #[test]
+    fn the_contracts_errors() {
+        for (refusal, status, text) in [
+            (Refusal::TimedOut, 500, r#"{"error":"timeout waiting for response"}"#),
+            (
+                Refusal::SendFailed,
+                500,
+                r#"{"error":"failed to send message to Kafka"}"#,
+            ),
+            (Refusal::NotReady, 503, r#"{"error":"not ready"}"#),
+            (Refusal::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
+        ] {
+            let answer = refusal.answer();
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.headers().contains_key(RETRY_AFTER), status == 503);
+            assert_eq!(body(answer), text.as_bytes());
+        }
+        assert_eq!(Refusal::MethodNotAllowed.answer().headers()[ALLOW], "GET, POST");
+    }
+}

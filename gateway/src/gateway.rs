@@ -1,0 +1,157 @@
+//! A gateway from its ports to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::registry::Registry;
+use shared::{
+    admin::Admin,
+    kafka::{Cluster, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Tail, TailMetrics},
+    readiness::Readiness,
+    server::{BindError, Limits, Server, bind},
+    tasks::{Panicked, Tasks},
+};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+use crate::{
+    Settings,
+    front::Front,
+    metrics::{FrontMetrics, ReplyMetrics},
+    pending::Pending,
+    replies,
+    requests::SendReceipts,
+};
+
+/// The partition of both topics that the contract names.
+const PARTITION: i32 = 0;
+
+/// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
+const LANES: usize = 4;
+
+/// Requests that may wait for Kafka, in bytes.
+const OUTBOX_BYTES: usize = 16 << 20;
+
+/// What the shutdown may take beyond the drain: writing the last answers, and flushing the last records.
+const LAST_ANSWERS: Duration = Duration::from_millis(400);
+
+/// A gateway that has its ports.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: Settings,
+    http: TcpListener,
+    admin: TcpListener,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Binds the ports.
+    ///
+    /// # Errors
+    /// When one is in use or not ours to have.
+    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let http = bind("HTTP_ADDR", settings.http_addr).await?;
+        let admin = bind("ADMIN_ADDR", settings.admin_addr).await?;
+        Ok(Self { settings, http, admin })
+    }
+
+    /// Serves until `shutdown` resolves, then drains.
+    ///
+    /// # Errors
+    /// When a part of it panicked.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Panicked> {
+        let Self { settings, http, admin } = self;
+        let common = &settings.common;
+        let readiness = Readiness::default();
+        let mut registry = Registry::with_prefix("gateway");
+        let metrics = FrontMetrics::register(&mut registry);
+        let mut tasks = Tasks::default();
+
+        let cluster = Arc::new(Cluster::new(
+            "gateway",
+            common.kafka_brokers.clone(),
+            vec![common.ping_topic.clone(), common.pong_topic.clone()],
+        ));
+        let partition_of = |topic: &str| Partition {
+            cluster: Arc::clone(&cluster),
+            topic: topic.to_owned(),
+            partition: PARTITION,
+        };
+        let pending = Pending::new(
+            settings.max_in_flight,
+            settings.reply_timeout,
+            metrics.in_flight.clone(),
+            metrics.abandoned.clone(),
+        );
+        let outbox = Outbox::spawn(
+            &mut tasks,
+            partition_of(&common.ping_topic),
+            OutboxSettings {
+                lanes: LANES,
+                max_bytes: OUTBOX_BYTES,
+                resend: false,
+            },
+            SendReceipts(pending.clone()),
+            readiness.condition("outbox"),
+            OutboxMetrics::register(&mut registry),
+        );
+        let tail = Tail::new(
+            partition_of(&common.pong_topic),
+            Start::Latest,
+            readiness.condition("replies"),
+            TailMetrics::register(&mut registry),
+        );
+        tasks.spawn(replies::run(
+            tail,
+            pending.clone(),
+            ReplyMetrics::register(&mut registry),
+        ));
+        tasks.spawn(pending.clone().expire());
+
+        let serving = readiness.condition("serving");
+        serving.met();
+        let admin = Admin::spawn(admin, readiness, registry);
+        let front = Front {
+            pending: pending.clone(),
+            outbox: outbox.clone(),
+            metrics,
+            max_body_bytes: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
+            body_timeout: settings.header_timeout,
+        };
+        let server = Server::new(
+            http,
+            Limits {
+                max_connections: settings.max_connections,
+                header_timeout: settings.header_timeout,
+            },
+        );
+        let serve = async {
+            let connections = server.serve(front, shutdown).await;
+            serving.unmet(&"shutting down");
+            let deadline = Instant::now() + common.drain_timeout;
+            let last_word = async {
+                sleep_until(deadline).await;
+                pending.shut_down();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = connections.finish(common.drain_timeout + LAST_ANSWERS) => {}
+                () = last_word => {}
+            }
+            if !outbox.flush(LAST_ANSWERS).await {
+                warn!("records were still unsent at the end of the drain");
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            panicked = tasks.panicked() => return Err(panicked),
+        }
+        drop(tasks);
+        admin.stop().await;
+        info!("drained");
+        Ok(())
+    }
+}

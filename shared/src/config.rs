@@ -1,0 +1,217 @@
+//! Configuration that both binaries take: every setting is an environment variable and a flag of the same name.
+//!
+//! A bad value is one line that names the variable, the value and what is allowed, and exit code 64 (`EX_USAGE`
+//! of sysexits.h).
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{message, telemetry::LogFormat};
+
+/// Exit code for a bad command line or environment.
+const EX_USAGE: u8 = 64;
+
+/// Settings of every process that talks to Kafka.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// Kafka brokers to start from, `host:port`, separated by commas
+    #[arg(long, env, default_value = "kafka:9092", value_delimiter = ',', value_parser = broker)]
+    pub kafka_brokers: Vec<String>,
+
+    /// Topic of the requests
+    #[arg(long, env, default_value = message::PING_TOPIC, value_parser = topic)]
+    pub ping_topic: String,
+
+    /// Topic of the replies
+    #[arg(long, env, default_value = message::PONG_TOPIC, value_parser = topic)]
+    pub pong_topic: String,
+
+    /// How long a shutdown may take
+    #[arg(long, env, default_value = "8s", value_parser = up_to_an_hour)]
+    pub drain_timeout: Duration,
+
+    /// What to log, as tracing directives
+    #[arg(long, env, default_value = "info")]
+    pub rust_log: String,
+
+    /// How to log
+    #[arg(long, env, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// What a binary does instead of serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Ask the own /ready at ADMIN_ADDR; exit 0 when ready, 1 when not
+    Healthcheck,
+}
+
+/// Settings that can contradict each other.
+pub trait Validate {
+    /// # Errors
+    /// One line that names the variables and what is allowed.
+    fn validate(&self) -> Result<(), String>;
+}
+
+/// Parses command line and environment.
+///
+/// # Errors
+/// The exit code, after the message was printed: 64 for a bad value, 0 for `--help` and `--version`.
+pub fn parse<T: Parser + Validate>() -> Result<T, ExitCode> {
+    let parsed = T::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Without a terminal to print to, there is nobody to tell.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => usage_error(&one_line::<T>(&error)),
+    })?;
+    parsed.validate().map_err(|line| usage_error(&line))?;
+    Ok(parsed)
+}
+
+/// Says why the process does not start, and gives the exit code for it.
+#[expect(
+    clippy::print_stderr,
+    reason = "the logs are not set up before the configuration is known"
+)]
+fn usage_error(line: &str) -> ExitCode {
+    eprintln!("{line}");
+    ExitCode::from(EX_USAGE)
+}
+
+fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if let (Some(arg), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
+        && let Some(id) = T::command().get_arguments().find(|it| it.to_string() == arg)
+    {
+        let variable = id.get_env().map_or_else(|| arg.into(), |it| it.to_string_lossy());
+        let allowed = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
+            (Some(source), _) => source.to_string(),
+            (None, Some(ContextValue::Strings(valid))) => format!("one of {}", valid.join(", ")),
+            _ => "a value".to_owned(),
+        };
+        return format!("{variable}: {value:?} is not allowed: it must be {allowed}");
+    }
+    let rendered = error.to_string();
+    let mut lines = rendered.lines().map(str::trim).take_while(|it| !it.is_empty());
+    let first = lines.next().unwrap_or("error: bad command line");
+    lines.fold(first.to_owned(), |all, line| format!("{all} {line}"))
+}
+
+/// A duration above zero and of an hour at most, such as `500ms` or `10s`.
+///
+/// # Errors
+/// What is allowed.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(it) if !it.is_zero() && it <= HOUR => Ok(it),
+        _ => Err("a duration above zero, 1h at most, such as 500ms, 10s or 2m".to_owned()),
+    }
+}
+
+/// An address to listen on.
+///
+/// # Errors
+/// What is allowed.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn up_to_an_hour(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(it) if it <= HOUR => Ok(it),
+        _ => Err("a duration, 1h at most, such as 0s, 500ms, 10s or 2m".to_owned()),
+    }
+}
+
+fn broker(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|it| it > 0) => Ok(text.to_owned()),
+        _ => Err("host:port, or several separated by commas".to_owned()),
+    }
+}
+
+/// Kafka's own rule for topic names.
+fn topic(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.is_empty() || text.len() > 249 || matches!(text, "." | "..") || !text.chars().all(legal) {
+        return Err("a topic name: 1 to 249 of a-z A-Z 0-9 . _ -".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+// === impl Common ===
+
+impl Validate for Common {
+    fn validate(&self) -> Result<(), String> {
+        if self.ping_topic == self.pong_topic {
+            return Err(format!(
+                "PING_TOPIC, PONG_TOPIC: both are {:?}: they must be different topics",
+                self.ping_topic
+            ));
+        }
+        crate::telemetry::directives(&self.rust_log).map(drop).map_err(|cause| {
+            format!(
+                "RUST_LOG: {:?} is not allowed: it must be tracing directives such as info or gateway=debug ({cause})",
+                self.rust_log
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Settings {
+        #[command(flatten)]
+        common: Common,
+    }
+
+    fn refusal(args: &[&str]) -> String {
+        let args = std::iter::once(&"test").chain(args);
+        match Settings::try_parse_from(args) {
+            Ok(settings) => settings.common.validate().unwrap_err(),
+            Err(error) => one_line::<Settings>(&error),
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_with_variable_value_and_what_is_allowed() {
+        for (args, words) in [
+            (["--kafka-brokers", "a:1,b"], ["KAFKA_BROKERS", "\"b\"", "host:port"]),
+            (["--kafka-brokers", ""], ["KAFKA_BROKERS", "\"\"", "host:port"]),
+            (["--kafka-brokers", "a:0"], ["KAFKA_BROKERS", "\"a:0\"", "host:port"]),
+            (["--drain-timeout", "8"], ["DRAIN_TIMEOUT", "\"8\"", "a duration"]),
+            (["--drain-timeout", "2h"], ["DRAIN_TIMEOUT", "\"2h\"", "1h at most"]),
+            (["--ping-topic", "a b"], ["PING_TOPIC", "\"a b\"", "a topic name"]),
+            (["--ping-topic", "pong"], ["PING_TOPIC", "\"pong\"", "different"]),
+            (["--log-format", "xml"], ["LOG_FORMAT", "\"xml\"", "text, json"]),
+            (["--rust-log", "a=b=c"], ["RUST_LOG", "\"a=b=c\"", "directives"]),
+            (["--no-such-flag", "1"], ["error", "'--no-such-flag'", ""]),
+        ] {
+            let line = refusal(&args);
+            assert!(words.iter().all(|it| line.contains(it)), "{args:?}: {line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn several_brokers_are_a_list() {
+        let settings = Settings::try_parse_from(["test", "--kafka-brokers", "a:1, [::1]:2"]).unwrap();
+        assert_eq!(settings.common.kafka_brokers, ["a:1", "[::1]:2"]);
+    }
+}

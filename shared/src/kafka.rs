@@ -1,0 +1,28 @@
+//! The Kafka seam: the only module that names rskafka.
+//!
+//! Three roles. A [`Cluster`] finds partition leaders and creates our two topics; an [`Outbox`] produces; a
+//! [`Tail`] follows one partition from an offset. Outbox and tail own their connections and rebuild them after
+//! every fault, so that their users see neither a connection nor an error that ends anything.
+
+mod backoff;
+mod cluster;
+mod cursor;
+mod error;
+mod link;
+mod metrics;
+mod outbox;
+mod queue;
+mod record;
+mod tail;
+
+pub use self::{
+    cluster::Cluster,
+    cursor::Start,
+    error::{Chain, Error},
+    link::Partition,
+    metrics::{OutboxMetrics, TailMetrics},
+    outbox::{Fate, Outbox, OutboxSettings, Receipts},
+    queue::Full,
+    record::{Received, Record},
+    tail::Tail,
+};

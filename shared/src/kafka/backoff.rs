@@ -1,0 +1,30 @@
+//! The pause between two attempts at the same thing: doubling, jittered, and never long.
+
+use std::time::Duration;
+
+/// The first pause. A broker that closed an idle connection costs one of these.
+pub(super) const INITIAL: Duration = Duration::from_millis(10);
+
+/// The longest pause: recovery after an outage starts this late at most.
+pub(super) const MAX: Duration = Duration::from_millis(200);
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// Waits before the next attempt: 10 ms, 20 ms, … 200 ms, each up to a half shorter at random so that many
+    /// clients of one broker do not come back in step.
+    pub(super) async fn pause(&mut self) {
+        let full = INITIAL.saturating_mul(1 << self.failures.min(8)).min(MAX);
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(full.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
+    }
+
+    /// The attempt succeeded.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

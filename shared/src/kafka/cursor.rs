@@ -1,0 +1,244 @@
+//! Where a tail is in its log, and what it asks next: a state machine without any I/O.
+//!
+//! - The position moves only past a record that was handed on, or that was skipped and counted.
+//! - A wide fetch that fails moves nothing: there may be good records before the bad one.
+//! - Nothing is skipped behind an open transaction.
+//!
+//! What makes it more than a counter: the client fails a whole fetch for one record that it cannot decode, an
+//! empty answer has three possible causes, and a topic can be replaced by another of the same name.
+
+use tracing::{info, warn};
+
+use super::{
+    error::{Chain, Error},
+    link::{End, Width},
+    metrics::TailMetrics,
+    record::Received,
+};
+
+/// Where a tail begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Behind the last record there is at the first contact.
+    Latest,
+    /// At the first record there is.
+    Earliest,
+}
+
+/// What to ask the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Offset(End),
+    Fetch(i64, Width),
+}
+
+/// What an answer leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Hand these on; there is at least one.
+    Deliver(Vec<Received>),
+    /// Ask again.
+    Again,
+    /// An open transaction of another producer holds everything back.
+    Stalled,
+    /// Ask again on a new connection.
+    Reconnect,
+}
+
+/// A position in one partition.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    start: Start,
+    state: State,
+    /// The offset to read next; meaningless while `state` is [`State::Unfixed`].
+    position: i64,
+    high_watermark: i64,
+    /// Offset and timestamp of the last record handed on: another record there means another log.
+    last: Option<(i64, i64)>,
+    metrics: TailMetrics,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The start is not known yet.
+    Unfixed,
+    /// Nothing special.
+    Wide,
+    /// A wide fetch could not be decoded: batch by batch up to the bad one.
+    Narrow,
+    /// Inside a batch that cannot be decoded: offset by offset to its end.
+    Skipping,
+    /// An empty answer although there is something: is it an open transaction?
+    Stuck,
+    /// It is none: if the answer stays empty, there is nothing for us at this offset.
+    Confirming,
+    /// The position is outside the log.
+    Outside,
+    /// The connection is new, or the log looks shorter: is it still the same log?
+    Verifying,
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    pub(super) fn new(start: Start, metrics: TailMetrics) -> Self {
+        Self {
+            start,
+            state: State::Unfixed,
+            position: 0,
+            high_watermark: 0,
+            last: None,
+            metrics,
+        }
+    }
+
+    /// Whether the start is fixed: from then on no record is missed.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.state != State::Unfixed
+    }
+
+    pub(super) fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// The offset behind the last record of the log, as last seen.
+    pub(super) fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    pub(super) fn ask(&self) -> Ask {
+        match (self.state, self.last) {
+            (State::Unfixed, _) => Ask::Offset(match self.start {
+                Start::Latest => End::Latest,
+                Start::Earliest => End::Earliest,
+            }),
+            (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, Width::OneBatch),
+            (State::Wide | State::Verifying, _) => Ask::Fetch(self.position, Width::Wide),
+            (State::Narrow | State::Skipping | State::Confirming, _) => Ask::Fetch(self.position, Width::OneBatch),
+            (State::Stuck, _) => Ask::Offset(End::Latest),
+            (State::Outside, _) => Ask::Offset(End::Earliest),
+        }
+    }
+
+    /// A new connection: what is behind it may be another log.
+    pub(super) fn reconnected(&mut self) {
+        if self.is_fixed() && self.last.is_some() {
+            self.state = State::Verifying;
+        }
+    }
+
+    /// The cluster does not list the topic. What comes back under its name is a new log, to be read whole.
+    pub(super) fn gone(&mut self) {
+        if self.is_fixed() {
+            info!("the topic is gone; its successor will be read from the beginning");
+            self.start = Start::Earliest;
+            self.state = State::Unfixed;
+            self.last = None;
+        }
+    }
+
+    /// An offset was looked up.
+    pub(super) fn on_offset(&mut self, offset: i64) -> Step {
+        match self.state {
+            State::Stuck if offset > self.position => {
+                self.state = State::Confirming;
+                Step::Again
+            }
+            State::Stuck => {
+                self.state = State::Wide;
+                self.metrics.stalls.inc();
+                Step::Stalled
+            }
+            State::Outside => {
+                let lost = u64::try_from(offset - self.position).unwrap_or(0);
+                warn!(from = self.position, to = offset, lost, "the position left the log");
+                self.metrics.lost.inc_by(lost);
+                self.begin_at(offset)
+            }
+            _ => self.begin_at(offset),
+        }
+    }
+
+    /// A fetch was answered.
+    pub(super) fn on_records(&mut self, records: Vec<Received>, high_watermark: i64) -> Step {
+        if self.state == State::Verifying
+            && let Some(last) = self.last
+        {
+            self.high_watermark = high_watermark;
+            let found = records.iter().find(|it| it.offset() == last.0);
+            if found.is_some_and(|it| it.timestamp_ms() != last.1) {
+                warn!(offset = last.0, "the log is another; it is read from the beginning");
+                self.state = State::Outside;
+            } else {
+                self.state = State::Wide;
+            }
+            return Step::Again;
+        }
+        let shrunk = high_watermark < self.high_watermark;
+        self.high_watermark = high_watermark;
+        match records.last() {
+            Some(last) => {
+                self.position = last.offset() + 1;
+                self.last = Some((last.offset(), last.timestamp_ms()));
+                if self.state != State::Narrow {
+                    self.state = State::Wide;
+                }
+                Step::Deliver(records)
+            }
+            None if high_watermark > self.position => {
+                if self.state == State::Confirming {
+                    // A transaction marker, or a hole left by compaction.
+                    self.position += 1;
+                    self.state = State::Wide;
+                } else {
+                    self.state = State::Stuck;
+                }
+                Step::Again
+            }
+            None => {
+                self.state = if shrunk { State::Verifying } else { State::Wide };
+                Step::Again
+            }
+        }
+    }
+
+    /// A call failed.
+    pub(super) fn on_error(&mut self, error: &Error) -> Step {
+        match error {
+            Error::OutOfRange if self.is_fixed() => {
+                self.state = match self.state {
+                    // What was read last has been deleted since; the next fetch tells about the rest.
+                    State::Verifying => State::Wide,
+                    _ => State::Outside,
+                };
+                Step::Again
+            }
+            Error::Undecodable(_) if self.is_fixed() => {
+                self.state = match self.state {
+                    State::Narrow | State::Skipping | State::Confirming => {
+                        if self.state != State::Skipping {
+                            warn!(offset = self.position, error = %Chain(error), "skipping a batch");
+                        }
+                        self.position += 1;
+                        self.metrics.skipped.inc();
+                        State::Skipping
+                    }
+                    State::Verifying => State::Wide,
+                    _ => State::Narrow,
+                };
+                Step::Again
+            }
+            _ => Step::Reconnect,
+        }
+    }
+
+    fn begin_at(&mut self, offset: i64) -> Step {
+        self.position = offset;
+        self.state = State::Wide;
+        self.last = None;
+        Step::Again
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! What a call to Kafka can come to, sorted by what the caller does about it.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use rskafka::client::error::{Error as ClientError, ProtocolError, RequestError};
+
+/// Why a call to Kafka failed. The client's own error, where there is one, is the source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No answer in time: what became of the call is unknown, and its connection is not to be used again.
+    #[error("no answer from Kafka within {0:?}")]
+    TimedOut(Duration),
+    /// The cluster does not list the topic.
+    #[error("topic {0:?} does not exist")]
+    TopicMissing(String),
+    /// The topic has no such partition.
+    #[error("topic {topic:?} has no partition {partition}")]
+    PartitionMissing {
+        /// The topic.
+        topic: String,
+        /// The partition asked for.
+        partition: i32,
+    },
+    /// The offset lies before the start or behind the end of the log.
+    #[error("the offset is outside the log")]
+    OutOfRange,
+    /// Something in the answer cannot be decoded; asking again gets the same answer.
+    #[error("the batch cannot be decoded")]
+    Undecodable(#[source] Source),
+    /// The broker will never take these records.
+    #[error("the broker refuses the records")]
+    Refused(#[source] Source),
+    /// Anything else: worth another attempt on a new connection.
+    #[error("the call to Kafka failed")]
+    Failed(#[source] Source),
+}
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// The client panicked inside a call.
+#[derive(Debug, thiserror::Error)]
+#[error("the Kafka client panicked")]
+pub(super) struct Panicked;
+
+// === impl Error ===
+
+impl Error {
+    /// Sorts an error of a call about `topic`.
+    pub(super) fn of_call(error: ClientError, topic: &str) -> Self {
+        match &error {
+            ClientError::ServerError { protocol_error, .. } => match protocol_error {
+                ProtocolError::UnknownTopicOrPartition => Self::TopicMissing(topic.to_owned()),
+                ProtocolError::OffsetOutOfRange => Self::OutOfRange,
+                ProtocolError::MessageTooLarge
+                | ProtocolError::RecordListTooLarge
+                | ProtocolError::InvalidRecord
+                | ProtocolError::InvalidTimestamp => Self::Refused(error.into()),
+                _ => Self::Failed(error.into()),
+            },
+            _ => Self::Failed(error.into()),
+        }
+    }
+
+    /// Sorts an error of a fetch, where an answer that cannot be read means a record that cannot be read.
+    pub(super) fn of_fetch(error: ClientError, topic: &str) -> Self {
+        let undecodable = match &error {
+            ClientError::Request(
+                RequestError::ReadVersionedError(_) | RequestError::ReadError(_) | RequestError::TooMuchData { .. },
+            ) => true,
+            // The client uses the same variant, with no more than a text, for metadata it does not understand;
+            // only the texts of its record reader are about records.
+            ClientError::InvalidResponse(text) => text.to_ascii_lowercase().contains("timestamp"),
+            _ => false,
+        };
+        if undecodable {
+            Self::Undecodable(error.into())
+        } else {
+            Self::of_call(error, topic)
+        }
+    }
+}
+
+impl From<Panicked> for Error {
+    fn from(panicked: Panicked) -> Self {
+        Self::Failed(panicked.into())
+    }
+}
+
+/// Displays an error with all its causes on one line.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
+        for cause in std::iter::successors(self.0.source(), |error| (*error).source()) {
+            let text = cause.to_string();
+            // The client's errors repeat their cause in their own text.
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! One connection to the leader of one partition, for one role.
+//!
+//! Kafka answers the requests of a connection in turn, so a long poll would hold up what is behind it: a link is
+//! never shared between roles. Every call is bounded here and nowhere else, and a panic inside the client comes
+//! back as an error.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use rskafka::client::partition::{Compression, OffsetAt, PartitionClient};
+
+use super::{
+    cluster::Cluster,
+    error::{Error, Panicked},
+    record::{Received, Record},
+};
+
+/// Bound on a produce, connection included; then its fate is unknown.
+pub(super) const PRODUCE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Bound on an offset look-up.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a fetch may take beyond the time it asked the broker to wait.
+const FETCH_MARGIN: Duration = Duration::from_millis(1500);
+
+/// Which end of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Earliest,
+    /// The last stable offset: behind it, everything is committed.
+    Latest,
+}
+
+/// How much one fetch asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// Whatever there is, up to 1 MiB; waits for the first record.
+    Wide,
+    /// Exactly one batch (KIP-74: the first batch is given whole however small the limit); does not wait.
+    OneBatch,
+}
+
+/// The calls that outbox and tail make. A trait, so that their tests can script the answers.
+pub(super) trait Link: Send + Sync + 'static {
+    /// Writes the records with acks = all.
+    fn produce(&self, records: Vec<Record>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Reads from `offset`; gives the records and the high watermark.
+    fn fetch(&self, offset: i64, width: Width) -> impl Future<Output = Result<(Vec<Received>, i64), Error>> + Send;
+
+    /// Looks up one end of the log.
+    fn offset(&self, end: End) -> impl Future<Output = Result<i64, Error>> + Send;
+}
+
+/// Makes links.
+pub(super) trait Connect: Send + Sync + 'static {
+    type Link: Link;
+
+    /// One bounded attempt.
+    fn connect(&self) -> impl Future<Output = Result<Self::Link, Error>> + Send;
+}
+
+/// A partition of a topic in a cluster: what an outbox or a tail is about.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// Where it is.
+    pub cluster: Arc<Cluster>,
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+}
+
+/// A [`Link`] over the real client.
+#[derive(Debug)]
+pub(super) struct LeaderLink {
+    client: PartitionClient,
+}
+
+/// Bounds a call of the client and turns its panic into an error.
+pub(super) async fn bounded<T, E>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, E>>,
+    sort: impl FnOnce(E) -> Error,
+) -> Result<T, Error> {
+    // Unwind safe: after a panic the client object is dropped, never used again.
+    match tokio::time::timeout(limit, AssertUnwindSafe(call).catch_unwind()).await {
+        Err(_elapsed) => Err(Error::TimedOut(limit)),
+        Ok(Err(_panic)) => Err(Panicked.into()),
+        Ok(Ok(result)) => result.map_err(sort),
+    }
+}
+
+// === impl Partition ===
+
+impl Connect for Partition {
+    type Link = LeaderLink;
+
+    async fn connect(&self) -> Result<LeaderLink, Error> {
+        let client = self.cluster.leader(&self.topic, self.partition).await?;
+        Ok(LeaderLink { client })
+    }
+}
+
+// === impl LeaderLink ===
+
+impl Link for LeaderLink {
+    async fn produce(&self, records: Vec<Record>) -> Result<(), Error> {
+        let records = records.into_iter().map(Record::into_client).collect();
+        let call = self.client.produce(records, Compression::NoCompression);
+        bounded(PRODUCE_LIMIT, call, |e| Error::of_call(e, self.client.topic())).await?;
+        Ok(())
+    }
+
+    async fn fetch(&self, offset: i64, width: Width) -> Result<(Vec<Received>, i64), Error> {
+        // The client asks for one byte less than the end of the range.
+        let (bytes, wait_ms) = match width {
+            Width::Wide => (1..(1 << 20), 500),
+            Width::OneBatch => (1..2, 0),
+        };
+        let limit = Duration::from_millis(500) + FETCH_MARGIN;
+        let call = self.client.fetch_records(offset, bytes, wait_ms);
+        let (records, high_watermark) = bounded(limit, call, |e| Error::of_fetch(e, self.client.topic())).await?;
+        Ok((records.into_iter().map(Received).collect(), high_watermark))
+    }
+
+    async fn offset(&self, end: End) -> Result<i64, Error> {
+        let at = match end {
+            End::Earliest => OffsetAt::Earliest,
+            End::Latest => OffsetAt::Latest,
+        };
+        bounded(LOOKUP_LIMIT, self.client.get_offset(at), |e| {
+            Error::of_call(e, self.client.topic())
+        })
+        .await
+    }
+}

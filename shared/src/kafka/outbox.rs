@@ -1,0 +1,348 @@
+//! The outbox: records go in, frames go out, and every record's fate comes back.
+//!
+//! [`queue`](super::queue) decides what goes when; here each lane is a task with a connection of its own that it
+//! rebuilds after every failure. One frame is in flight per connection. The one owner of a produce call is its
+//! lane: dropping a call half-way does not undo it, so no caller's future ever holds one.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    backoff::Backoff,
+    error::{Chain, Error},
+    link::{Connect, Link, Partition},
+    metrics::OutboxMetrics,
+    queue::{Full, Queue, Wake},
+    record::Record,
+};
+use crate::{readiness::Condition, tasks::Tasks};
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// All in-sync replicas have it.
+    Acknowledged,
+    /// Kafka did not take it, or was out of reach.
+    Failed,
+    /// Kafka did not answer in time: it may have it or not. It is not sent again.
+    Unknown,
+}
+
+/// Whoever wants to know what became of the records.
+pub trait Receipts: Send + Sync + 'static {
+    /// What comes back for a record.
+    type Tag: std::fmt::Debug + Send + 'static;
+
+    /// The fate of some records. Called from the lanes: it must not block.
+    fn settled(&self, tags: Vec<Self::Tag>, fate: Fate);
+}
+
+/// How an outbox behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxSettings {
+    /// Connections at most.
+    pub lanes: usize,
+    /// How much may wait, in bytes of records.
+    pub max_bytes: usize,
+    /// Whether to send again what Kafka did not acknowledge, until it does: the reader then sees duplicates and
+    /// no gap. Otherwise each record is sent once.
+    pub resend: bool,
+}
+
+/// A handle to put records in. Cheap to clone.
+#[derive(Debug)]
+pub struct Outbox<R: Receipts> {
+    shared: Arc<Shared<R>>,
+}
+
+#[derive(Debug)]
+struct Shared<R: Receipts> {
+    queue: Mutex<Queue<Entry<R::Tag>>>,
+    /// One per lane: there may be a frame for it.
+    calls: Vec<Notify>,
+    /// There may be room again.
+    room: Notify,
+    /// The queue may be quiet.
+    quiet: Notify,
+    receipts: R,
+    condition: Condition,
+    metrics: OutboxMetrics,
+    resend: bool,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    record: Record,
+    tag: T,
+}
+
+type Frame<T> = Vec<(usize, Entry<T>)>;
+
+// === impl Outbox ===
+
+impl<R: Receipts> Outbox<R> {
+    /// Starts the lanes among `tasks`; they end when the outbox is flushed. `condition` is met while lane 0 is
+    /// connected.
+    pub fn spawn(
+        tasks: &mut Tasks,
+        partition: Partition,
+        settings: OutboxSettings,
+        receipts: R,
+        condition: Condition,
+        metrics: OutboxMetrics,
+    ) -> Self {
+        Self::spawn_over(tasks, partition, settings, receipts, condition, metrics)
+    }
+
+    fn spawn_over<C: Connect>(
+        tasks: &mut Tasks,
+        connect: C,
+        settings: OutboxSettings,
+        receipts: R,
+        condition: Condition,
+        metrics: OutboxMetrics,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::new(settings.lanes, settings.max_bytes)),
+            calls: (0..settings.lanes).map(|_| Notify::new()).collect(),
+            room: Notify::new(),
+            quiet: Notify::new(),
+            receipts,
+            condition,
+            metrics,
+            resend: settings.resend,
+        });
+        let connect = Arc::new(connect);
+        for lane in 0..settings.lanes {
+            tasks.spawn(run_lane(Arc::clone(&shared), Arc::clone(&connect), lane));
+        }
+        Self { shared }
+    }
+
+    /// Takes a record in, or gives its tag back when there is no room (or the outbox is closed).
+    ///
+    /// # Errors
+    /// [`Full`] when what waits has reached the bound.
+    pub fn try_send(&self, record: Record, tag: R::Tag) -> Result<(), Full<R::Tag>> {
+        self.push(Entry { record, tag }).map_err(|Full(entry)| Full(entry.tag))
+    }
+
+    /// Takes a record in as soon as there is room. Cancelling loses the record, but nothing else.
+    ///
+    /// After [`Outbox::flush`] it waits for ever: whoever sends must stop first.
+    pub async fn send(&self, record: Record, tag: R::Tag) {
+        let mut entry = Entry { record, tag };
+        loop {
+            let mut room = std::pin::pin!(self.shared.room.notified());
+            // Registered before the attempt, so that room made in between is not missed.
+            room.as_mut().enable();
+            match self.push(entry) {
+                Ok(()) => return,
+                Err(Full(back)) => entry = back,
+            }
+            room.await;
+        }
+    }
+
+    /// Takes nothing more in, and waits until everything is settled or `limit` has passed. Returns whether
+    /// everything was settled.
+    pub async fn flush(&self, limit: Duration) -> bool {
+        self.shared.queue.lock().close();
+        for call in &self.shared.calls {
+            call.notify_one();
+        }
+        let all_settled = async {
+            loop {
+                let mut quiet = std::pin::pin!(self.shared.quiet.notified());
+                quiet.as_mut().enable();
+                if self.shared.queue.lock().is_quiet() {
+                    return;
+                }
+                quiet.await;
+            }
+        };
+        timeout(limit, all_settled).await.is_ok()
+    }
+
+    fn push(&self, entry: Entry<R::Tag>) -> Result<(), Full<Entry<R::Tag>>> {
+        let wake = self.shared.queue.lock().push(entry.record.size_bytes(), entry)?;
+        self.shared.wake(wake);
+        Ok(())
+    }
+}
+
+impl<R: Receipts> Clone for Outbox<R> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl<R: Receipts> Shared<R> {
+    fn wake(&self, lane: Wake) {
+        if let Some(call) = lane.and_then(|it| self.calls.get(it)) {
+            call.notify_one();
+        }
+    }
+
+    async fn called(&self, lane: usize) {
+        match self.calls.get(lane) {
+            Some(call) => call.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next frame for a lane; `None` when the outbox is closed and empty.
+    async fn next_frame(&self, lane: usize) -> Option<Frame<R::Tag>> {
+        loop {
+            let (frame, wake, closed) = {
+                let mut queue = self.queue.lock();
+                let (frame, wake) = queue.take(lane);
+                (frame, wake, queue.is_closed())
+            };
+            self.wake(wake);
+            match frame {
+                Some(frame) => {
+                    self.room.notify_waiters();
+                    return Some(frame);
+                }
+                None if closed => {
+                    self.quiet.notify_waiters();
+                    return None;
+                }
+                None => self.called(lane).await,
+            }
+        }
+    }
+
+    /// Waits until a lane that has no connection should make one: lane 0 at once, any other when a frame waits.
+    /// `false` when the outbox is closed and has nothing for it.
+    async fn connection_wanted(&self, lane: usize) -> bool {
+        loop {
+            let (wanted, closed) = {
+                let mut queue = self.queue.lock();
+                (queue.knock(lane), queue.is_closed())
+            };
+            if wanted || (lane == 0 && !closed) {
+                return true;
+            }
+            if closed {
+                self.quiet.notify_waiters();
+                return false;
+            }
+            self.called(lane).await;
+        }
+    }
+
+    fn settle(&self, frame: Frame<R::Tag>, fate: Fate) {
+        let tags = frame.into_iter().map(|(_, entry)| entry.tag).collect();
+        self.receipts.settled(tags, fate);
+    }
+
+    /// Kafka is out of reach: what waits was never sent, and its senders should know now.
+    fn fail_waiting(&self) {
+        if !self.resend {
+            let waiting = self.queue.lock().clear();
+            let tags = waiting.into_iter().map(|entry| entry.tag).collect();
+            self.receipts.settled(tags, Fate::Failed);
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Sends a frame; gives it back if it is to be sent again.
+    async fn send_frame(
+        &self,
+        link: &impl Link,
+        mut frame: Frame<R::Tag>,
+    ) -> Result<(), (Error, Option<Frame<R::Tag>>)> {
+        let records = frame
+            .iter_mut()
+            .map(|(_, entry)| {
+                if self.resend {
+                    entry.record.clone()
+                } else {
+                    std::mem::replace(&mut entry.record, Record::new(Vec::new(), Vec::new()))
+                }
+            })
+            .collect();
+        self.metrics.frames.inc();
+        let error = match link.produce(records).await {
+            Ok(()) => {
+                self.settle(frame, Fate::Acknowledged);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        match error {
+            Error::Refused(_) => {
+                self.settle(frame, Fate::Failed);
+                tracing::warn!(error = %Chain(&error), "records dropped");
+                Ok(())
+            }
+            _ if self.resend => Err((error, Some(frame))),
+            Error::TimedOut(_) => {
+                self.settle(frame, Fate::Unknown);
+                Err((error, None))
+            }
+            _ => {
+                self.settle(frame, Fate::Failed);
+                Err((error, None))
+            }
+        }
+    }
+}
+
+/// A lane: connects, sends frame after frame, connects anew after a failure. Ends when the outbox is closed and
+/// empty.
+async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<C>, lane: usize) {
+    let mut backoff = Backoff::default();
+    let mut link: Option<C::Link> = None;
+    loop {
+        let Some(connected) = &link else {
+            if !shared.connection_wanted(lane).await {
+                return;
+            }
+            match connect.connect().await {
+                Ok(new) => {
+                    if lane == 0 {
+                        shared.condition.met();
+                    }
+                    link = Some(new);
+                }
+                Err(error) => {
+                    if lane == 0 {
+                        shared.condition.unmet(&Chain(&error));
+                    }
+                    shared.fail_waiting();
+                    backoff.pause().await;
+                }
+            }
+            continue;
+        };
+        let Some(frame) = shared.next_frame(lane).await else {
+            return;
+        };
+        match shared.send_frame(connected, frame).await {
+            Ok(()) => backoff.reset(),
+            Err((error, unsent)) => {
+                if lane == 0 {
+                    shared.condition.unmet(&Chain(&error));
+                }
+                link = None;
+                shared.metrics.reconnects.inc();
+                if let Some(frame) = unsent {
+                    shared.queue.lock().put_back(frame);
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! The tail: follows one partition, hands whole batches on, and never ends.
+//!
+//! [`cursor`](super::cursor) decides what to ask; here is the connection it is asked on, and how it comes back.
+
+use super::{
+    backoff::Backoff,
+    cursor::{Ask, Cursor, Start, Step},
+    error::{Chain, Error},
+    link::{Connect, Link, Partition},
+    metrics::TailMetrics,
+    record::Received,
+};
+use crate::readiness::Condition;
+
+/// Reads a partition from a start on.
+#[derive(Debug)]
+#[expect(
+    private_bounds,
+    reason = "its tests script the connection; outside there is only `Partition`"
+)]
+pub struct Tail<C: Connect = Partition> {
+    connect: C,
+    cursor: Cursor,
+    link: Option<C::Link>,
+    connected_before: bool,
+    backoff: Backoff,
+    condition: Condition,
+    metrics: TailMetrics,
+}
+
+// === impl Tail ===
+
+#[expect(private_bounds, reason = "as above")]
+impl<C: Connect> Tail<C> {
+    /// A tail of a partition; it connects when it is first asked. `condition` is met while the start is fixed
+    /// and the broker answers.
+    #[must_use]
+    pub fn new(connect: C, start: Start, condition: Condition, metrics: TailMetrics) -> Self {
+        Self {
+            connect,
+            cursor: Cursor::new(start, metrics.clone()),
+            link: None,
+            connected_before: false,
+            backoff: Backoff::default(),
+            condition,
+            metrics,
+        }
+    }
+
+    /// Waits until the start is fixed: from then on, no record is missed. Cancelling loses nothing.
+    pub async fn fixed(&mut self) {
+        while !self.cursor.is_fixed() {
+            // Before the start is fixed there is nothing to hand on.
+            self.advance().await;
+        }
+    }
+
+    /// Waits for the next records, in the order of their offsets, one at least. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Vec<Received> {
+        loop {
+            if let Some(records) = self.advance().await {
+                return records;
+            }
+        }
+    }
+
+    /// One call, or one attempt at a connection.
+    async fn advance(&mut self) -> Option<Vec<Received>> {
+        let Some(link) = &self.link else {
+            self.reconnect().await;
+            return None;
+        };
+        // The cursor moves only after the last await: a call that is dropped half-way changes nothing.
+        let answer = match self.cursor.ask() {
+            Ask::Offset(end) => link.offset(end).await.map(Answer::Offset),
+            Ask::Fetch(offset, width) => link
+                .fetch(offset, width)
+                .await
+                .map(|(records, end)| Answer::Records(records, end)),
+        };
+        let step = match answer {
+            Ok(Answer::Offset(offset)) => self.cursor.on_offset(offset),
+            Ok(Answer::Records(records, end)) => self.cursor.on_records(records, end),
+            Err(error) => match self.cursor.on_error(&error) {
+                Step::Reconnect => {
+                    self.fail(&error).await;
+                    return None;
+                }
+                step => step,
+            },
+        };
+        self.backoff.reset();
+        if step == Step::Stalled {
+            self.condition.unmet(&format_args!(
+                "an open transaction of another producer at offset {}",
+                self.cursor.position()
+            ));
+        } else {
+            self.condition.met();
+        }
+        match step {
+            Step::Deliver(records) => Some(records),
+            _ => None,
+        }
+    }
+
+    /// How many records of the log are not read yet, as of the last answer.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        (self.cursor.high_watermark() - self.cursor.position()).max(0)
+    }
+
+    async fn reconnect(&mut self) {
+        match self.connect.connect().await {
+            Ok(link) => {
+                self.link = Some(link);
+                self.cursor.reconnected();
+                if self.connected_before {
+                    self.metrics.reconnects.inc();
+                }
+                self.connected_before = true;
+            }
+            Err(error) => {
+                if matches!(error, Error::TopicMissing(_)) {
+                    self.cursor.gone();
+                }
+                self.fail(&error).await;
+            }
+        }
+    }
+
+    async fn fail(&mut self, error: &Error) {
+        self.link = None;
+        self.condition.unmet(&Chain(error));
+        self.backoff.pause().await;
+    }
+}
+
+enum Answer {
+    Offset(i64),
+    Records(Vec<Received>, i64),
+}

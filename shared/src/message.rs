@@ -1,0 +1,91 @@
+//! The contract's message: the JSON value of a request record.
+
+use serde::{Deserialize, Serialize};
+
+/// The default topic of requests.
+pub const PING_TOPIC: &str = "ping";
+
+/// The default topic of replies.
+pub const PONG_TOPIC: &str = "pong";
+
+/// The value of a request record: a JSON object with three strings. Other fields are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MyMessage {
+    /// The correlation id; the gateway's are UUIDs v4 as 36 ASCII characters.
+    pub id: String,
+    /// The first word of the answer.
+    pub name: String,
+    /// The second word of the answer.
+    pub value: String,
+}
+
+// === impl MyMessage ===
+
+impl MyMessage {
+    /// Reads a record's value.
+    ///
+    /// # Errors
+    /// When `json` is anything but an object that holds the three strings.
+    pub fn from_json(json: &[u8]) -> Result<Self, BadJson> {
+        from_object(json)
+    }
+}
+
+/// A value that the contract does not know.
+pub type BadJson = serde_json::Error;
+
+/// Reads a JSON object. For serde an array of the same values in order would do as well; for the contract not.
+///
+/// # Errors
+/// When `json` is not an object, or its fields are not those of `T`.
+pub fn from_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, BadJson> {
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        return Err(<BadJson as serde::de::Error>::custom(
+            "expected an object, found an array",
+        ));
+    }
+    serde_json::from_slice(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_as_the_contract_says() {
+        let message = MyMessage {
+            id: "1".into(),
+            name: "Ping".into(),
+            value: "Pong".into(),
+        };
+        let json = serde_json::to_string(&message).unwrap();
+        assert_eq!(json, r#"{"id":"1","name":"Ping","value":"Pong"}"#);
+        assert_eq!(MyMessage::from_json(json.as_bytes()).unwrap(), message);
+    }
+
+    #[test]
+    fn other_fields_are_ignored() {
+        let json = br#" {"value":"c","x":[1,{}],"name":"b","id":"a"} "#;
+        let message = MyMessage::from_json(json).unwrap();
+        assert_eq!((&*message.id, &*message.name, &*message.value), ("a", "b", "c"));
+    }
+
+    #[test]
+    fn anything_but_an_object_with_three_strings_is_refused() {
+        for bad in [
+            "",
+            "null",
+            "[]",
+            r#"["a","b","c"]"#,
+            r#" ["a","b","c"]"#,
+            r#"{"id":"a","name":"b"}"#,
+            r#"{"id":"a","name":"b","value":null}"#,
+            r#"{"id":1,"name":"b","value":"c"}"#,
+            r#"{"id":"a","name":"b","value":"c"} x"#,
+            "\u{feff}{}",
+        ] {
+            assert!(MyMessage::from_json(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

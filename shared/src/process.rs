@@ -1,0 +1,59 @@
+//! The life of a process of ours: configuration, logs, runtime, serve, exit code.
+
+use std::{error::Error, net::SocketAddr, process::ExitCode};
+
+use tracing::error;
+
+use crate::{
+    admin,
+    config::{self, Command, Common, Validate},
+    kafka::Chain,
+    shutdown::Signals,
+    telemetry,
+};
+
+/// Why a process cannot start or go on.
+pub type Fatal = Box<dyn Error + Send + Sync>;
+
+/// The settings of a process.
+pub trait Settings: clap::Parser + Validate {
+    /// What it has in common with the others.
+    fn common(&self) -> &Common;
+
+    /// Where its admin listener is.
+    fn admin_addr(&self) -> SocketAddr;
+
+    /// What it does instead of serving.
+    fn command(&self) -> Option<Command>;
+}
+
+/// Runs a process to its end. Exit code 0 after a shutdown, 64 for a bad configuration, 1 for anything else.
+pub fn run<S, F>(serve: impl FnOnce(S, Signals) -> F) -> ExitCode
+where
+    S: Settings,
+    F: Future<Output = Result<(), Fatal>>,
+{
+    let settings = match config::parse::<S>() {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    telemetry::init(&settings.common().rust_log, settings.common().log_format);
+    // One thread: it beats two where the broker shares the machine, because a batch then needs no other thread.
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = built.map_err(Fatal::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match settings.command() {
+                Some(Command::Healthcheck) => Ok(admin::healthcheck(settings.admin_addr()).await),
+                None => {
+                    let signals = Signals::catch()?;
+                    serve(settings, signals).await?;
+                    Ok(ExitCode::SUCCESS)
+                }
+            }
+        })
+    });
+    ended.unwrap_or_else(|cause| {
+        error!("{}", Chain(&*cause));
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,254 @@
+//! An HTTP/1.1 server: accepts up to a bound, serves, drains.
+//!
+//! - A connection beyond the bound is answered by the service in its own words (it sees [`Peer::Excess`]) and
+//!   closed; beyond a small reserve of those, the kernel's backlog waits.
+//! - An error of `accept` never ends the server. Without descriptors it pauses instead of spinning.
+//! - Draining: no new connections; a request on an open one is still served, and told that it was the last.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+/// An answer: all of ours fit in memory.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Connections beyond the bound that are told so before they are closed.
+const EXCESS: usize = 64;
+
+/// The most that hyper buffers of a head, and of a body at a time, in bytes.
+const MAX_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The pause after an `accept` that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long idle connections stay open in a drain, so that a request already under way to us is served instead
+/// of being cut off.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// Whether a connection is within the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// It is.
+    Admitted,
+    /// It is not: it gets one answer.
+    Excess,
+}
+
+/// What answers requests.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send;
+}
+
+/// Bounds of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections served at the same time.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head, and how long a connection may be idle.
+    pub header_timeout: Duration,
+}
+
+/// A server in the making: it has its port.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+}
+
+/// Connections that are still open after the last new one was accepted.
+#[must_use]
+#[derive(Debug)]
+pub struct Draining {
+    connections: GracefulShutdown,
+}
+
+/// A port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}: cannot listen on {addr}")]
+pub struct BindError {
+    variable: &'static str,
+    addr: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens on the address that `variable` configures.
+///
+/// # Errors
+/// When the port is in use, or not ours to have.
+pub async fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, BindError> {
+    let listener = TcpListener::bind(addr)
+        .await
+        .map_err(|source| BindError { variable, addr, source })?;
+    info!(variable, %addr, "listening");
+    Ok(listener)
+}
+
+// === impl Server ===
+
+impl Server {
+    /// A server on `listener`.
+    #[must_use]
+    pub fn new(listener: TcpListener, limits: Limits) -> Self {
+        Self { listener, limits }
+    }
+
+    /// Accepts connections until `shutdown` resolves, and gives back those that are open.
+    pub async fn serve<H: Handler>(self, handler: H, shutdown: impl Future<Output = ()>) -> Draining {
+        let Self { listener, limits } = self;
+        let accepting = Accepting {
+            admitted: Arc::new(Semaphore::new(limits.max_connections)),
+            excess: Arc::new(Semaphore::new(EXCESS)),
+            closing: Arc::new(AtomicBool::new(false)),
+            connections: GracefulShutdown::new(),
+            http: http(limits.header_timeout),
+            handler,
+        };
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut shutdown => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    if !is_about_the_connection(&error) {
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                    continue;
+                }
+            };
+            tokio::select! {
+                (peer, permit) = accepting.permit() => accepting.spawn(stream, peer, permit),
+                () = &mut shutdown => break,
+            }
+        }
+        accepting.closing.store(true, Ordering::Release);
+        Draining {
+            connections: accepting.connections,
+        }
+    }
+}
+
+struct Accepting<H> {
+    admitted: Arc<Semaphore>,
+    excess: Arc<Semaphore>,
+    /// Every answer from now on is the last of its connection.
+    closing: Arc<AtomicBool>,
+    connections: GracefulShutdown,
+    http: http1::Builder,
+    handler: H,
+}
+
+// === impl Accepting ===
+
+impl<H: Handler> Accepting<H> {
+    /// A place for a connection.
+    async fn permit(&self) -> (Peer, OwnedSemaphorePermit) {
+        tokio::select! {
+            // In this order: excess is what does not fit.
+            biased;
+            Ok(permit) = Arc::clone(&self.admitted).acquire_owned() => (Peer::Admitted, permit),
+            Ok(permit) = Arc::clone(&self.excess).acquire_owned() => (Peer::Excess, permit),
+            // The semaphores are never closed.
+            else => std::future::pending().await,
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
+        // Answers are small and complete: there is nothing to wait for. An error means the peer is gone already.
+        let _ = stream.set_nodelay(true);
+        let handler = self.handler.clone();
+        let closing = Arc::clone(&self.closing);
+        let service = service_fn(move |request| {
+            let handler = handler.clone();
+            let closing = Arc::clone(&closing);
+            async move {
+                let mut answer = handler.answer(request, peer).await;
+                if peer == Peer::Excess || closing.load(Ordering::Acquire) {
+                    answer
+                        .headers_mut()
+                        .insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let connection = self.connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "connection ended");
+            }
+            drop(permit);
+        });
+    }
+}
+
+// === impl Draining ===
+
+impl Draining {
+    /// Waits until every connection is closed: those in flight after their answer, idle ones after a last call.
+    /// What is open at the end of `limit` is left to the end of the process.
+    pub async fn finish(self, limit: Duration) {
+        let drain = async {
+            if self.connections.count() > 0 {
+                sleep(LAST_CALL.min(limit / 4)).await;
+            }
+            self.connections.shutdown().await;
+        };
+        if timeout(limit, drain).await.is_err() {
+            warn!("connections were still open at the end of the drain");
+        }
+    }
+}
+
+fn http(header_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // Without the timer the timeout does nothing.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_BUFFER_BYTES);
+    http
+}
+
+/// Whether an error of `accept` is the fault of the one connection (accept(2)): the next may do.
+fn is_about_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

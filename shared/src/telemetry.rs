@@ -1,0 +1,37 @@
+//! Logs: to stderr, as text or JSON.
+
+use clap::ValueEnum;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// The Kafka client logs every attempt at info to error; what matters of it comes back to us as an error, and is
+/// logged once, where it is handled.
+const QUIET: &str = "rskafka=off";
+
+/// The form of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Reads the filter; an empty one is `info`.
+pub(crate) fn directives(text: &str) -> Result<EnvFilter, ParseError> {
+    let text = if text.is_empty() { "info" } else { text };
+    // What the user says about the client comes later and wins.
+    EnvFilter::builder().parse(format!("{QUIET},{text}"))
+}
+
+/// Starts logging. `filter` was validated with the configuration.
+pub fn init(filter: &str, format: LogFormat) {
+    let filter = directives(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // An error means that a test has set up its own.
+    let _ = match format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+}

@@ -1,0 +1,14 @@
+//! The worker's process.
+
+use std::process::ExitCode;
+
+use shared::process;
+use worker::{Settings, Worker};
+
+fn main() -> ExitCode {
+    process::run(async |settings: Settings, signals| {
+        let worker = Worker::bind(settings).await?;
+        worker.run(signals.shutdown()).await?;
+        Ok(())
+    })
+}

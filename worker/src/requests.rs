@@ -1,0 +1,63 @@
+//! The request loop: reads, answers, hands the answers to the outbox, and never waits for one to be sent.
+
+use shared::kafka::{Chain, Fate, Outbox, Receipts, Received, Tail};
+use tracing::{debug, warn};
+
+use crate::{
+    answer::answer,
+    complaints::{Complaints, Excerpt},
+    metrics::Metrics,
+};
+
+/// Counts what became of the replies.
+#[derive(Debug)]
+pub(crate) struct ReplyReceipts(pub(crate) Metrics);
+
+/// Reads requests for ever. Cancelling it loses no answer that the outbox has.
+pub(crate) async fn run(mut tail: Tail, outbox: Outbox<ReplyReceipts>, metrics: Metrics) {
+    let mut complaints = Complaints::default();
+    loop {
+        let records = tail.next().await;
+        metrics.lag.set(tail.lag());
+        for record in records {
+            metrics.requests.inc();
+            let value = record.value().unwrap_or_default();
+            debug!(offset = record.offset(), value = %Excerpt(value), "Received message");
+            match answer(value) {
+                // Waits for room only: when Kafka takes no replies there is no use in reading more requests.
+                Ok(reply) => outbox.send(reply, ()).await,
+                Err(error) => {
+                    metrics.bad_value.inc();
+                    complain(&mut complaints, &record, &error);
+                }
+            }
+        }
+    }
+}
+
+fn complain(complaints: &mut Complaints, record: &Received, error: &(dyn std::error::Error + 'static)) {
+    if let Some(held_back) = complaints.next() {
+        warn!(
+            offset = record.offset(),
+            value = %Excerpt(record.value().unwrap_or_default()),
+            cause = %Chain(error),
+            held_back,
+            "skipping a request whose value is not a JSON object with the strings id, name and value",
+        );
+    }
+}
+
+// === impl ReplyReceipts ===
+
+impl Receipts for ReplyReceipts {
+    type Tag = ();
+
+    fn settled(&self, replies: Vec<()>, fate: Fate) {
+        let count = u64::try_from(replies.len()).unwrap_or(u64::MAX);
+        match fate {
+            Fate::Acknowledged => _ = self.0.acknowledged.inc_by(count),
+            // Replies are sent again until Kafka takes them or says that it never will.
+            Fate::Failed | Fate::Unknown => _ = self.0.refused.inc_by(count),
+        }
+    }
+}
