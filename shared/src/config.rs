@@ -46,7 +46,7 @@ pub struct Common {
 /// What a binary does instead of serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Ask the own /ready at ADMIN_ADDR; exit 0 when ready, 1 when not
+    /// Ask /ready of the process that runs with the same settings; exit 0 when ready, else 1
     Healthcheck,
 }
 
@@ -85,12 +85,15 @@ fn usage_error(line: &str) -> ExitCode {
 }
 
 fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
+    let mut command = T::command();
+    // Arguments have no name to display before.
+    command.build();
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
     if let (Some(arg), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
-        && let Some(id) = T::command().get_arguments().find(|it| it.to_string() == arg)
+        && let Some(id) = command.get_arguments().find(|it| it.to_string() == arg)
     {
         let variable = id.get_env().map_or_else(|| arg.into(), |it| it.to_string_lossy());
         let allowed = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {

@@ -106,9 +106,10 @@ pub struct BindError {
 /// # Errors
 /// When the port is in use, or not ours to have.
 pub async fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, BindError> {
-    let listener = TcpListener::bind(addr)
-        .await
-        .map_err(|source| BindError { variable, addr, source })?;
+    let failed = |source| BindError { variable, addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    // What was bound, not what was asked for: port 0 means any.
+    let addr = listener.local_addr().map_err(failed)?;
     info!(variable, %addr, "listening");
     Ok(listener)
 }

@@ -36,7 +36,6 @@ impl Signals {
         tokio::spawn(async move {
             let second = self.next().await;
             warn!(signal = second.as_raw_value(), "ended by a second signal");
-            #[expect(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
             std::process::exit(128 + second.as_raw_value());
         });
     }

@@ -1,5 +1,7 @@
 //! Logs: to stderr, as text or JSON.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -28,6 +30,7 @@ pub fn init(filter: &str, format: LogFormat) {
     let filter = directives(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // An error means that a test has set up its own.
     let _ = match format {

@@ -1,1 +1,162 @@
+use std::{pin::pin, time::Duration};
 
+use tokio::time::{advance, timeout};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn pending(max: usize) -> Pending {
+    let pending = Pending::new(max, PATIENCE, Gauge::default(), Counter::default());
+    pending.admit();
+    pending
+}
+
+fn resolve(pending: &Pending, id: Uuid, value: &str) -> Found {
+    let mut found = None;
+    pending.resolve([(id, Ok(value.as_bytes().to_vec()))], |it| found = Some(it));
+    found.unwrap()
+}
+
+impl Pending {
+    /// Entries, deadlines kept, and the gauge.
+    fn counts(&self) -> (usize, usize, i64) {
+        let state = self.shared.state.lock();
+        (state.waiting.len(), state.deadlines.len(), self.shared.in_flight.get())
+    }
+}
+
+#[tokio::test]
+async fn each_ticket_gets_its_own_reply() {
+    let pending = pending(100);
+    let tickets: Vec<_> = (0..100).map(|_| pending.open().unwrap()).collect();
+    let replies = tickets
+        .iter()
+        .rev()
+        .map(|it| (it.id(), Ok(it.id().to_string().into_bytes())));
+    let replies: Vec<_> = replies.collect();
+    pending.resolve(replies, |found| assert_eq!(found, Found::Waiting));
+    for ticket in tickets {
+        let id = ticket.id();
+        assert_eq!(ticket.await.unwrap(), id.to_string().into_bytes());
+    }
+    assert_eq!(pending.counts().0, 0);
+}
+
+#[tokio::test]
+async fn a_reply_before_the_first_poll_is_not_missed() {
+    let pending = pending(1);
+    let ticket = pending.open().unwrap();
+    resolve(&pending, ticket.id(), "early");
+    assert_eq!(ticket.await.unwrap(), b"early");
+}
+
+#[tokio::test]
+async fn a_waiting_task_is_woken_by_its_reply() {
+    let pending = pending(1);
+    let ticket = pending.open().unwrap();
+    let id = ticket.id();
+    let waiting = tokio::spawn(ticket);
+    tokio::task::yield_now().await;
+    assert_eq!(resolve(&pending, id, "late"), Found::Waiting);
+    assert_eq!(waiting.await.unwrap().unwrap(), b"late");
+}
+
+#[tokio::test]
+async fn the_last_task_to_poll_is_the_one_that_is_woken() {
+    let pending = pending(1);
+    let mut ticket = pin!(pending.open().unwrap());
+    let mut elsewhere = Context::from_waker(Waker::noop());
+    assert!(ticket.as_mut().poll(&mut elsewhere).is_pending());
+    let id = ticket.id();
+    let reply = async { resolve(&pending, id, "moved") };
+    let (outcome, _) = timeout(PATIENCE, async { tokio::join!(ticket, reply) }).await.unwrap();
+    assert_eq!(outcome.unwrap(), b"moved");
+}
+
+#[tokio::test]
+async fn only_the_first_reply_counts() {
+    let pending = pending(1);
+    let ticket = pending.open().unwrap();
+    let id = ticket.id();
+    assert_eq!(resolve(&pending, id, "first"), Found::Waiting);
+    assert_eq!(resolve(&pending, id, "second"), Found::Resolved);
+    assert_eq!(ticket.await.unwrap(), b"first");
+    assert_eq!(resolve(&pending, id, "third"), Found::Nobody);
+}
+
+#[test]
+fn nobody_is_taken_before_the_reply_offset_is_fixed_or_after_the_end() {
+    let pending = Pending::new(1, PATIENCE, Gauge::default(), Counter::default());
+    assert_eq!(pending.open().unwrap_err(), Refusal::NotReady);
+    pending.admit();
+    drop(pending.open().unwrap());
+    pending.shut_down();
+    pending.admit();
+    assert_eq!(pending.open().unwrap_err(), Refusal::ShuttingDown);
+}
+
+#[test]
+fn the_places_are_bounded_and_free_again_after_every_way_out() {
+    let pending = pending(2);
+    let (a, b) = (pending.open().unwrap(), pending.open().unwrap());
+    assert_eq!(pending.open().unwrap_err(), Refusal::Full);
+    drop(a);
+    let c = pending.open().unwrap();
+    resolve(&pending, c.id(), "answered");
+    assert_eq!(pending.open().unwrap_err(), Refusal::Full, "resolved, but still there");
+    drop(c);
+    drop(b);
+    assert_eq!((pending.counts().0, pending.counts().2), (0, 0));
+    assert_eq!(pending.shared.abandoned.get(), 2, "c had its outcome");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_waits_for_its_patience_and_not_much_longer() {
+    let pending = pending(10);
+    tokio::spawn(pending.clone().expire());
+    let early = pending.open().unwrap();
+    advance(Duration::from_secs(4)).await;
+    let late = pending.open().unwrap();
+    let start = Instant::now();
+    assert_eq!(early.await.unwrap_err(), Refusal::TimedOut);
+    let waited = start.elapsed();
+    assert!((6000..=6020).contains(&waited.as_millis()), "{waited:?}");
+    assert_eq!(late.await.unwrap_err(), Refusal::TimedOut);
+    let waited = start.elapsed();
+    assert!((10_000..=10_020).contains(&waited.as_millis()), "{waited:?}");
+    assert_eq!(pending.counts(), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answered_caller_does_not_time_out() {
+    let pending = pending(10);
+    tokio::spawn(pending.clone().expire());
+    let ticket = pending.open().unwrap();
+    advance(PATIENCE - Duration::from_millis(1)).await;
+    resolve(&pending, ticket.id(), "in time");
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(ticket.await.unwrap(), b"in time");
+}
+
+#[tokio::test]
+async fn shutting_down_tells_everybody_but_those_who_have_their_reply() {
+    let pending = pending(3);
+    let (a, b) = (pending.open().unwrap(), pending.open().unwrap());
+    resolve(&pending, a.id(), "done");
+    pending.shut_down();
+    assert_eq!(a.await.unwrap(), b"done");
+    assert_eq!(b.await.unwrap_err(), Refusal::ShuttingDown);
+}
+
+#[tokio::test]
+async fn deadlines_of_answered_callers_are_forgotten() {
+    let pending = pending(10);
+    let stuck = pending.open().unwrap();
+    for _ in 0..10_000 {
+        drop(pending.open().unwrap());
+    }
+    let (_, deadlines, _) = pending.counts();
+    assert!(deadlines <= STALE_FACTOR * 2 + 65, "{deadlines}");
+    drop(stuck);
+}

@@ -84,8 +84,10 @@ pub(super) async fn bounded<T, E>(
     call: impl Future<Output = Result<T, E>>,
     sort: impl FnOnce(E) -> Error,
 ) -> Result<T, Error> {
+    // Boxed, because the client's futures are deep and large, and would be a part of every future above them.
     // Unwind safe: after a panic the client object is dropped, never used again.
-    match tokio::time::timeout(limit, AssertUnwindSafe(call).catch_unwind()).await {
+    let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
+    match tokio::time::timeout(limit, call).await {
         Err(_elapsed) => Err(Error::TimedOut(limit)),
         Ok(Err(_panic)) => Err(Panicked.into()),
         Ok(Ok(result)) => result.map_err(sort),

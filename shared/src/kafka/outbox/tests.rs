@@ -1,1 +1,279 @@
+use std::{collections::VecDeque, time::Duration};
 
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    super::{
+        link::{End, PRODUCE_LIMIT, Width},
+        queue::FRAME_BYTES,
+        record::Received,
+    },
+    *,
+};
+use crate::readiness::Readiness;
+
+/// What a scripted broker does with the next call. When the script is over, all is well.
+#[derive(Debug)]
+enum Act {
+    Refuse,
+    Fail,
+    Hang,
+    /// Succeeds when the test says so.
+    Wait(Arc<Notify>),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Broker(Arc<Mutex<Script>>);
+
+#[derive(Debug, Default)]
+struct Script {
+    connects: VecDeque<Act>,
+    produces: VecDeque<Act>,
+    connections: usize,
+    /// The values of each frame it took.
+    frames: Vec<Vec<Vec<u8>>>,
+}
+
+impl Act {
+    async fn play(act: Option<Self>, limit: Duration) -> Result<(), Error> {
+        match act {
+            None => Ok(()),
+            Some(Self::Refuse) => Err(Error::Refused("too large".into())),
+            Some(Self::Fail) => Err(Error::Failed("connection refused".into())),
+            Some(Self::Hang) => {
+                tokio::time::sleep(limit).await;
+                Err(Error::TimedOut(limit))
+            }
+            Some(Self::Wait(go)) => {
+                go.notified().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Connect for Broker {
+    type Link = Self;
+
+    async fn connect(&self) -> Result<Self, Error> {
+        let act = self.0.lock().connects.pop_front();
+        Act::play(act, Duration::from_secs(1)).await?;
+        self.0.lock().connections += 1;
+        Ok(self.clone())
+    }
+}
+
+impl Link for Broker {
+    async fn produce(&self, records: Vec<Record>) -> Result<(), Error> {
+        let act = self.0.lock().produces.pop_front();
+        Act::play(act, PRODUCE_LIMIT).await?;
+        self.0
+            .lock()
+            .frames
+            .push(records.into_iter().map(|it| it.value).collect());
+        Ok(())
+    }
+
+    async fn fetch(&self, _: i64, _: Width) -> Result<(Vec<Received>, i64), Error> {
+        unreachable!("an outbox does not fetch")
+    }
+
+    async fn offset(&self, _: End) -> Result<i64, Error> {
+        unreachable!("an outbox looks nothing up")
+    }
+}
+
+/// Passes the fates on.
+#[derive(Debug)]
+struct Fates(mpsc::Sender<(usize, Fate)>);
+
+impl Receipts for Fates {
+    type Tag = usize;
+
+    fn settled(&self, tags: Vec<usize>, fate: Fate) {
+        for tag in tags {
+            self.0.try_send((tag, fate)).unwrap();
+        }
+    }
+}
+
+struct Setup {
+    broker: Broker,
+    outbox: Outbox<Fates>,
+    fates: mpsc::Receiver<(usize, Fate)>,
+    readiness: Readiness,
+    _tasks: Tasks,
+}
+
+impl Setup {
+    fn new(resend: bool, lanes: usize, connects: Vec<Act>, produces: Vec<Act>) -> Self {
+        let broker = Broker::default();
+        broker.0.lock().connects = connects.into();
+        broker.0.lock().produces = produces.into();
+        let (sender, fates) = mpsc::channel(10_000);
+        let readiness = Readiness::default();
+        let mut tasks = Tasks::default();
+        let settings = OutboxSettings {
+            lanes,
+            max_bytes: 100 * FRAME_BYTES,
+            resend,
+        };
+        let outbox = Outbox::spawn_over(
+            &mut tasks,
+            broker.clone(),
+            settings,
+            Fates(sender),
+            readiness.condition("outbox"),
+            OutboxMetrics::default(),
+        );
+        Self {
+            broker,
+            outbox,
+            fates,
+            readiness,
+            _tasks: tasks,
+        }
+    }
+
+    fn send(&self, tag: usize) {
+        let record = Record::new(Vec::new(), tag.to_string().into_bytes());
+        self.outbox.try_send(record, tag).unwrap();
+    }
+
+    async fn fate(&mut self) -> (usize, Fate) {
+        self.fates.recv().await.unwrap()
+    }
+
+    fn taken(&self) -> Vec<Vec<String>> {
+        let text = |value: &Vec<u8>| String::from_utf8(value.clone()).unwrap();
+        let script = self.broker.0.lock();
+        script.frames.iter().map(|it| it.iter().map(text).collect()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_while_a_frame_is_under_way_goes_with_the_next() {
+    let go = Arc::new(Notify::new());
+    let mut setup = Setup::new(false, 2, vec![], vec![Act::Wait(Arc::clone(&go))]);
+    setup.send(1);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    setup.send(2);
+    setup.send(3);
+    go.notify_one();
+    for tag in 1..4 {
+        assert_eq!(setup.fate().await, (tag, Fate::Acknowledged));
+    }
+    assert_eq!(setup.taken(), [vec!["1"], vec!["2", "3"]]);
+    assert_eq!(setup.broker.0.lock().connections, 1, "one lane was enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whole_frames_open_further_lanes_up_to_the_bound() {
+    let go = Arc::new(Notify::new());
+    let waits = (0..10).map(|_| Act::Wait(Arc::clone(&go))).collect();
+    let setup = Setup::new(false, 3, vec![], waits);
+    for tag in 0..10_000 {
+        setup.send(tag);
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(setup.broker.0.lock().connections, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_frame_is_told_at_once_and_the_next_goes_over_a_new_connection() {
+    let mut setup = Setup::new(false, 1, vec![], vec![Act::Fail]);
+    setup.send(1);
+    assert_eq!(setup.fate().await, (1, Fate::Failed));
+    setup.send(2);
+    assert_eq!(setup.fate().await, (2, Fate::Acknowledged));
+    assert_eq!(setup.broker.0.lock().connections, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_without_answer_is_unknown_and_is_not_sent_again() {
+    let mut setup = Setup::new(false, 1, vec![], vec![Act::Hang]);
+    setup.send(1);
+    assert_eq!(setup.fate().await, (1, Fate::Unknown));
+    setup.send(2);
+    assert_eq!(setup.fate().await, (2, Fate::Acknowledged));
+    assert_eq!(setup.taken(), [["2"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_connection_senders_are_told_and_it_is_not_ready() {
+    let mut setup = Setup::new(false, 1, vec![Act::Hang, Act::Fail, Act::Fail], vec![]);
+    setup.send(1);
+    let start = Instant::now();
+    assert_eq!(setup.fate().await, (1, Fate::Failed));
+    assert!(start.elapsed() <= Duration::from_secs(1), "one attempt");
+    assert_eq!(setup.readiness.unmet().len(), 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(setup.readiness.unmet().is_empty());
+    setup.send(2);
+    assert_eq!(setup.fate().await, (2, Fate::Acknowledged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_resend_everything_arrives_in_order_through_any_failure() {
+    let connects = vec![Act::Fail, Act::Hang];
+    let mut setup = Setup::new(true, 1, connects, vec![Act::Fail, Act::Hang, Act::Fail]);
+    for tag in 0..5 {
+        setup.send(tag);
+    }
+    for tag in 0..5 {
+        assert_eq!(setup.fate().await, (tag, Fate::Acknowledged));
+    }
+    assert_eq!(setup.taken().concat(), ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_will_never_take_is_dropped_even_with_resend() {
+    let mut setup = Setup::new(true, 1, vec![], vec![Act::Refuse]);
+    setup.send(1);
+    assert_eq!(setup.fate().await, (1, Fate::Failed));
+    setup.send(2);
+    assert_eq!(setup.fate().await, (2, Fate::Acknowledged));
+    assert_eq!(setup.broker.0.lock().connections, 1, "the connection is good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_outbox_refuses_or_waits_for_room() {
+    let go = Arc::new(Notify::new());
+    let mut setup = Setup::new(false, 1, vec![], vec![Act::Wait(Arc::clone(&go))]);
+    setup.send(0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let record = || Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]);
+    let mut fitting = 0;
+    while setup.outbox.try_send(record(), 1).is_ok() {
+        fitting += 1;
+    }
+    assert!((90..=100).contains(&fitting), "{fitting}");
+    let late = setup.outbox.send(record(), 2);
+    let (_, ()) = tokio::join!(late, async { go.notify_one() });
+    let mut fates = Vec::new();
+    while fates.len() < fitting + 2 {
+        fates.push(setup.fate().await);
+    }
+    assert!(fates.iter().all(|(_, fate)| *fate == Fate::Acknowledged));
+    assert_eq!(fates.last(), Some(&(2, Fate::Acknowledged)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_sends_what_waits_and_takes_nothing_more() {
+    let setup = Setup::new(false, 2, vec![], vec![Act::Hang]);
+    setup.send(1);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    setup.send(2);
+    assert!(setup.outbox.flush(Duration::from_secs(5)).await);
+    assert_eq!(setup.taken(), [["2"]]);
+    assert!(setup.outbox.try_send(Record::new(Vec::new(), Vec::new()), 3).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_is_bounded() {
+    let setup = Setup::new(true, 1, vec![], (0..100).map(|_| Act::Hang).collect());
+    setup.send(1);
+    let start = Instant::now();
+    assert!(!setup.outbox.flush(Duration::from_secs(3)).await);
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+}
