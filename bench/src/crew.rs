@@ -1,0 +1,114 @@
+//! A run from its beginning to its end: opens connections, starts callers, waits for the last one.
+//!
+//! The clock starts when the connections are open. It ends by itself: the schedule runs dry, and the timeout bounds
+//! whatever a caller is at by then. Dropping the future drops all callers.
+
+use crate::{
+    alarm::Alarm,
+    caller::{Caller, Shared},
+    load::{Connections, Load, LoadError, Mode, Question},
+    report::Report,
+    request::RunId,
+    schedule::Schedule,
+    seen::Seen,
+    tally::Tally,
+    wire::Wire,
+};
+use parking_lot::Mutex;
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, atomic::AtomicUsize},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Report, LoadError> {
+    let run = RunId::random();
+    let alarm = match load.mode {
+        Mode::Open { .. } => Some(Alarm::precise().map_err(LoadError::Timer)?),
+        Mode::Closed { .. } => None,
+    };
+    let mut stop = pin!(stop);
+    let (mut wires, mut interrupted) = tokio::select! {
+        // A stop that is there already is seen first.
+        biased;
+        () = &mut stop => (Vec::new(), true),
+        wires = open(&load) => (wires, false),
+    };
+
+    let mut tally = Tally::new(load.timeout, matches!(load.question, Question::Get).then(Seen::new));
+    tally.opened = u64::try_from(wires.len()).unwrap_or(u64::MAX);
+    let schedule = Schedule::new(load.mode, load.warmup, load.until, alarm);
+    tally.end_at(schedule.end());
+    let shared = Arc::new(Shared {
+        load,
+        schedule,
+        tally: Mutex::new(tally),
+        newcomers: AtomicUsize::new(0),
+    });
+
+    let mut callers = JoinSet::new();
+    let mut hired = 0;
+    let mut wanted = if interrupted { 0 } else { at_first(shared.load.mode) };
+    loop {
+        while hired < wanted {
+            callers.spawn(Caller::new(Arc::clone(&shared), &run, wires.pop()).run());
+            hired += 1;
+        }
+        if callers.is_empty() {
+            break;
+        }
+        tokio::select! {
+            // A stop before anything else.
+            biased;
+            () = &mut stop => {
+                interrupted = true;
+                break;
+            }
+            Some(ended) = callers.join_next() => if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
+                // A bug in the generator must not pass for a measurement.
+                std::panic::resume_unwind(panic);
+            },
+            () = shared.short_handed(), if hired < shared.load.mode.max_connections() => wanted += 1,
+        }
+    }
+    let ended = Instant::now();
+    // Whoever still waits has lost the right to count.
+    callers.shutdown().await;
+    let tally = &mut *shared.tally.lock();
+    Ok(Report::new(
+        shared.load.clone(),
+        &run,
+        tally,
+        &shared.schedule,
+        interrupted.then_some(ended),
+    ))
+}
+
+fn at_first(mode: Mode) -> usize {
+    match mode {
+        Mode::Open {
+            connections: Connections::UpTo(_),
+            ..
+        } => 1,
+        _ => mode.max_connections(),
+    }
+}
+
+/// Opens the connections of the beginning one after the other, so that ten thousand do not overrun the server's
+/// backlog. It ends early when one fails and after the timeout: what is missing then is left to its caller.
+async fn open(load: &Load) -> Vec<Wire> {
+    let deadline = Instant::now() + load.timeout;
+    let mut wires = Vec::new();
+    while wires.len() < at_first(load.mode) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match timeout(left, Wire::connect(load.target)).await {
+            Ok(Ok(wire)) => wires.push(wire),
+            _ => break,
+        }
+    }
+    wires
+}
