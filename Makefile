@@ -1,0 +1,33 @@
+# `make help` lists what there is; everything else is a line or a script.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint static image up down bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Kafka, worker and gateway on this machine, until Ctrl-C
+	@scripts/run
+
+test: ## all tests; those on real Kafka need a JDK and Maven
+	cargo test --workspace
+
+lint: ## format, clippy, docs, and no C in the default build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	scripts/no-c
+
+static: ## static binaries into dist/, without a C compiler
+	scripts/static
+
+image: ## container images of gateway and worker
+	scripts/compose build
+
+up: ## Kafka, worker and gateway in containers; returns when they are healthy
+	scripts/compose up
+
+down: ## end the containers and leave nothing
+	scripts/compose down
+
+bench: ## load on a running gateway: make bench ARGS="--connections 256"
+	cargo run --release --package bench -- $(ARGS)
