@@ -1,1 +1,15 @@
-//! e2e
+//! What the end-to-end tests are made of: an engine that speaks Kafka's protocol, the real binaries as processes,
+//! and views of HTTP and of the topics that share no code with them.
+//!
+//! - Everything that waits has a bound, and there is no sleep but the pause between two looks at a condition.
+//! - A test that fails shows the logs of its processes. Whatever a test starts ends with it.
+
+pub mod binaries;
+pub mod cluster;
+pub mod engine;
+pub mod environment;
+pub mod http;
+pub mod process;
+pub mod scene;
+pub mod topic;
+pub mod wait;

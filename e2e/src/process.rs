@@ -1,0 +1,306 @@
+//! A gateway or a worker as a process of its own.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    binaries,
+    http::{self, Answer, Connection, get},
+    wait::{SOON, until, until_eq, within},
+};
+
+/// A process to be started. Nothing of the test's own environment reaches it.
+#[derive(Debug)]
+pub struct Setup {
+    name: &'static str,
+    ports: &'static [&'static str],
+    command: Command,
+}
+
+/// A running process. It is killed when it is dropped; if that is because the test failed, its log is shown.
+#[derive(Debug)]
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    log: Log,
+}
+
+/// What a process writes to stderr, line by line.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; for a death by signal, 128 + its number.
+    pub code: i32,
+    /// Its stdout.
+    pub stdout: String,
+    /// Its stderr.
+    pub stderr: String,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// A gateway on free ports of the loopback.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self::new(
+            "gateway",
+            Command::new(binaries::gateway()),
+            &["HTTP_ADDR", "ADMIN_ADDR"],
+        )
+    }
+
+    /// A worker on a free port of the loopback.
+    #[must_use]
+    pub fn worker() -> Self {
+        Self::new("worker", Command::new(binaries::worker()), &["ADMIN_ADDR"])
+    }
+
+    fn new(name: &'static str, mut command: Command, ports: &'static [&'static str]) -> Self {
+        command.env_clear().stdin(Stdio::null());
+        for port in ports {
+            command.env(port, "127.0.0.1:0");
+        }
+        Self { name, ports, command }
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn set(mut self, variable: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(variable, value);
+        self
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn start(mut self) -> Process {
+        let mut child = self
+            .command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary can be run");
+        let log = Log::default();
+        let stderr = child.stderr.take().expect("it is piped");
+        let copy = log.clone();
+        // It ends with the process.
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                copy.0.lock().push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        let process = Process {
+            name: self.name,
+            child,
+            log,
+        };
+        for port in self.ports {
+            process.logged(&format!("listening variable=\"{port}\"")).await;
+        }
+        process
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn ready(self) -> Process {
+        let process = self.start().await;
+        process.until_ready().await;
+        process
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When it does not end soon.
+    pub async fn run(self) -> Ended {
+        let mut command = tokio::process::Command::from(self.command);
+        let what = format!("the end of {}", self.name);
+        let ended = within(&what, SOON, command.kill_on_drop(true).output()).await;
+        let ended = ended.expect("the binary can be run");
+        let text = |bytes| String::from_utf8(bytes).expect("it writes UTF-8");
+        Ended {
+            code: code(ended.status),
+            stdout: text(ended.stdout),
+            stderr: text(ended.stderr),
+        }
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Where it answers callers.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.addr("HTTP_ADDR")
+    }
+
+    /// Where its `/live`, `/ready` and `/metrics` are.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.addr("ADMIN_ADDR")
+    }
+
+    fn addr(&self, variable: &str) -> SocketAddr {
+        let said = format!("listening variable=\"{variable}\" addr=");
+        let found = self.log.find(|line| {
+            let (_, addr) = line.split_once(&said)?;
+            addr.trim().parse().ok()
+        });
+        found.unwrap_or_else(|| panic!("{} does not say {said:?}", self.name))
+    }
+
+    /// A new connection to where it answers callers.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub async fn connect(&self) -> Connection {
+        Connection::open(self.http()).await.expect("it listens")
+    }
+
+    /// GET on a connection of its own.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask(get(path)).await
+    }
+
+    /// POST of JSON on a connection of its own.
+    pub async fn post(&self, path: &str, json: impl AsRef<[u8]>) -> Answer {
+        self.ask(http::post(path, json)).await
+    }
+
+    /// Any request on a connection of its own.
+    pub async fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        http::ask(self.http(), request).await
+    }
+
+    /// Status and body of a page of the admin listener.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let answer = http::ask(self.admin(), get(path)).await;
+        (answer.status, answer.text().to_owned())
+    }
+
+    /// Waits until it is ready.
+    pub async fn until_ready(&self) {
+        until_eq(
+            &format!("{} is ready", self.name),
+            SOON,
+            (200, READY.to_owned()),
+            async || self.page("/ready").await,
+        )
+        .await;
+    }
+
+    /// Waits until it is not ready, and gives what `/ready` then says.
+    pub async fn until_unready(&self) -> String {
+        until(&format!("{} is not ready", self.name), SOON, async || {
+            let (status, body) = self.page("/ready").await;
+            (status == 503).then_some(body)
+        })
+        .await
+    }
+
+    /// A value of `/metrics`, by its name with all its labels; 0 if it is not there.
+    ///
+    /// # Panics
+    /// When it is not a whole number.
+    pub async fn metric(&self, name: &str) -> i64 {
+        let (_, text) = self.page("/metrics").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |it| it.parse().expect("it is a whole number"))
+    }
+
+    /// Waits until a value of `/metrics` is the expected one.
+    pub async fn until_metric(&self, name: &str, expected: i64) {
+        until_eq(name, SOON, expected, async || self.metric(name).await).await;
+    }
+
+    /// Waits for a line of the log with this text in it, and gives it.
+    ///
+    /// # Panics
+    /// When it does not come soon.
+    pub async fn logged(&self, text: &str) -> String {
+        until(&format!("{text:?} in the log of {}", self.name), SOON, async || {
+            self.log.find(|line| line.contains(text).then(|| line.to_owned()))
+        })
+        .await
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.log.0.lock().clone()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When there is no such process any more.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it runs, or has not been waited for");
+    }
+
+    /// Waits until it ends by itself, and gives the exit code; for a death by signal, 128 + its number.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    pub async fn exit(&mut self, limit: Duration) -> i32 {
+        let what = format!("the end of {}", self.name);
+        until(&what, limit, async || {
+            let ended = self.child.try_wait().expect("it is a child of ours");
+            ended.map(code)
+        })
+        .await
+    }
+}
+
+/// What `/ready` says when it is.
+const READY: &str = r#"{"causes":{},"ready":true}"#;
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let text = self.log.0.lock().join("\n");
+            #[expect(clippy::print_stderr, reason = "it is for whoever reads about the failed test")]
+            {
+                eprintln!("--- log of {} {}\n{text}\n---", self.name, self.child.id());
+            }
+        }
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    fn find<T>(&self, look: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        self.0.lock().iter().map(String::as_str).find_map(look)
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .or_else(|| Some(128 + status.signal()?))
+        .unwrap_or(i32::MAX)
+}

@@ -1,0 +1,96 @@
+//! A scene: two topics that nobody else uses, and the binaries that use them.
+
+use uuid::Uuid;
+
+use crate::{
+    cluster::Cluster,
+    engine::Engine,
+    process::{Process, Setup},
+    topic::Topic,
+};
+
+/// Topics of one test on one cluster.
+#[derive(Debug)]
+pub struct Scene {
+    brokers: String,
+    ping: String,
+    pong: String,
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// On the cluster that tests share.
+    pub async fn shared(engine: &Engine) -> Self {
+        Self::at(engine.brokers().await)
+    }
+
+    /// On a cluster of one's own.
+    #[must_use]
+    pub fn on(cluster: &Cluster) -> Self {
+        Self::at(cluster.brokers())
+    }
+
+    /// At any address.
+    #[must_use]
+    pub fn at(brokers: &str) -> Self {
+        let unique = Uuid::new_v4().simple().to_string();
+        Self {
+            brokers: brokers.to_owned(),
+            ping: format!("ping-{unique}"),
+            pong: format!("pong-{unique}"),
+        }
+    }
+
+    /// The bootstrap list.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The name of the topic of the requests.
+    #[must_use]
+    pub fn ping_name(&self) -> &str {
+        &self.ping
+    }
+
+    /// The name of the topic of the replies.
+    #[must_use]
+    pub fn pong_name(&self) -> &str {
+        &self.pong
+    }
+
+    /// A gateway for the topics.
+    #[must_use]
+    pub fn gateway(&self) -> Setup {
+        self.settle(Setup::gateway())
+    }
+
+    /// A worker for the topics.
+    #[must_use]
+    pub fn worker(&self) -> Setup {
+        self.settle(Setup::worker())
+    }
+
+    fn settle(&self, setup: Setup) -> Setup {
+        setup
+            .set("KAFKA_BROKERS", &self.brokers)
+            .set("PING_TOPIC", &self.ping)
+            .set("PONG_TOPIC", &self.pong)
+    }
+
+    /// A gateway and a worker with default settings, both ready.
+    pub async fn pair(&self) -> (Process, Process) {
+        tokio::join!(self.gateway().ready(), self.worker().ready())
+    }
+
+    /// The topic of the requests.
+    pub async fn ping(&self) -> Topic {
+        Topic::open(&self.brokers, &self.ping).await
+    }
+
+    /// The topic of the replies.
+    pub async fn pong(&self) -> Topic {
+        Topic::open(&self.brokers, &self.pong).await
+    }
+}

@@ -1,0 +1,150 @@
+//! Partition 0 of a topic as Kafka has it: records written and read without any code of the gateway or the worker.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use chrono::Utc;
+use rskafka::{
+    BackoffConfig,
+    client::{
+        Client, ClientBuilder,
+        error::{Error, ProtocolError},
+        partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
+    },
+    record::{Record, RecordAndOffset},
+};
+
+use crate::wait::{SOON, within};
+
+/// Partition 0 of a topic.
+#[derive(Debug)]
+pub struct Topic {
+    name: String,
+    reader: PartitionClient,
+    writer: PartitionClient,
+}
+
+/// A record to be written.
+#[must_use]
+pub fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
+    Record {
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers: BTreeMap::new(),
+        timestamp: Utc::now(),
+    }
+}
+
+// === impl Topic ===
+
+impl Topic {
+    /// Connects to it, and creates it with one partition if it is not there.
+    ///
+    /// # Panics
+    /// When Kafka is not there.
+    pub async fn open(brokers: &str, name: &str) -> Self {
+        let what = format!("topic {name} at {brokers}");
+        within(&what, SOON, async {
+            let client = connect(brokers).await.expect("Kafka answers");
+            create(&client, name).await.expect("the topic can be created");
+            let partition = async || {
+                let found = client.partition_client(name, 0, UnknownTopicHandling::Retry);
+                found.await.expect("the topic has a leader")
+            };
+            Self {
+                name: name.to_owned(),
+                reader: partition().await,
+                writer: partition().await,
+            }
+        })
+        .await
+    }
+
+    /// Writes a record as a batch of its own and gives its offset.
+    ///
+    /// # Panics
+    /// When Kafka does not take it.
+    pub async fn write(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> i64 {
+        let offsets = self.write_batch(vec![record(key, value)]).await;
+        offsets.into_iter().next().expect("one record has one offset")
+    }
+
+    /// Writes records as one batch.
+    ///
+    /// # Panics
+    /// When Kafka does not take it.
+    pub async fn write_batch(&self, records: Vec<Record>) -> Vec<i64> {
+        self.call(self.writer.produce(records, Compression::NoCompression))
+            .await
+    }
+
+    /// The offset behind the last record.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn end(&self) -> i64 {
+        self.call(self.reader.get_offset(OffsetAt::Latest)).await
+    }
+
+    /// Waits for so many records from an offset on.
+    ///
+    /// # Panics
+    /// When they do not come soon; says which did.
+    pub async fn read(&self, from: i64, count: usize) -> Vec<RecordAndOffset> {
+        let mut records: Vec<RecordAndOffset> = Vec::new();
+        let read = async {
+            while records.len() < count {
+                let offset = records.last().map_or(from, |it| it.offset + 1);
+                let (more, _) = self.call(self.reader.fetch_records(offset, 1..1 << 20, 500)).await;
+                records.extend(more);
+            }
+        };
+        if tokio::time::timeout(SOON, read).await.is_err() {
+            panic!(
+                "{} has not {count} records from offset {from} on: {records:?}",
+                self.name
+            );
+        }
+        records.truncate(count);
+        records
+    }
+
+    /// Waits for the record at an offset.
+    ///
+    /// # Panics
+    /// When it does not come soon.
+    pub async fn read_one(&self, offset: i64) -> Record {
+        let records = self.read(offset, 1).await;
+        let found = records.into_iter().next().expect("one was read");
+        assert_eq!(found.offset, offset, "{}", self.name);
+        found.record
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> T {
+        match within(&format!("an answer of Kafka about {}", self.name), SOON, call).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{}: {error}", self.name),
+        }
+    }
+}
+
+async fn connect(brokers: &str) -> Result<Client, Error> {
+    let builder = ClientBuilder::new(brokers.split(',').map(str::to_owned).collect())
+        .client_id("e2e")
+        .backoff_config(BackoffConfig {
+            init_backoff: Duration::from_millis(10),
+            max_backoff: Duration::from_millis(200),
+            base: 2.0,
+            deadline: Some(SOON),
+        });
+    builder.build().await
+}
+
+async fn create(client: &Client, name: &str) -> Result<(), Error> {
+    match client.controller_client()?.create_topic(name, 1, -1, 10_000).await {
+        Err(Error::ServerError {
+            protocol_error: ProtocolError::TopicAlreadyExists,
+            ..
+        }) => Ok(()),
+        other => other,
+    }
+}

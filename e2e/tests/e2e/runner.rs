@@ -1,0 +1,131 @@
+//! Runs the tests on the engines.
+
+use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+
+use e2e::{binaries, engine::Engine, environment::Environment};
+use libtest_mimic::{Arguments, Completion, Trial};
+use tokio::time::timeout;
+
+/// The bound on one test. None takes nearly as long: it ends a test that hangs.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Tests at the same time, at least: most of them wait most of the time.
+const MIN_THREADS: usize = 4;
+
+/// A test of an engine.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) run: for<'a> fn(&'a Engine) -> Pin<Box<dyn Future<Output = Completion> + 'a>>,
+}
+
+/// What a test comes to: nothing, or why it was skipped.
+pub(crate) trait Outcome {
+    fn completion(self) -> Completion;
+}
+
+/// Functions as tests, named after their modules.
+macro_rules! tests {
+    ($($module:ident::{$($name:ident),* $(,)?})*) => {
+        &[$($($crate::runner::Test {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            run: |engine| Box::pin(async move {
+                $crate::runner::Outcome::completion($crate::$module::$name(engine).await)
+            }),
+        }),*),*]
+    };
+}
+pub(crate) use tests;
+
+/// Runs the tests that share a cluster, those that stop nodes, and those that need no engine.
+pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'static [Test]) -> ExitCode {
+    let mut args = Arguments::from_args();
+    let environment = Environment::read();
+    let ci = environment.ci;
+    if !args.list
+        && let Err(error) = binaries::build()
+    {
+        say(&error);
+        return ExitCode::FAILURE;
+    }
+    if args.test_threads.is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        args.test_threads = Some(cores.max(MIN_THREADS));
+    }
+
+    let engine = Arc::new(Engine::kafka(environment));
+    let mut trials = Vec::new();
+    trials.extend(alone.iter().map(|test| trial("no_engine", test, &engine, None)));
+    for (tests, missing) in [(shared, engine.cannot_share()), (stopping, engine.cannot_stop_nodes())] {
+        let name = engine.name();
+        trials.extend(tests.iter().map(|test| trial(name, test, &engine, missing)));
+    }
+    let conclusion = libtest_mimic::run(&args, trials);
+    if args.list {
+        return ExitCode::SUCCESS;
+    }
+
+    let mut complete = true;
+    for (what, missing) in [
+        ("the tests that share a cluster", engine.cannot_share()),
+        ("the tests that stop nodes", engine.cannot_stop_nodes()),
+    ] {
+        if let Some(why) = missing {
+            complete = false;
+            say(&format!("NOT RUN on {}: {what}: {why}", engine.name()));
+        }
+    }
+    let engines = match engine.cannot_share() {
+        None => engine.description(),
+        Some(_) => "none".to_owned(),
+    };
+    // Stops the nodes.
+    drop(engine);
+    say(&format!(
+        "engines run: {engines}; {} passed, {} failed, {} skipped, {} filtered out",
+        conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored, conclusion.num_filtered_out
+    ));
+    if ci && !complete {
+        say("with CI=true every engine has to run");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn trial(engine_name: &str, test: &'static Test, engine: &Arc<Engine>, missing: Option<&str>) -> Trial {
+    let engine = Arc::clone(engine);
+    let missing = missing.map(str::to_owned);
+    Trial::ignorable_test(format!("{engine_name}::{}", test.name), move || {
+        if let Some(why) = missing {
+            return Ok(Completion::ignored_with(why));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut running = (test.run)(&engine);
+            // It is dropped during the panic, not before: that is how its processes know that they should show
+            // their logs.
+            match timeout(LIMIT, &mut running).await {
+                Ok(completion) => Ok(completion),
+                Err(_elapsed) => panic!("the test did not end within {LIMIT:?}"),
+            }
+        })
+    })
+}
+
+// === impl Outcome ===
+
+impl Outcome for () {
+    fn completion(self) -> Completion {
+        Completion::Completed
+    }
+}
+
+impl Outcome for Completion {
+    fn completion(self) -> Completion {
+        self
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the summary is for whoever runs the tests")]
+fn say(text: &str) {
+    eprintln!("e2e: {text}");
+}
