@@ -10,10 +10,16 @@
     reason = "a test fails by a panic, and these say where"
 )]
 
+mod configuration;
 mod contract;
 mod halves;
+mod health;
+mod outage;
+mod poison;
 mod refusals;
 mod runner;
+mod shutdown;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -44,14 +50,61 @@ fn main() -> ExitCode {
                 of_a_body,
                 of_a_large_body,
                 of_malformed_http,
-                while_not_ready,
                 when_full,
                 when_there_are_too_many_connections,
                 of_a_slow_head,
                 of_a_slow_body,
             }
+            poison::{
+                requests_between_good_ones_are_skipped_and_counted,
+                a_request_is_logged_escaped_and_cut,
+                replies_between_good_ones_are_skipped_and_counted,
+                a_batch_that_cannot_be_decoded_costs_only_itself,
+            }
+            waiting::{
+                ends_when_no_reply_comes_in_time,
+                ends_for_many_at_once,
+                ends_when_the_caller_leaves,
+            }
+            shutdown::{
+                of_a_gateway_under_load_cuts_nobody_off,
+                of_a_gateway_waits_for_the_replies,
+                of_a_gateway_has_an_end,
+                is_at_once_at_the_second_signal,
+                of_an_idle_process_is_quick,
+                of_a_worker_under_load_answers_what_it_has_read,
+            }
+            health::{
+                is_said_by_the_admin_listener,
+                checks_follow_readiness,
+            }
         },
-        tests! {},
-        tests! {},
+        tests! {
+            outage::{
+                of_a_killed_broker_is_told_at_once_and_outlived,
+                of_a_stopped_broker_lets_nobody_wait_too_long,
+                at_the_start_is_waited_for,
+            }
+        },
+        tests! {
+            configuration::{
+                of_both_is_checked_at_the_start,
+                of_the_gateway_is_checked_at_the_start,
+                of_the_worker_is_checked_at_the_start,
+                by_flags_is_the_same,
+                that_is_not_text_is_refused,
+                is_explained_by_the_help,
+                of_a_taken_port_is_one_line,
+            }
+            refusals::{
+                while_not_ready,
+            }
+            shutdown::{
+                without_kafka_is_quick_too,
+            }
+            health::{
+                checks_fail_where_nobody_listens,
+            }
+        },
     )
 }

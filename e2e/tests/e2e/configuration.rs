@@ -1,0 +1,136 @@
+//! A bad configuration stops the start with one line and exit code 64; a port that is taken with one line and 1.
+
+use std::{ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt};
+
+use e2e::{
+    engine::Engine,
+    process::{Ended, Setup},
+};
+
+/// Exit code 64, nothing on stdout, and one line with all of these on stderr.
+fn assert_refused(ended: &Ended, words: &[&str]) {
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (64, ""),
+        "{words:?}: {}",
+        ended.stderr
+    );
+    assert_eq!(ended.stderr.lines().count(), 1, "{words:?}: {}", ended.stderr);
+    for word in words {
+        assert!(ended.stderr.contains(word), "{word:?}: {}", ended.stderr);
+    }
+}
+
+pub(crate) async fn of_both_is_checked_at_the_start(_engine: &Engine) {
+    for (variable, value, allowed) in [
+        ("KAFKA_BROKERS", "", "host:port"),
+        ("KAFKA_BROKERS", "kafka", "host:port"),
+        ("KAFKA_BROKERS", "kafka:0", "host:port"),
+        ("PING_TOPIC", "with space", "a topic name"),
+        ("PONG_TOPIC", "..", "a topic name"),
+        ("PONG_TOPIC", "ping", "different"),
+        ("ADMIN_ADDR", "8081", "an IP address and a port"),
+        ("ADMIN_ADDR", "localhost:8081", "an IP address and a port"),
+        ("DRAIN_TIMEOUT", "8", "a duration"),
+        ("DRAIN_TIMEOUT", "2h", "1h at most"),
+        ("RUST_LOG", "info,=", "tracing directives"),
+        ("LOG_FORMAT", "xml", "text, json"),
+    ] {
+        for setup in [Setup::gateway(), Setup::worker()] {
+            let ended = setup.set(variable, value).run().await;
+            assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
+        }
+    }
+}
+
+pub(crate) async fn of_the_gateway_is_checked_at_the_start(_engine: &Engine) {
+    for (variable, value, allowed) in [
+        ("HTTP_ADDR", ":8080", "an IP address and a port"),
+        ("REPLY_TIMEOUT", "0s", "a duration above zero"),
+        ("REPLY_TIMEOUT", "ten", "a duration above zero"),
+        ("MAX_IN_FLIGHT", "0", "from 1 to 1000000"),
+        ("MAX_IN_FLIGHT", "-1", "from 1 to 1000000"),
+        ("MAX_CONNECTIONS", "many", "from 1 to 1000000"),
+        ("HEADER_TIMEOUT", "-1s", "a duration above zero"),
+        ("MAX_BODY", "0", "512KiB"),
+        ("MAX_BODY", "1GiB", "512KiB"),
+    ] {
+        let ended = Setup::gateway().set(variable, value).run().await;
+        assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
+    }
+}
+
+pub(crate) async fn of_the_worker_is_checked_at_the_start(_engine: &Engine) {
+    let ended = Setup::worker().set("START_FROM", "middle").run().await;
+    assert_refused(&ended, &["START_FROM", "\"middle\"", "latest, earliest"]);
+}
+
+pub(crate) async fn by_flags_is_the_same(_engine: &Engine) {
+    let ended = Setup::gateway().arg("--reply-timeout=soon").run().await;
+    assert_refused(&ended, &["REPLY_TIMEOUT", "\"soon\"", "a duration above zero"]);
+    for setup in [Setup::gateway(), Setup::worker()] {
+        assert_refused(&setup.arg("--no-such-flag").run().await, &["--no-such-flag"]);
+    }
+    for setup in [Setup::gateway(), Setup::worker()] {
+        assert_refused(&setup.arg("no-such-command").run().await, &["no-such-command"]);
+    }
+}
+
+pub(crate) async fn that_is_not_text_is_refused(_engine: &Engine) {
+    for setup in [Setup::gateway(), Setup::worker()] {
+        let ended = setup.set("PING_TOPIC", OsStr::from_bytes(b"\xff")).run().await;
+        assert_refused(&ended, &[]);
+    }
+}
+
+pub(crate) async fn is_explained_by_the_help(_engine: &Engine) {
+    let both = [
+        "KAFKA_BROKERS",
+        "PING_TOPIC",
+        "PONG_TOPIC",
+        "ADMIN_ADDR",
+        "DRAIN_TIMEOUT",
+        "RUST_LOG",
+        "LOG_FORMAT",
+        "healthcheck",
+    ];
+    let gateway = [
+        "HTTP_ADDR",
+        "REPLY_TIMEOUT",
+        "MAX_IN_FLIGHT",
+        "MAX_CONNECTIONS",
+        "HEADER_TIMEOUT",
+        "MAX_BODY",
+    ];
+    for (setup, own) in [
+        (Setup::gateway as fn() -> Setup, &gateway[..]),
+        (Setup::worker, &["START_FROM"]),
+    ] {
+        let ended = setup().arg("--help").run().await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+        for variable in both.iter().chain(own) {
+            assert!(ended.stdout.contains(variable), "{variable}: {}", ended.stdout);
+        }
+        let ended = setup().arg("--version").run().await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+        assert!(ended.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", ended.stdout);
+    }
+}
+
+pub(crate) async fn of_a_taken_port_is_one_line(_engine: &Engine) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for (setup, variable) in [
+        (Setup::gateway(), "HTTP_ADDR"),
+        (Setup::gateway(), "ADMIN_ADDR"),
+        (Setup::worker(), "ADMIN_ADDR"),
+    ] {
+        // At the level of warnings, so that what was bound before is not in the way.
+        let ended = setup.set(variable, &addr).set("RUST_LOG", "warn").run().await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""));
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        for word in [variable, &addr, "in use"] {
+            assert!(ended.stderr.contains(word), "{word:?}: {}", ended.stderr);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What operators and probes see.
+
+use e2e::{engine::Engine, http, process::Process, scene::Scene};
+
+pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let (gateway, worker) = scene.pair().await;
+    assert_eq!(gateway.get("/ping").await.status, 200);
+
+    for process in [&gateway, &worker] {
+        assert_eq!(process.page("/live").await, (200, "live\n".to_owned()));
+        assert_eq!(process.page("/ready").await.0, 200);
+        assert_eq!(process.page("/").await.0, 404);
+        let answer = http::ask(process.admin(), http::request("POST", "/ready", &[], "")).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+    }
+    let answer = http::ask(gateway.admin(), http::get("/metrics")).await;
+    let content_type = answer.header("content-type").unwrap();
+    assert!(
+        content_type.starts_with("application/openmetrics-text"),
+        "{content_type}"
+    );
+    assert!(answer.text().ends_with("# EOF\n"), "{}", answer.text());
+    assert_eq!(
+        gateway
+            .metric("gateway_requests_total{outcome=\"answered\",status=\"200\"}")
+            .await,
+        1
+    );
+    assert_eq!(gateway.metric("gateway_request_duration_seconds_count").await, 1);
+    assert_eq!(gateway.metric("gateway_replies_total{kind=\"answered\"}").await, 1);
+    assert_eq!(worker.metric("worker_requests_total").await, 1);
+    worker
+        .until_metric("worker_replies_total{fate=\"acknowledged\"}", 1)
+        .await;
+    assert_eq!(worker.metric("worker_lag").await, 0);
+}
+
+async fn check(scene: &Scene, process: &Process, setup: e2e::process::Setup) -> (i32, String) {
+    let addr = process.admin().to_string();
+    let ended = setup.set("ADMIN_ADDR", &addr).arg("healthcheck").run().await;
+    assert_eq!(ended.stdout, "", "{}", scene.brokers());
+    (ended.code, ended.stderr)
+}
+
+pub(crate) async fn checks_follow_readiness(engine: &Engine) {
+    let ready = Scene::shared(engine).await;
+    let (gateway, worker) = ready.pair().await;
+    assert_eq!(check(&ready, &gateway, ready.gateway()).await, (0, String::new()));
+    assert_eq!(check(&ready, &worker, ready.worker()).await, (0, String::new()));
+
+    let without_kafka = Scene::at("127.0.0.1:1");
+    let (gateway, worker) = tokio::join!(without_kafka.gateway().start(), without_kafka.worker().start());
+    for (process, setup) in [(&gateway, without_kafka.gateway()), (&worker, without_kafka.worker())] {
+        process.logged("not met").await;
+        let (code, stderr) = check(&without_kafka, process, setup).await;
+        assert_eq!(code, 1);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(&process.admin().to_string()), "{stderr}");
+        assert!(stderr.contains("127.0.0.1:1") && stderr.contains("refused"), "{stderr}");
+        assert_eq!(process.page("/live").await.0, 200);
+    }
+}
+
+pub(crate) async fn checks_fail_where_nobody_listens(_engine: &Engine) {
+    let scene = Scene::at("127.0.0.1:1");
+    for setup in [scene.gateway(), scene.worker()] {
+        let ended = setup.set("ADMIN_ADDR", "127.0.0.1:1").arg("healthcheck").run().await;
+        assert_eq!(ended.code, 1);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains("127.0.0.1:1"), "{}", ended.stderr);
+    }
+}

@@ -1,0 +1,141 @@
+//! Kafka goes away and comes back; the processes stay.
+
+use std::time::Duration;
+
+use e2e::{
+    engine::Engine,
+    process::Process,
+    scene::Scene,
+    wait::{SOON, until},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// What a caller may be told while Kafka is away.
+const NOT_SENT: &str = "failed to send message to Kafka";
+const TIMED_OUT: &str = "timeout waiting for response";
+
+/// Asks until a request is answered; until then every one is refused in an orderly way.
+async fn until_answered(gateway: &Process) {
+    until("requests are answered again", SOON, async || {
+        let answer = gateway.get("/ping").await;
+        if answer.status == 200 {
+            return Some(());
+        }
+        let (status, error) = answer.error();
+        assert!(status == 500 && [NOT_SENT, TIMED_OUT].contains(&&*error), "{answer:?}");
+        None
+    })
+    .await;
+}
+
+async fn all_is_well(gateway: &Process, worker: &Process) {
+    until_answered(gateway).await;
+    tokio::join!(gateway.until_ready(), worker.until_ready());
+    for turn in 0..100 {
+        let body = serde_json::json!({ "name": "turn", "value": turn.to_string() }).to_string();
+        let message = gateway.post("/ping", body).await.message();
+        assert!(message.starts_with(&format!("turn {turn} ( ")), "{message}");
+    }
+    gateway.until_metric("gateway_in_flight", 0).await;
+}
+
+pub(crate) async fn of_a_killed_broker_is_told_at_once_and_outlived(engine: &Engine) {
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = tokio::join!(
+        scene.gateway().set("REPLY_TIMEOUT", "3s").ready(),
+        scene.worker().ready()
+    );
+    all_is_well(&gateway, &worker).await;
+
+    cluster.kill(1).await;
+    until("a request is refused because Kafka is away", SOON, async || {
+        let (status, error) = gateway.get("/ping").await.error();
+        assert_eq!(status, 500);
+        (error == NOT_SENT).then_some(())
+    })
+    .await;
+    for process in [&gateway, &worker] {
+        let causes = process.until_unready().await;
+        assert!(causes.contains(scene.brokers()) || causes.contains("Kafka"), "{causes}");
+        assert_eq!(process.page("/live").await.0, 200);
+    }
+    for _ in 0..10 {
+        let start = Instant::now();
+        assert_eq!(
+            gateway.get("/ping").await.text(),
+            r#"{"error":"failed to send message to Kafka"}"#
+        );
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+    assert_eq!(gateway.metric("gateway_in_flight").await, 0);
+
+    cluster.start(1).await;
+    all_is_well(&gateway, &worker).await;
+}
+
+pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engine) {
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = tokio::join!(
+        scene.gateway().set("REPLY_TIMEOUT", "2s").ready(),
+        scene.worker().ready()
+    );
+    all_is_well(&gateway, &worker).await;
+
+    cluster.pause(1).await;
+    let mut ticks = interval(Duration::from_millis(100));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let stopped = Instant::now();
+    let mut callers = Vec::new();
+    // Open loop: nobody waits for the answer of another.
+    let asking = async {
+        while stopped.elapsed() < Duration::from_secs(5) {
+            ticks.tick().await;
+            let addr = gateway.http();
+            callers.push(tokio::spawn(async move {
+                let start = Instant::now();
+                let answer = e2e::http::ask(addr, e2e::http::get("/ping")).await;
+                (answer, start.elapsed())
+            }));
+        }
+    };
+    asking.await;
+    let (gateway_causes, worker_causes) = tokio::join!(gateway.until_unready(), worker.until_unready());
+    for causes in [gateway_causes, worker_causes] {
+        assert!(causes.contains("Kafka"), "{causes}");
+    }
+    for caller in callers {
+        let (answer, waited) = caller.await.unwrap();
+        let (status, error) = answer.error();
+        assert!(status == 500 && [NOT_SENT, TIMED_OUT].contains(&&*error), "{answer:?}");
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+    }
+    assert_eq!(gateway.metric("gateway_in_flight").await, 0);
+
+    cluster.resume(1).await;
+    all_is_well(&gateway, &worker).await;
+}
+
+pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    cluster.kill(1).await;
+
+    let (gateway, worker) = tokio::join!(scene.gateway().start(), scene.worker().start());
+    for process in [&gateway, &worker] {
+        process.logged("not met").await;
+        assert_eq!(process.page("/live").await.0, 200);
+        let (status, body) = process.page("/ready").await;
+        assert_eq!(status, 503);
+        assert!(body.contains(scene.brokers()) && body.contains("refused"), "{body}");
+    }
+    let answer = gateway.get("/ping").await;
+    assert_eq!(answer.error(), (503, "not ready".to_owned()));
+
+    cluster.start(1).await;
+    tokio::join!(gateway.until_ready(), worker.until_ready());
+    // Ready means it: the very first request is answered.
+    assert_eq!(gateway.get("/ping").await.status, 200);
+    all_is_well(&gateway, &worker).await;
+}

@@ -1,0 +1,233 @@
+//! The first signal drains, the second ends at once.
+
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
+
+use e2e::{
+    engine::Engine,
+    http::{Connection, Next, get, post},
+    process::Process,
+    scene::Scene,
+    topic::{Topic, record},
+    wait::{SOON, until},
+};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+/// A client that takes longer than this between an answer and its next request may find its connection closed
+/// (the gateway keeps idle ones for 250 ms when it drains); on a busy machine even this client can be so slow.
+const PROMPT: Duration = Duration::from_millis(100);
+
+async fn refused(gateway: &Process) {
+    until("new connections are refused", SOON, async || {
+        Connection::open(gateway.http()).await.is_err().then_some(())
+    })
+    .await;
+}
+
+/// Asks again and again on one connection until it is told that an answer was the last.
+async fn ask_until_closed(gateway: &Process, name: usize, answered: &Cell<u32>) {
+    let mut connection = gateway.connect().await;
+    let mut last_answer = Instant::now();
+    for turn in 0.. {
+        let value = format!("turn {turn}");
+        let body = json!({ "name": format!("caller {name}"), "value": value }).to_string();
+        let gap = last_answer.elapsed();
+        let sent = connection.send(post("/ping", body)).await;
+        match connection.next().await {
+            Next::Answer(answer) => {
+                assert!(answer.message().starts_with(&format!("caller {name} {value} ( ")));
+                answered.set(answered.get() + 1);
+                if answer.header("connection") == Some("close") {
+                    assert!(matches!(connection.next().await, Next::Closed));
+                    return;
+                }
+            }
+            Next::Closed if gap > PROMPT => return,
+            other => panic!("a request {gap:?} after an answer was cut off: {sent:?}, {other:?}"),
+        }
+        last_answer = Instant::now();
+    }
+}
+
+pub(crate) async fn of_a_gateway_under_load_cuts_nobody_off(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let (mut gateway, _worker) = scene.pair().await;
+
+    let answered = Cell::new(0);
+    let callers = (0..16).map(|name| ask_until_closed(&gateway, name, &answered));
+    let signalled = async {
+        until("the load is on", SOON, async || (answered.get() > 500).then_some(())).await;
+        gateway.signal(Signal::TERM);
+        let signalled = Instant::now();
+        refused(&gateway).await;
+        signalled
+    };
+    let (_, signalled) = tokio::join!(futures_util::future::join_all(callers), signalled);
+
+    assert_eq!(gateway.exit(Duration::from_secs(9)).await, 0);
+    assert!(
+        signalled.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        signalled.elapsed()
+    );
+}
+
+pub(crate) async fn of_a_gateway_waits_for_the_replies(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let mut gateway = scene.gateway().set("DRAIN_TIMEOUT", "60s").ready().await;
+    let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
+    let mut callers = Vec::new();
+    for _ in 0..5 {
+        let mut caller = gateway.connect().await;
+        caller.send(get("/ping")).await.unwrap();
+        callers.push(caller);
+    }
+    let mut idle = gateway.connect().await;
+    assert_eq!(idle.ask(get("/")).await.status, 404);
+    let requests = ping.read(0, 5).await;
+
+    gateway.signal(Signal::TERM);
+    refused(&gateway).await;
+    assert!(matches!(idle.next().await, Next::Closed));
+    let (status, body) = gateway.page("/ready").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (503, r#"{"causes":{"serving":"shutting down"},"ready":false}"#)
+    );
+    assert_eq!(gateway.metric("gateway_in_flight").await, 5);
+
+    pong.write_batch(
+        requests
+            .into_iter()
+            .map(|it| record(it.record.key.as_deref(), Some(b"at last")))
+            .collect(),
+    )
+    .await;
+    for mut caller in callers {
+        let answer = caller.answer().await;
+        assert_eq!(answer.message(), "at last");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(matches!(caller.next().await, Next::Closed));
+    }
+    assert_eq!(gateway.exit(SOON).await, 0);
+}
+
+pub(crate) async fn of_a_gateway_has_an_end(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let mut gateway = scene.gateway().set("DRAIN_TIMEOUT", "1s").ready().await;
+    let mut stuck = gateway.connect().await;
+    stuck.send(get("/ping")).await.unwrap();
+    let mut half_sent = gateway.connect().await;
+    half_sent
+        .send("POST /ping HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n{")
+        .await
+        .unwrap();
+    gateway.until_metric("gateway_in_flight", 1).await;
+
+    gateway.signal(Signal::TERM);
+    let start = Instant::now();
+    let answer = stuck.answer().await;
+    let waited = start.elapsed();
+
+    assert_eq!(answer.error(), (503, "shutting down".to_owned()));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(
+        (Duration::from_millis(900)..Duration::from_secs(3)).contains(&waited),
+        "{waited:?}"
+    );
+    assert_eq!(gateway.exit(Duration::from_secs(3)).await, 0);
+}
+
+pub(crate) async fn is_at_once_at_the_second_signal(engine: &Engine) {
+    for (first, second, code) in [
+        (Signal::TERM, Signal::TERM, 143),
+        (Signal::INT, Signal::INT, 130),
+        (Signal::TERM, Signal::INT, 130),
+    ] {
+        let scene = Scene::shared(engine).await;
+        let mut gateway = scene.gateway().set("DRAIN_TIMEOUT", "10m").ready().await;
+        let mut stuck = gateway.connect().await;
+        stuck.send(get("/ping")).await.unwrap();
+        gateway.until_metric("gateway_in_flight", 1).await;
+
+        gateway.signal(first);
+        gateway.logged("shutting down").await;
+        gateway.signal(second);
+        assert_eq!(gateway.exit(Duration::from_secs(5)).await, code);
+    }
+}
+
+pub(crate) async fn of_an_idle_process_is_quick(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    for signal in [Signal::TERM, Signal::INT] {
+        let (mut gateway, mut worker) = scene.pair().await;
+        for process in [&mut gateway, &mut worker] {
+            process.signal(signal);
+            assert_eq!(process.exit(Duration::from_secs(5)).await, 0);
+        }
+    }
+}
+
+pub(crate) async fn without_kafka_is_quick_too(_engine: &Engine) {
+    let scene = Scene::at("127.0.0.1:1");
+    let (mut gateway, mut worker) = tokio::join!(scene.gateway().start(), scene.worker().start());
+    for process in [&mut gateway, &mut worker] {
+        process.signal(Signal::TERM);
+        assert_eq!(process.exit(Duration::from_secs(5)).await, 0);
+    }
+}
+
+pub(crate) async fn of_a_worker_under_load_answers_what_it_has_read(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let mut worker = scene.worker().set("RUST_LOG", "info,worker=debug").ready().await;
+    let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
+
+    let stop = Cell::new(false);
+    let load = async {
+        while !stop.get() {
+            write_fifty(&ping).await;
+        }
+    };
+    let signalled = async {
+        until("the load is on", SOON, async || (pong.end().await > 500).then_some(())).await;
+        worker.signal(Signal::TERM);
+        let code = worker.exit(Duration::from_secs(9)).await;
+        stop.set(true);
+        code
+    };
+    let ((), code) = tokio::join!(load, signalled);
+
+    assert_eq!(code, 0);
+    let read: BTreeSet<String> = worker.log().iter().filter_map(|line| received_id(line)).collect();
+    assert!(read.len() > 500, "{}", read.len());
+    let count = usize::try_from(pong.end().await).unwrap();
+    let replies = pong.read(0, count).await;
+    let answered: BTreeSet<String> = replies
+        .into_iter()
+        .map(|it| String::from_utf8(it.record.key.unwrap()).unwrap())
+        .collect();
+    assert_eq!(count, answered.len(), "none was answered twice");
+    let unanswered: Vec<_> = read.difference(&answered).collect();
+    assert!(unanswered.is_empty(), "read, but not answered: {unanswered:?}");
+    assert!(!worker.log().iter().any(|it| it.contains("unsent")));
+}
+
+async fn write_fifty(ping: &Topic) {
+    let request = || {
+        let id = uuid::Uuid::new_v4().to_string();
+        let value = json!({ "id": id, "name": "n", "value": "v" }).to_string();
+        record(Some(id.as_bytes()), Some(value.as_bytes()))
+    };
+    ping.write_batch((0..50).map(|_| request()).collect()).await;
+}
+
+/// The id in `Received message offset=… value={"id":"…`.
+fn received_id(line: &str) -> Option<String> {
+    let (_, received) = line.split_once("Received message")?;
+    let (_, id) = received
+        .split_once("id\\\":\\\"")
+        .or_else(|| received.split_once("\"id\":\""))?;
+    Some(id.get(..36)?.to_owned())
+}
