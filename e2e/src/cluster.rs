@@ -25,11 +25,12 @@ pub struct Cluster {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Starts `nodes` nodes, each broker and controller, on free ports.
+    /// Starts `nodes` nodes, each broker and controller, on free ports. `properties` are broker properties beside
+    /// the script's own, `key=value`, separated by spaces.
     ///
     /// # Errors
     /// What the script says.
-    pub async fn up(nodes: u32) -> Result<Self, String> {
+    pub async fn up(nodes: u32, properties: &str) -> Result<Self, String> {
         let name = format!(
             "pingpong-e2e-{}-{}",
             std::process::id(),
@@ -40,7 +41,7 @@ impl Cluster {
             dir: temporary().join(name),
             brokers: String::new(),
         };
-        let said = script(&cluster.dir, &["up", &nodes.to_string()]).await?;
+        let said = script(&cluster.dir, &["up", &nodes.to_string()], properties).await?;
         said.trim().clone_into(&mut cluster.brokers);
         Ok(cluster)
     }
@@ -82,13 +83,13 @@ impl Cluster {
     /// With what the script says when it fails.
     pub async fn lead(&self, topic: &str, partition: i32, node: u32) {
         let args = ["lead", topic, &partition.to_string(), &node.to_string()];
-        if let Err(said) = script(&self.dir, &args).await {
+        if let Err(said) = script(&self.dir, &args, "").await {
             panic!("{said}");
         }
     }
 
     async fn act(&self, what: &str, node: u32) {
-        if let Err(said) = script(&self.dir, &[what, &node.to_string()]).await {
+        if let Err(said) = script(&self.dir, &[what, &node.to_string()], "").await {
             panic!("{said}");
         }
     }
@@ -107,14 +108,14 @@ impl Drop for Cluster {
 }
 
 /// Runs the script and gives its stdout. Its waits are bounded.
-async fn script(dir: &Path, args: &[&str]) -> Result<String, String> {
+async fn script(dir: &Path, args: &[&str], properties: &str) -> Result<String, String> {
     let ended = Command::new(SCRIPT)
         .args(args)
         .env("KAFKA_DIR", dir)
         .env("KAFKA_OWNER_PID", std::process::id().to_string())
         .env("KAFKA_TIMEOUT", "120")
         .env_remove("KAFKA_PORT")
-        .env_remove("KAFKA_PROPERTIES")
+        .env("KAFKA_PROPERTIES", properties)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()

@@ -75,7 +75,7 @@ impl Engine {
         if let Some(brokers) = &self.environment.brokers {
             return brokers;
         }
-        match self.shared.get_or_init(|| Cluster::up(1)).await {
+        match self.shared.get_or_init(|| Cluster::up(1, "")).await {
             Ok(cluster) => cluster.brokers(),
             Err(said) => panic!("{said}"),
         }
@@ -86,8 +86,16 @@ impl Engine {
     /// # Panics
     /// When it does not start.
     pub async fn own(&self, nodes: u32) -> OwnCluster<'_> {
+        self.own_with(nodes, "").await
+    }
+
+    /// A cluster with broker properties of its own, `key=value`, separated by spaces.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn own_with(&self, nodes: u32, properties: &str) -> OwnCluster<'_> {
         let place = self.own.acquire_many(nodes).await.expect("it is never closed");
-        match Cluster::up(nodes).await {
+        match Cluster::up(nodes, properties).await {
             Ok(cluster) => OwnCluster { cluster, _place: place },
             Err(said) => panic!("{said}"),
         }

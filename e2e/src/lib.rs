@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod engine;
 pub mod environment;
 pub mod http;
+pub mod nowhere;
 pub mod process;
 pub mod scene;
 pub mod topic;

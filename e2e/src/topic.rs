@@ -44,8 +44,8 @@ impl Topic {
     pub async fn open(brokers: &str, name: &str) -> Self {
         let what = format!("topic {name} at {brokers}");
         within(&what, SOON, async {
-            let client = connect(brokers).await.expect("Kafka answers");
-            create(&client, name).await.expect("the topic can be created");
+            let client = connect(brokers).await;
+            make(&client, name, 1).await;
             let partition = async || {
                 let found = client.partition_client(name, 0, UnknownTopicHandling::Retry);
                 found.await.expect("the topic has a leader")
@@ -127,7 +127,47 @@ impl Topic {
     }
 }
 
-async fn connect(brokers: &str) -> Result<Client, Error> {
+/// The names of all topics, and how many partitions each has.
+///
+/// # Panics
+/// When Kafka does not answer.
+pub async fn list(brokers: &str) -> BTreeMap<String, usize> {
+    let listed = within("a list of topics", SOON, async {
+        connect(brokers).await.list_topics().await
+    })
+    .await;
+    let topics = listed.expect("Kafka lists its topics");
+    topics.into_iter().map(|it| (it.name, it.partitions.len())).collect()
+}
+
+/// Creates a topic with so many partitions.
+///
+/// # Panics
+/// When Kafka does not.
+pub async fn create(brokers: &str, name: &str, partitions: i32) {
+    within("a topic", SOON, async {
+        make(&connect(brokers).await, name, partitions).await;
+    })
+    .await;
+}
+
+/// Deletes a topic.
+///
+/// # Panics
+/// When Kafka does not.
+pub async fn delete(brokers: &str, name: &str) {
+    within("the end of a topic", SOON, async {
+        let client = connect(brokers).await;
+        let controller = client.controller_client().expect("the cluster has a controller");
+        controller
+            .delete_topic(name, 10_000)
+            .await
+            .expect("the topic can be deleted");
+    })
+    .await;
+}
+
+async fn connect(brokers: &str) -> Client {
     let builder = ClientBuilder::new(brokers.split(',').map(str::to_owned).collect())
         .client_id("e2e")
         .backoff_config(BackoffConfig {
@@ -136,15 +176,18 @@ async fn connect(brokers: &str) -> Result<Client, Error> {
             base: 2.0,
             deadline: Some(SOON),
         });
-    builder.build().await
+    builder.build().await.expect("Kafka answers")
 }
 
-async fn create(client: &Client, name: &str) -> Result<(), Error> {
-    match client.controller_client()?.create_topic(name, 1, -1, 10_000).await {
-        Err(Error::ServerError {
+async fn make(client: &Client, name: &str, partitions: i32) {
+    let controller = client.controller_client().expect("the cluster has a controller");
+    match controller.create_topic(name, partitions, -1, 10_000).await {
+        // The processes under test make theirs, too.
+        Ok(())
+        | Err(Error::ServerError {
             protocol_error: ProtocolError::TopicAlreadyExists,
             ..
-        }) => Ok(()),
-        other => other,
+        }) => {}
+        Err(error) => panic!("{name}: {error}"),
     }
 }

@@ -1,6 +1,6 @@
 //! What operators and probes see.
 
-use e2e::{engine::Engine, http, process::Process, scene::Scene};
+use e2e::{engine::Engine, http, nowhere::Nowhere, process::Process, scene::Scene};
 
 pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
     let scene = Scene::shared(engine).await;
@@ -49,7 +49,8 @@ pub(crate) async fn checks_follow_readiness(engine: &Engine) {
     assert_eq!(check(&ready, &gateway, ready.gateway()).await, (0, String::new()));
     assert_eq!(check(&ready, &worker, ready.worker()).await, (0, String::new()));
 
-    let without_kafka = Scene::at("127.0.0.1:1");
+    let nowhere = Nowhere::reserve();
+    let without_kafka = Scene::at(&nowhere.addr());
     let (gateway, worker) = tokio::join!(without_kafka.gateway().start(), without_kafka.worker().start());
     for (process, setup) in [(&gateway, without_kafka.gateway()), (&worker, without_kafka.worker())] {
         process.logged("not met").await;
@@ -57,17 +58,21 @@ pub(crate) async fn checks_follow_readiness(engine: &Engine) {
         assert_eq!(code, 1);
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(stderr.contains(&process.admin().to_string()), "{stderr}");
-        assert!(stderr.contains("127.0.0.1:1") && stderr.contains("refused"), "{stderr}");
+        assert!(
+            stderr.contains(&nowhere.addr()) && stderr.contains("refused"),
+            "{stderr}"
+        );
         assert_eq!(process.page("/live").await.0, 200);
     }
 }
 
 pub(crate) async fn checks_fail_where_nobody_listens(_engine: &Engine) {
-    let scene = Scene::at("127.0.0.1:1");
+    let nowhere = Nowhere::reserve();
+    let scene = Scene::at(&nowhere.addr());
     for setup in [scene.gateway(), scene.worker()] {
-        let ended = setup.set("ADMIN_ADDR", "127.0.0.1:1").arg("healthcheck").run().await;
+        let ended = setup.set("ADMIN_ADDR", nowhere.addr()).arg("healthcheck").run().await;
         assert_eq!(ended.code, 1);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-        assert!(ended.stderr.contains("127.0.0.1:1"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&nowhere.addr()), "{}", ended.stderr);
     }
 }

@@ -10,7 +10,9 @@
     reason = "a test fails by a panic, and these say where"
 )]
 
+mod callers;
 mod configuration;
+mod connecting;
 mod contract;
 mod halves;
 mod health;
@@ -18,6 +20,7 @@ mod outage;
 mod poison;
 mod refusals;
 mod runner;
+mod several;
 mod shutdown;
 mod waiting;
 
@@ -44,6 +47,15 @@ fn main() -> ExitCode {
                 a_worker_answers_a_hand_made_gateway,
                 a_worker_begins_with_what_comes_after_its_start,
                 a_worker_can_begin_with_the_first_request,
+            }
+            callers::{
+                may_write_a_request_in_any_form,
+                may_send_byte_by_byte,
+                may_ask_before_they_send_a_body,
+                may_ask_ahead,
+                decide_how_long_a_connection_lives,
+                keep_their_connection_after_a_refusal,
+                may_send_much,
             }
             refusals::{
                 of_a_path_or_a_method,
@@ -78,12 +90,25 @@ fn main() -> ExitCode {
                 is_said_by_the_admin_listener,
                 checks_follow_readiness,
             }
+            several::{
+                gateways_each_answer_their_own_callers,
+                workers_on_one_partition_lead_to_one_answer_each,
+            }
+            connecting::{
+                makes_two_topics_of_one_partition,
+                leaves_topics_as_they_are,
+                passes_over_addresses_that_do_not_answer,
+                survives_new_topics_of_the_same_name,
+            }
         },
         tests! {
             outage::{
                 of_a_killed_broker_is_told_at_once_and_outlived,
                 of_a_stopped_broker_lets_nobody_wait_too_long,
                 at_the_start_is_waited_for,
+                does_not_keep_a_process_from_its_end,
+                of_a_leader_ends_with_the_next_leader,
+                of_idle_connections_goes_unnoticed,
             }
         },
         tests! {

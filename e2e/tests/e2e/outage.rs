@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use e2e::{
     engine::Engine,
+    http::get,
     process::Process,
     scene::Scene,
-    wait::{SOON, until},
+    wait::{SOON, until, within},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use rustix::process::Signal;
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 /// What a caller may be told while Kafka is away.
 const NOT_SENT: &str = "failed to send message to Kafka";
@@ -47,6 +53,13 @@ pub(crate) async fn of_a_killed_broker_is_told_at_once_and_outlived(engine: &Eng
         scene.worker().ready()
     );
     all_is_well(&gateway, &worker).await;
+
+    // Between two requests it goes unnoticed: once both are ready again, the first request is answered.
+    cluster.kill(1).await;
+    tokio::join!(gateway.until_unready(), worker.until_unready());
+    cluster.start(1).await;
+    tokio::join!(gateway.until_ready(), worker.until_ready());
+    assert_eq!(gateway.get("/ping").await.status, 200);
 
     cluster.kill(1).await;
     until("a request is refused because Kafka is away", SOON, async || {
@@ -95,7 +108,7 @@ pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engin
             let addr = gateway.http();
             callers.push(tokio::spawn(async move {
                 let start = Instant::now();
-                let answer = e2e::http::ask(addr, e2e::http::get("/ping")).await;
+                let answer = e2e::http::ask(addr, get("/ping")).await;
                 (answer, start.elapsed())
             }));
         }
@@ -138,4 +151,82 @@ pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
     // Ready means it: the very first request is answered.
     assert_eq!(gateway.get("/ping").await.status, 200);
     all_is_well(&gateway, &worker).await;
+}
+
+pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    let (mut gateway, mut worker) = tokio::join!(
+        scene
+            .gateway()
+            .set("REPLY_TIMEOUT", "1m")
+            .set("DRAIN_TIMEOUT", "2s")
+            .ready(),
+        scene.worker().set("DRAIN_TIMEOUT", "2s").ready()
+    );
+    all_is_well(&gateway, &worker).await;
+
+    cluster.pause(1).await;
+    let mut stuck = gateway.connect().await;
+    stuck.send(get("/ping")).await.unwrap();
+    gateway.until_metric("gateway_in_flight", 1).await;
+    for process in [&gateway, &worker] {
+        process.signal(Signal::TERM);
+    }
+    let start = Instant::now();
+    let (status, _) = stuck.answer().await.error();
+    // Until the deadline of the drain, or until it is known that the request did not reach Kafka.
+    assert!([500, 503].contains(&status), "{status}");
+    for process in [&mut gateway, &mut worker] {
+        assert_eq!(process.exit(Duration::from_secs(10)).await, 0);
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    cluster.resume(1).await;
+}
+
+pub(crate) async fn of_a_leader_ends_with_the_next_leader(engine: &Engine) {
+    let cluster = engine.own(3).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = tokio::join!(
+        scene.gateway().set("REPLY_TIMEOUT", "2s").ready(),
+        scene.worker().ready()
+    );
+    all_is_well(&gateway, &worker).await;
+
+    // It moves while the old one lives.
+    for node in [1, 2] {
+        for topic in [scene.ping_name(), scene.pong_name()] {
+            cluster.lead(topic, 0, node).await;
+        }
+        all_is_well(&gateway, &worker).await;
+    }
+    // It dies.
+    cluster.kill(2).await;
+    all_is_well(&gateway, &worker).await;
+    cluster.start(2).await;
+    // It leaves in order.
+    for topic in [scene.ping_name(), scene.pong_name()] {
+        cluster.lead(topic, 0, 3).await;
+    }
+    all_is_well(&gateway, &worker).await;
+    cluster.term(3).await;
+    all_is_well(&gateway, &worker).await;
+}
+
+pub(crate) async fn of_idle_connections_goes_unnoticed(engine: &Engine) {
+    let cluster = engine.own_with(1, "connections.max.idle.ms=3000").await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = scene.pair().await;
+    all_is_well(&gateway, &worker).await;
+
+    // This connection is idle for a shorter time than those that the last request and its reply were written to.
+    let mut idle = TcpStream::connect(scene.brokers()).await.unwrap();
+    let closed = within("the broker closes idle connections", SOON, idle.read(&mut [0])).await;
+    assert_eq!(closed.unwrap(), 0);
+
+    assert_eq!(gateway.get("/ping").await.status, 200);
+    assert_eq!(
+        (gateway.page("/ready").await.0, worker.page("/ready").await.0),
+        (200, 200)
+    );
 }

@@ -5,14 +5,12 @@ use std::time::Duration;
 use e2e::{
     engine::Engine,
     http::{Connection, Next, get, post, request},
+    nowhere::Nowhere,
     process::Process,
     scene::Scene,
     wait::{SOON, until},
 };
 use tokio::time::Instant;
-
-/// Nobody listens there: the port is reserved.
-const NOWHERE: &str = "127.0.0.1:1";
 
 fn refusal(status: u16, error: &str) -> (u16, String) {
     (status, error.to_owned())
@@ -172,7 +170,8 @@ pub(crate) async fn of_malformed_http(engine: &Engine) {
 }
 
 pub(crate) async fn while_not_ready(_engine: &Engine) {
-    let gateway = Scene::at(NOWHERE).gateway().start().await;
+    let nowhere = Nowhere::reserve();
+    let gateway = Scene::at(&nowhere.addr()).gateway().start().await;
 
     for sent in [get("/ping").into_bytes(), post("/ping", r#"{"name":"a","value":"b"}"#)] {
         let answer = gateway.ask(sent).await;

@@ -5,6 +5,7 @@ use std::{cell::Cell, collections::BTreeSet, time::Duration};
 use e2e::{
     engine::Engine,
     http::{Connection, Next, get, post},
+    nowhere::Nowhere,
     process::Process,
     scene::Scene,
     topic::{Topic, record},
@@ -171,7 +172,8 @@ pub(crate) async fn of_an_idle_process_is_quick(engine: &Engine) {
 }
 
 pub(crate) async fn without_kafka_is_quick_too(_engine: &Engine) {
-    let scene = Scene::at("127.0.0.1:1");
+    let nowhere = Nowhere::reserve();
+    let scene = Scene::at(&nowhere.addr());
     let (mut gateway, mut worker) = tokio::join!(scene.gateway().start(), scene.worker().start());
     for process in [&mut gateway, &mut worker] {
         process.signal(Signal::TERM);
