@@ -1,0 +1,106 @@
+//! Which calls the broker serves, in which versions: the one table from which `ApiVersions` answers, by which requests
+//! are let in, and which says how their bytes are laid out.
+//!
+//! The upper ends are those of the wire types, with two exceptions written beside them.
+
+use kafka_protocol::messages::ApiKey;
+
+use crate::shape::{self, Field};
+
+/// One call the broker serves.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// The call.
+    pub(crate) api: ApiKey,
+    /// The lowest version served.
+    pub(crate) min: i16,
+    /// The highest version served.
+    pub(crate) max: i16,
+    /// The lowest version `ApiVersions` names.
+    pub(crate) advertised_min: i16,
+    /// The first version with compact lengths and tagged fields (KIP-482).
+    pub(crate) flexible_from: i16,
+    /// How the body is laid out, for the check before decoding.
+    pub(crate) shape: &'static [Field],
+}
+
+const fn serve(
+    api: ApiKey,
+    min: i16,
+    max: i16,
+    flexible_from: i16,
+    shape: &'static [Field],
+) -> Served {
+    Served {
+        api,
+        min,
+        max,
+        advertised_min: min,
+        flexible_from,
+        shape,
+    }
+}
+
+/// Every call the broker serves.
+pub(crate) static TABLE: &[Served] = &[
+    Served {
+        // librdkafka up to 2.8 takes a broker that does not name Produce v0 for one that cannot take compressed batches.
+        // Apache Kafka 4 therefore names it and refuses it (KAFKA-18659); so does this one.
+        advertised_min: 0,
+        ..serve(ApiKey::Produce, 3, 13, 9, shape::PRODUCE)
+    },
+    // Versions 17 and 18 add tagged fields for followers only, inside an array, which `shape` does not look into.
+    serve(ApiKey::Fetch, 4, 16, 12, shape::FETCH),
+    serve(ApiKey::ListOffsets, 1, 10, 6, shape::LIST_OFFSETS),
+    serve(ApiKey::Metadata, 0, 13, 9, shape::METADATA),
+    serve(ApiKey::ApiVersions, 0, 4, 3, shape::API_VERSIONS),
+    serve(ApiKey::CreateTopics, 2, 7, 5, shape::CREATE_TOPICS),
+    serve(ApiKey::DeleteTopics, 1, 6, 4, shape::DELETE_TOPICS),
+    serve(ApiKey::DeleteRecords, 0, 2, 2, shape::DELETE_RECORDS),
+    serve(ApiKey::InitProducerId, 0, 5, 2, shape::INIT_PRODUCER_ID),
+    serve(
+        ApiKey::OffsetForLeaderEpoch,
+        2,
+        4,
+        4,
+        shape::OFFSET_FOR_LEADER_EPOCH,
+    ),
+];
+
+/// The row of a call, if it is served at all.
+pub(crate) fn find(key: i16) -> Option<&'static Served> {
+    TABLE.iter().find(|row| row.api as i16 == key)
+}
+
+impl Served {
+    /// Whether requests of this version are answered.
+    pub(crate) fn takes(&self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_agrees_with_the_wire_types() {
+        for row in TABLE {
+            let known = row.api.valid_versions();
+            assert!(
+                known.min <= row.min && row.max <= known.max,
+                "{:?}: {known}",
+                row.api
+            );
+            for version in row.min..=row.max {
+                let flexible = row.api.request_header_version(version) == 2;
+                assert_eq!(
+                    flexible,
+                    version >= row.flexible_from,
+                    "{:?} v{version}",
+                    row.api
+                );
+            }
+        }
+    }
+}
