@@ -1,6 +1,6 @@
 //! A gateway from its ports to its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use shared::{
@@ -56,6 +56,22 @@ impl Gateway {
         let http = bind("HTTP_ADDR", settings.http_addr).await?;
         let admin = bind("ADMIN_ADDR", settings.admin_addr).await?;
         Ok(Self { settings, http, admin })
+    }
+
+    /// Where callers connect.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn http_addr(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Where the admin listener is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
     }
 
     /// Serves until `shutdown` resolves, then drains.

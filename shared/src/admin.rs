@@ -10,15 +10,10 @@ use hyper::{
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::oneshot,
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
+    client,
     readiness::Readiness,
     server::{Answer, Handler, Limits, Peer, Server},
 };
@@ -28,9 +23,6 @@ const LIMITS: Limits = Limits {
     max_connections: 64,
     header_timeout: Duration::from_secs(10),
 };
-
-/// Bound on the whole health check: less than the time that container runtimes give it by default.
-const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
 /// The content type that Prometheus asks for.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -135,35 +127,17 @@ fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 /// Asks the `/ready` of the process on this host that has `admin_addr`: exit code 0 when it is ready, else 1 with
 /// the cause on stderr. A health check for images that hold nothing but the binary.
 pub async fn healthcheck(admin_addr: SocketAddr) -> ExitCode {
-    let mut addr = admin_addr;
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let cause = match timeout(CHECK_LIMIT, ask_ready(addr)).await {
-        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200 ") => return ExitCode::SUCCESS,
-        Ok(Ok(answer)) => answer.lines().last().unwrap_or_default().to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(_elapsed) => format!("no answer within {CHECK_LIMIT:?}"),
+    let cause = match client::get(admin_addr, "/ready").await {
+        Ok(answer) if answer.status == 200 => return ExitCode::SUCCESS,
+        Ok(answer) => answer.body,
+        Err(error) => error.to_string(),
     };
     #[expect(
         clippy::print_stderr,
         reason = "the container runtime shows it as the result of the check"
     )]
     {
-        eprintln!("{addr}: {cause}");
+        eprintln!("{admin_addr}: {cause}");
     }
     ExitCode::FAILURE
-}
-
-async fn ask_ready(addr: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(addr).await?;
-    let request = format!("GET /ready HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    // An answer of ours is short; whatever listens there instead may not be.
-    stream.take(64 * 1024).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -2,6 +2,7 @@
 //! process of ours does the same way (configuration, logs, readiness, admin listener, shutdown).
 
 pub mod admin;
+pub mod client;
 pub mod config;
 pub mod kafka;
 pub mod message;

@@ -94,11 +94,19 @@ pub struct Draining {
 
 /// A port cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("{variable}: cannot listen on {addr}")]
+#[error("{variable}: cannot listen on {addr}; set it to another address")]
 pub struct BindError {
     variable: &'static str,
     addr: SocketAddr,
     source: io::Error,
+}
+
+impl BindError {
+    /// The address that `variable` configures cannot be had.
+    #[must_use]
+    pub fn new(variable: &'static str, addr: SocketAddr, source: io::Error) -> Self {
+        Self { variable, addr, source }
+    }
 }
 
 /// Listens on the address that `variable` configures.
@@ -106,7 +114,7 @@ pub struct BindError {
 /// # Errors
 /// When the port is in use, or not ours to have.
 pub async fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError { variable, addr, source };
+    let failed = |source| BindError::new(variable, addr, source);
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     // What was bound, not what was asked for: port 0 means any.
     let addr = listener.local_addr().map_err(failed)?;

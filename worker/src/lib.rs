@@ -7,4 +7,7 @@ mod requests;
 mod settings;
 mod worker;
 
-pub use self::{settings::Settings, worker::Worker};
+pub use self::{
+    settings::{Settings, StartFrom},
+    worker::Worker,
+};
