@@ -5,8 +5,8 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Kafka, worker and gateway on this machine, until Ctrl-C
-	@scripts/run
+run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing but Rust
+	@cargo run --release --quiet --package standalone
 
 test: ## all tests; those on real Kafka need a JDK and Maven
 	cargo test --workspace
