@@ -207,7 +207,10 @@ mod tests {
         while outbox.has_remaining() {
             let mut slices = [IoSlice::new(&[]); 2];
             let filled = outbox.chunks_vectored(&mut slices);
-            let gathered: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+            let gathered: Vec<u8> = slices[..filled]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect();
             let short = gathered.len().min(999);
             written.extend_from_slice(&gathered[..short]);
             outbox.advance(short);

@@ -54,15 +54,14 @@ pub(crate) fn answer(call: &Call<'_>, request: MetadataRequest) -> MetadataRespo
 fn one(call: &Call<'_>, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
     match find(call, &asked, may_create) {
         Ok(topic) => describe(call, &topic),
-        Err(error) => MetadataResponseTopic::default()
-            .with_error_code(error.code())
-            // From version 12 on a topic asked for by its id has no name (KIP-516).
-            .with_name(
-                asked
-                    .name
-                    .or_else(|| (call.version < 12).then(TopicName::default)),
-            )
-            .with_topic_id(asked.topic_id),
+        Err(error) => {
+            // A topic asked for by its id has no name then, which is allowed from version 12 on (KIP-516).
+            let name = asked.name.filter(|_| asked.topic_id.is_nil());
+            MetadataResponseTopic::default()
+                .with_error_code(error.code())
+                .with_name(name.or_else(|| (call.version < 12).then(TopicName::default)))
+                .with_topic_id(asked.topic_id)
+        }
     }
 }
 
@@ -72,9 +71,10 @@ fn find(
     may_create: bool,
 ) -> Result<Arc<Topic>, ResponseError> {
     let topics = &call.cluster.topics;
-    let Some(name) = &asked.name else {
+    if !asked.topic_id.is_nil() {
         return topics.identified(&asked.topic_id);
-    };
+    }
+    let name = asked.name.as_ref().ok_or(ResponseError::InvalidRequest)?;
     crate::topics::check_name(name)?;
     match topics.named(name) {
         Err(ResponseError::UnknownTopicOrPartition) if may_create => {

@@ -1,0 +1,237 @@
+//! A broker at a free port, and two ways to talk to it.
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
+
+use broker::{Broker, Config};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use kafka_protocol::{
+    messages::{ApiKey, RequestHeader, ResponseHeader, TopicName},
+    protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
+};
+use rskafka::{
+    BackoffConfig,
+    client::{
+        Client, ClientBuilder,
+        partition::{Compression, PartitionClient, UnknownTopicHandling},
+    },
+    record::Record,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Far more than anything here takes; a test that waits this long has failed.
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
+
+/// Waits for something that must come.
+pub(crate) async fn within<T>(wait: impl Future<Output = T>) -> T {
+    timeout(BOUND, wait).await.expect("it does not come")
+}
+
+/// A broker that runs until it is dropped.
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    #[cfg(feature = "faults")]
+    pub(crate) faults: broker::Faults,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+pub(crate) async fn start() -> Running {
+    start_with(Config::default()).await
+}
+
+pub(crate) async fn start_with(config: Config) -> Running {
+    let broker = Broker::bind_with("127.0.0.1:0", config).await.unwrap();
+    let (stop, stopped) = oneshot::channel();
+    Running {
+        addr: broker.local_addr(),
+        #[cfg(feature = "faults")]
+        faults: broker.faults(),
+        stop: Some(stop),
+        task: tokio::spawn(broker.run(async { drop(stopped.await) })),
+    }
+}
+
+impl Running {
+    /// An rskafka client with short back-offs.
+    pub(crate) async fn client(&self) -> Client {
+        let mut backoff = BackoffConfig::default();
+        backoff.init_backoff = Duration::from_millis(5);
+        backoff.max_backoff = Duration::from_millis(50);
+        backoff.base = 2.0;
+        backoff.deadline = Some(Duration::from_secs(2));
+        let builder = ClientBuilder::new(vec![self.addr.to_string()]).backoff_config(backoff);
+        within(builder.build()).await.unwrap()
+    }
+
+    /// A new topic, and a client for one of its partitions.
+    pub(crate) async fn topic(&self, name: &str, partitions: i32) -> Topic {
+        let client = self.client().await;
+        let controller = client.controller_client().unwrap();
+        within(controller.create_topic(name, partitions, -1, 1000))
+            .await
+            .unwrap();
+        Topic {
+            name: name.to_owned(),
+            client: Arc::new(client),
+        }
+    }
+
+    /// A bare connection.
+    pub(crate) async fn wire(&self) -> Wire {
+        let stream = within(TcpStream::connect(self.addr)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Wire {
+            stream,
+            correlation_id: 0,
+        }
+    }
+
+    /// Ends it as its owner would.
+    pub(crate) async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        within(&mut self.task).await.unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A topic seen through rskafka.
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) client: Arc<Client>,
+}
+
+impl Topic {
+    pub(crate) async fn partition(&self, index: i32) -> Partition {
+        let client =
+            self.client
+                .partition_client(self.name.as_str(), index, UnknownTopicHandling::Error);
+        Partition(within(client).await.unwrap())
+    }
+}
+
+/// A partition seen through rskafka.
+pub(crate) struct Partition(PartitionClient);
+
+impl Deref for Partition {
+    type Target = PartitionClient;
+
+    fn deref(&self) -> &PartitionClient {
+        &self.0
+    }
+}
+
+impl Partition {
+    /// Writes one batch with these values and gives their offsets.
+    pub(crate) async fn write(&self, values: &[&str]) -> Vec<i64> {
+        let records = values
+            .iter()
+            .map(|value| record(value, Utc::now()))
+            .collect();
+        within(self.produce(records, Compression::NoCompression))
+            .await
+            .unwrap()
+    }
+
+    /// What is there from `offset` on: the values and the high watermark.
+    pub(crate) async fn values(&self, offset: i64) -> (Vec<String>, i64) {
+        let (records, watermark) = within(self.fetch_records(offset, 1..1_000_000, 0))
+            .await
+            .unwrap();
+        let value = |record: Record| String::from_utf8(record.value.unwrap()).unwrap();
+        (
+            records
+                .into_iter()
+                .map(|record| value(record.record))
+                .collect(),
+            watermark,
+        )
+    }
+}
+
+pub(crate) fn record(value: &str, timestamp: DateTime<Utc>) -> Record {
+    Record {
+        key: None,
+        value: Some(value.into()),
+        headers: BTreeMap::new(),
+        timestamp,
+    }
+}
+
+pub(crate) fn name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+/// A connection that sends whatever it is told to.
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Wire {
+    /// Asks, and waits for the answer.
+    pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+        self.ask(version, request).await;
+        self.answer::<R>(version).await
+    }
+
+    /// Asks only.
+    pub(crate) async fn ask<R: Request>(&mut self, version: i16, request: &R) {
+        self.correlation_id += 1;
+        let frame = frame(version, self.correlation_id, request);
+        within(self.stream.write_all(&frame)).await.unwrap();
+    }
+
+    /// Waits for the answer to the last request.
+    pub(crate) async fn answer<R: Request>(&mut self, version: i16) -> R::Response {
+        let mut frame = self.frame().await.expect("the connection was closed");
+        let header_version = R::Response::header_version(version);
+        let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
+        assert_eq!(header.correlation_id, self.correlation_id);
+        let response = R::Response::decode(&mut frame, version).unwrap();
+        assert_eq!(
+            frame.remaining(),
+            0,
+            "bytes behind the answer to {} v{version}",
+            R::KEY
+        );
+        response
+    }
+
+    /// The next frame without its length; none if the connection is closed.
+    pub(crate) async fn frame(&mut self) -> Option<Bytes> {
+        let length = within(self.stream.read_i32()).await.ok()?;
+        let mut frame = vec![0; usize::try_from(length).unwrap()];
+        within(self.stream.read_exact(&mut frame)).await.ok()?;
+        Some(frame.into())
+    }
+}
+
+/// A request as it goes over the wire.
+pub(crate) fn frame<R: Request>(version: i16, correlation_id: i32, request: &R) -> Bytes {
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id);
+    let mut body = BytesMut::new();
+    let header_version = ApiKey::try_from(R::KEY)
+        .unwrap()
+        .request_header_version(version);
+    header.encode(&mut body, header_version).unwrap();
+    request.encode(&mut body, version).unwrap();
+    let mut frame = BytesMut::new();
+    frame.put_i32(i32::try_from(body.len()).unwrap());
+    frame.put_slice(&body);
+    frame.freeze()
+}

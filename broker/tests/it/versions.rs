@@ -1,0 +1,223 @@
+//! Every call in every version it is advertised in.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteRecordsRequest,
+        DeleteTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+        OffsetForLeaderEpochRequest, ProduceRequest,
+        create_topics_request::CreatableTopic,
+        delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
+        delete_topics_request::DeleteTopicState,
+        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
+        produce_request::{PartitionProduceData, TopicProduceData},
+    },
+    protocol::{Decodable, StrBytes},
+};
+use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
+
+use crate::{
+    fetch::fetch,
+    support::{Wire, name, start, within},
+};
+
+#[tokio::test]
+async fn every_advertised_version_is_answered() {
+    let broker = start().await;
+    broker
+        .topic("ping", 1)
+        .await
+        .partition(0)
+        .await
+        .write(&["x", "y"])
+        .await;
+    let mut wire = broker.wire().await;
+    let metadata = wire
+        .call(12, &MetadataRequest::default().with_topics(None))
+        .await;
+    let id = metadata.topics[0].topic_id;
+    let records = wire.call(4, &fetch("ping", &[(0, 0)], 0)).await.responses[0].partitions[0]
+        .records
+        .clone();
+    let served = wire.call(0, &ApiVersionsRequest::default()).await.api_keys;
+    assert!(served.len() >= 10);
+    for row in served {
+        let api = ApiKey::try_from(row.api_key).unwrap();
+        // Produce names versions it does not serve, as Kafka does (KAFKA-18659).
+        let min = if api == ApiKey::Produce {
+            3
+        } else {
+            row.min_version
+        };
+        for version in min..=row.max_version {
+            let error = ask(&mut wire, api, version, id, records.clone()).await;
+            assert_eq!(error, 0, "{api:?} v{version}");
+        }
+    }
+}
+
+/// Sends a request that should succeed and gives the error in its answer.
+async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Option<Bytes>) -> i16 {
+    match api {
+        ApiKey::Produce => {
+            let data = PartitionProduceData::default().with_records(records);
+            let topic = TopicProduceData::default().with_partition_data(vec![data]);
+            let topic = if version >= 13 {
+                topic.with_topic_id(id)
+            } else {
+                topic.with_name(name("ping"))
+            };
+            let request = ProduceRequest::default()
+                .with_acks(-1)
+                .with_topic_data(vec![topic]);
+            wire.call(version, &request).await.responses[0].partition_responses[0].error_code
+        }
+        ApiKey::Fetch => {
+            let mut request = fetch(if version >= 13 { "" } else { "ping" }, &[(0, 0)], 0);
+            if version >= 13 {
+                request.topics[0].topic_id = id;
+            }
+            for committed in [0, 1] {
+                request.isolation_level = committed;
+                let response = wire.call(version, &request).await;
+                let partition = &response.responses[0].partitions[0];
+                assert!(
+                    partition
+                        .records
+                        .as_ref()
+                        .is_some_and(|bytes| !bytes.is_empty())
+                );
+                assert_eq!(partition.aborted_transactions.is_some(), committed == 1);
+                // Nothing there: the other way of writing the answer.
+                let mut nothing = request.clone();
+                nothing.topics[0].partitions[0].fetch_offset = partition.high_watermark;
+                assert_eq!(
+                    wire.call(version, &nothing).await.responses[0].partitions[0].error_code,
+                    0
+                );
+            }
+            0
+        }
+        ApiKey::ListOffsets => {
+            for timestamp in [-1, -2, -3, -4, -5, 0, i64::MAX] {
+                let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
+                let topic = ListOffsetsTopic::default()
+                    .with_name(name("ping"))
+                    .with_partitions(vec![partition]);
+                let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+                let response = wire.call(version, &request).await;
+                let found = &response.topics[0].partitions[0];
+                assert_eq!(found.error_code, 0, "timestamp {timestamp}");
+                assert_eq!(
+                    found.offset < 0,
+                    matches!(timestamp, -5 | i64::MAX),
+                    "timestamp {timestamp}"
+                );
+            }
+            0
+        }
+        ApiKey::Metadata => {
+            let all = if version == 0 { Some(vec![]) } else { None };
+            let response = wire
+                .call(version, &MetadataRequest::default().with_topics(all))
+                .await;
+            assert_eq!(response.brokers.len(), 1);
+            response
+                .topics
+                .iter()
+                .find(|topic| topic.name == Some(name("ping")))
+                .unwrap()
+                .error_code
+        }
+        ApiKey::ApiVersions => {
+            let request = ApiVersionsRequest::default();
+            let text = StrBytes::from_static_str("test");
+            let named = request
+                .clone()
+                .with_client_software_name(text.clone())
+                .with_client_software_version(text);
+            wire.call(version, if version >= 3 { &named } else { &request })
+                .await
+                .error_code
+        }
+        ApiKey::CreateTopics => {
+            let topic = CreatableTopic::default()
+                .with_name(name(&format!("made-{version}")))
+                .with_num_partitions(2);
+            let request =
+                CreateTopicsRequest::default().with_topics(vec![topic.with_replication_factor(-1)]);
+            let trial = wire
+                .call(version, &request.clone().with_validate_only(true))
+                .await;
+            assert_eq!(trial.topics[0].error_code, 0);
+            wire.call(version, &request).await.topics[0].error_code
+        }
+        ApiKey::DeleteTopics => {
+            // One of those that `CreateTopics` has made before.
+            let gone = name(&format!("made-{}", version + 1));
+            let request = DeleteTopicsRequest::default();
+            let state = DeleteTopicState::default().with_name(Some(gone.clone()));
+            let by_state = request.clone().with_topics(vec![state]);
+            let by_name = request.with_topic_names(vec![gone]);
+            wire.call(version, if version >= 6 { &by_state } else { &by_name })
+                .await
+                .responses[0]
+                .error_code
+        }
+        ApiKey::DeleteRecords => {
+            let topic = DeleteRecordsTopic::default().with_name(name("ping"));
+            let topic =
+                topic.with_partitions(vec![DeleteRecordsPartition::default().with_offset(1)]);
+            let request = DeleteRecordsRequest::default().with_topics(vec![topic]);
+            let response = wire.call(version, &request).await;
+            assert_eq!(response.topics[0].partitions[0].low_watermark, 1);
+            response.topics[0].partitions[0].error_code
+        }
+        ApiKey::InitProducerId => {
+            let request = InitProducerIdRequest::default().with_transactional_id(None);
+            let first = wire.call(version, &request).await;
+            let second = wire.call(version, &request).await;
+            assert_ne!(first.producer_id, second.producer_id);
+            first.error_code
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            let topic = OffsetForLeaderTopic::default().with_topic(name("ping"));
+            let topic = topic.with_partitions(vec![OffsetForLeaderPartition::default()]);
+            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+            let response = wire.call(version, &request).await;
+            assert!(response.topics[0].partitions[0].end_offset > 0);
+            response.topics[0].partitions[0].error_code
+        }
+        other => panic!("no sample of {other:?}: add one"),
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_version_of_api_versions_is_answered_as_version_0() {
+    let broker = start().await;
+    for version in [5, 99, -1] {
+        let mut wire = broker.wire().await;
+        let mut request = BytesMut::new();
+        request.put_i32(4 + 4 + 2);
+        request.put_i16(ApiKey::ApiVersions as i16);
+        request.put_i16(version);
+        request.put_i32(7);
+        request.put_i16(-1);
+        within(wire.stream.write_all(&request)).await.unwrap();
+        let mut frame = wire.frame().await.unwrap();
+        assert_eq!(frame.get_i32(), 7);
+        let response = ApiVersionsResponse::decode(&mut frame, 0).unwrap();
+        assert_eq!(response.error_code, 35);
+        let own: Vec<_> = response
+            .api_keys
+            .iter()
+            .map(|row| (row.api_key, row.min_version, row.max_version))
+            .collect();
+        assert_eq!(own, [(18, 0, 4)]);
+        // And the client may try again.
+        let served = wire.call(0, &ApiVersionsRequest::default()).await;
+        assert_eq!(served.error_code, 0);
+    }
+}
