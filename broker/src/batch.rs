@@ -103,26 +103,18 @@ impl Batch {
         produce_version: i16,
         max_bytes: usize,
     ) -> Result<Self, ResponseError> {
-        let bytes = records.ok_or(ResponseError::InvalidRecord)?;
-        let length = field(bytes, LENGTH)
-            .map(i32::from_be_bytes)
+        let records = records.ok_or(ResponseError::InvalidRecord)?;
+        // What is cut off is no batch (Kafka drops it too), and one there must be.
+        let end = end(records)?.ok_or(ResponseError::InvalidRecord)?;
+        let (bytes, rest) = records
+            .split_at_checked(end)
             .ok_or(ResponseError::InvalidRecord)?;
-        let magic = field(bytes, MAGIC)
-            .map(i8::from_be_bytes)
-            .ok_or(ResponseError::CorruptMessage)?;
-        if magic != 2 {
-            return Err(ResponseError::InvalidRecord);
+        match field(bytes, MAGIC).map(i8::from_be_bytes) {
+            Some(2) => {}
+            Some(0 | 1) => return Err(ResponseError::InvalidRecord),
+            _ => return Err(ResponseError::CorruptMessage),
         }
-        let end = usize::try_from(length)
-            .ok()
-            .and_then(|length| length.checked_add(OVERHEAD_BYTES));
-        let end = end
-            .filter(|end| *end >= HEADER_BYTES)
-            .ok_or(ResponseError::CorruptMessage)?;
-        if end > bytes.len() {
-            return Err(ResponseError::CorruptMessage);
-        }
-        if end < bytes.len() {
+        if !matches!(self::end(rest), Ok(None)) {
             return Err(ResponseError::InvalidRecord);
         }
         if bytes.len() > max_bytes {
@@ -140,9 +132,17 @@ impl Batch {
         {
             return Err(ResponseError::InvalidRecord);
         }
+        if header.producer_id >= 0 && header.base_sequence < 0 {
+            return Err(ResponseError::InvalidRecord);
+        }
         if header.is_transactional() {
             // Nobody can have begun one: there is no transaction coordinator here.
-            return Err(ResponseError::InvalidTxnState);
+            return Err(ResponseError::TransactionalIdAuthorizationFailed);
+        }
+        if !header.is_compressed()
+            && count != records::count(bytes.get(HEADER_BYTES..).unwrap_or_default())
+        {
+            return Err(ResponseError::InvalidRecord);
         }
         match header.attributes & CODEC_MASK {
             // KIP-110: who speaks an older version could not read it back.
@@ -176,6 +176,20 @@ impl Batch {
         set(&mut self.bytes, LEADER_EPOCH, &leader_epoch.to_be_bytes());
         self.bytes.freeze()
     }
+}
+
+/// Where the batch at the start of `bytes` ends; none if it is cut off.
+fn end(bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
+    let Some(length) = field(bytes, LENGTH).map(i32::from_be_bytes) else {
+        return Ok(None);
+    };
+    let end = usize::try_from(length)
+        .ok()
+        .and_then(|length| length.checked_add(OVERHEAD_BYTES));
+    let end = end
+        .filter(|end| *end >= HEADER_BYTES)
+        .ok_or(ResponseError::CorruptMessage)?;
+    Ok((end <= bytes.len()).then_some(end))
 }
 
 fn field<const N: usize>(bytes: &[u8], at: Range<usize>) -> Option<[u8; N]> {

@@ -29,6 +29,17 @@ pub(crate) fn stamps(mut records: &[u8]) -> impl Iterator<Item = Stamp> {
     })
 }
 
+/// How many records there are; none if the bytes are anything but whole records.
+pub(crate) fn count(mut records: &[u8]) -> Option<i32> {
+    let mut count = 0_i32;
+    while !records.is_empty() {
+        let length = usize::try_from(varint(&mut records)?).ok()?;
+        records = records.get(length..)?;
+        count = count.checked_add(1)?;
+    }
+    Some(count)
+}
+
 /// The type in a transaction marker: true for a commit. None if it is no marker.
 pub(crate) fn marker_commits(mut records: &[u8]) -> Option<bool> {
     let length = usize::try_from(varint(&mut records)?).ok()?;

@@ -101,16 +101,39 @@ fn damage_is_found() {
         );
     }
     for length in 0..good.len() {
-        assert!(check(&good.slice(..length)).is_err(), "{length} bytes");
+        let cut = check(&good.slice(..length));
+        assert_eq!(
+            cut.unwrap_err(),
+            ResponseError::InvalidRecord,
+            "{length} bytes"
+        );
     }
 }
 
 #[test]
 fn what_kafka_refuses_is_refused() {
     let two = [produced(&[1], b"a", 0), produced(&[1], b"b", 0)].concat();
+    let mut more = BytesMut::from(changed(RECORD_COUNT.start, &[0, 0, 0, 9]));
+    more[LAST_OFFSET_DELTA].copy_from_slice(&[0, 0, 0, 8]);
+    let more = reseal(more);
     let cases = [
         ("nothing", Bytes::new(), ResponseError::InvalidRecord),
         ("two batches", two.into(), ResponseError::InvalidRecord),
+        (
+            "magic 3",
+            changed(MAGIC.start, &[3]),
+            ResponseError::CorruptMessage,
+        ),
+        (
+            "an idempotent batch without a sequence",
+            changed(PRODUCER_ID.start, &[0; 8]),
+            ResponseError::InvalidRecord,
+        ),
+        (
+            "more records than there are",
+            more,
+            ResponseError::InvalidRecord,
+        ),
         (
             "magic 1",
             changed(MAGIC.start, &[1]),
@@ -129,7 +152,7 @@ fn what_kafka_refuses_is_refused() {
         (
             "a length past the end",
             changed(LENGTH.start, &[0x7f, 0xff, 0xff, 0xff]),
-            ResponseError::CorruptMessage,
+            ResponseError::InvalidRecord,
         ),
         (
             "fewer records than offsets",
@@ -149,7 +172,7 @@ fn what_kafka_refuses_is_refused() {
         (
             "a transaction",
             produced(&[1], b"a", TRANSACTIONAL),
-            ResponseError::InvalidTxnState,
+            ResponseError::TransactionalIdAuthorizationFailed,
         ),
         (
             "codec 5",
@@ -179,4 +202,13 @@ fn codecs_pass_and_zstd_only_from_version_7() {
     let zstd = produced(&[1], b"a", CODEC_ZSTD);
     let error = Batch::check(Some(&zstd), 6, 1 << 20).unwrap_err();
     assert_eq!(error, ResponseError::UnsupportedCompressionType);
+}
+
+#[test]
+fn a_cut_batch_behind_a_whole_one_is_dropped() {
+    let good = produced(&[1], b"a", 0);
+    for behind in [&b"x"[..], &good[..60]] {
+        let batch = check(&[&good[..], behind].concat().into()).unwrap();
+        assert_eq!(batch.number(0, -1), good);
+    }
 }

@@ -60,7 +60,7 @@ struct FoundPartition {
 
 /// Answers with what there is, or waits for it.
 pub(crate) async fn answer(call: &Call<'_>, request: &FetchRequest) -> Result<Reply, Refused> {
-    if request.session_id != 0 && request.session_epoch > 0 {
+    if request.session_epoch > 0 {
         return encode(
             call,
             ResponseError::FetchSessionIdNotFound.code(),

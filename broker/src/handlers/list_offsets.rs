@@ -67,11 +67,12 @@ fn find(
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     let position = match asked.timestamp {
         -1 => Position::Latest,
-        // -4 is the earliest offset on the broker's own disk (KIP-405): all there is.
-        -2 | -4 => Position::Earliest,
-        -3 => Position::MaxTimestamp,
+        -2 => Position::Earliest,
+        -3 if call.version >= 7 => Position::MaxTimestamp,
+        // The earliest offset on the broker's own disk (KIP-405): all there is.
+        -4 if call.version >= 8 => Position::Earliest,
         // The latest offset in remote storage (KIP-1005), which nothing ever reaches.
-        -5 => return Ok(None),
+        -5 if call.version >= 9 => return Ok(None),
         timestamp if timestamp >= 0 => Position::Timestamp(timestamp),
         _ => return Err(ResponseError::UnsupportedVersion),
     };

@@ -101,7 +101,17 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
             0
         }
         ApiKey::ListOffsets => {
-            for timestamp in [-1, -2, -3, -4, -5, 0, i64::MAX] {
+            // Each with the version it came with.
+            let asked = [
+                (-1, 1),
+                (-2, 1),
+                (0, 1),
+                (i64::MAX, 1),
+                (-3, 7),
+                (-4, 8),
+                (-5, 9),
+            ];
+            for (timestamp, _) in asked.into_iter().filter(|(_, from)| version >= *from) {
                 let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
                 let topic = ListOffsetsTopic::default()
                     .with_name(name("ping"))
