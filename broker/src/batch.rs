@@ -149,7 +149,7 @@ impl Batch {
             CODEC_ZSTD if produce_version < 7 => Err(ResponseError::UnsupportedCompressionType),
             0..=CODEC_ZSTD => Ok(Batch {
                 header,
-                bytes: BytesMut::from(bytes.as_ref()),
+                bytes: BytesMut::from(bytes),
             }),
             _ => Err(ResponseError::InvalidRecord),
         }

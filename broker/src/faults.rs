@@ -77,7 +77,7 @@ impl Faults {
             .plan(api, |plan| plan.ending.set(Ending::Mute, calls));
     }
 
-    /// How many calls of this API have come in so far, refused ones included.
+    /// How many calls of this API have been taken up so far, refused ones included.
     pub fn seen(&self, api: ApiKey) -> usize {
         self.cluster.stage.seen(api)
     }

@@ -3,6 +3,9 @@
 //! Everything is behind one lock, held for the time of a few pointer moves and never over an await. Whoever changes what a
 //! reader may see takes the waiting readers out under the lock and wakes them after it.
 
+#[cfg(feature = "faults")]
+mod faults;
+
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -238,45 +241,9 @@ impl Partition {
         Ok(start)
     }
 
-    /// Wakes whoever waits, to look again: the topic is gone, or the broker stops.
+    /// Wakes whoever waits, to look again: the topic is gone.
     pub(crate) fn wake(&self) {
         wake(self.state.lock());
-    }
-}
-
-#[cfg(feature = "faults")]
-impl Partition {
-    /// Makes another node the leader.
-    pub(crate) fn lead(&self, node: i32) {
-        let mut state = self.state.lock();
-        if state.leader != node {
-            state.leader = node;
-            state.log.begin_epoch();
-        }
-        wake(state);
-    }
-
-    /// Cuts the log off at `offset`.
-    pub(crate) fn truncate(&self, offset: i64) -> Result<(), OutOfRange> {
-        let mut state = self.state.lock();
-        state.log.truncate(offset)?;
-        state.producers.truncate(offset);
-        wake(state);
-        Ok(())
-    }
-
-    /// Appends without asking for the leader or the producer.
-    pub(crate) fn append_verbatim(&self, batch: Batch) -> i64 {
-        let mut state = self.state.lock();
-        let base = state.log.append(batch);
-        wake(state);
-        base
-    }
-
-    /// From the start to the end.
-    pub(crate) fn offsets(&self) -> std::ops::Range<i64> {
-        let state = self.state.lock();
-        state.log.start()..state.log.end()
     }
 }
 

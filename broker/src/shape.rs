@@ -7,6 +7,8 @@
 //! Tagged fields are skipped by their length. That is sound as long as no array follows a tagged field the decoder knows:
 //! the decoder reads a known tag by its type, whatever its length says. No served version has one (see `versions`).
 
+pub(crate) mod requests;
+
 use bytes::Buf;
 
 /// The most array elements and tagged fields in one request. Decoded, an element takes about 100 bytes.
@@ -62,103 +64,6 @@ const fn between(from: i16, to: i16, kind: Kind) -> Field {
     Field { from, to, kind }
 }
 
-use Kind::{Blob, Fixed, Structs, Text, Values};
-
-pub(crate) const PRODUCE: &[Field] = &[
-    always(Text),
-    always(Fixed(2 + 4)),
-    always(Structs(&[
-        until(12, Text),
-        since(13, Fixed(16)),
-        always(Structs(&[always(Fixed(4)), always(Blob)])),
-    ])),
-];
-
-pub(crate) const FETCH: &[Field] = &[
-    until(14, Fixed(4)),
-    always(Fixed(4 + 4 + 4 + 1)),
-    since(7, Fixed(4 + 4)),
-    always(Structs(&[
-        until(12, Text),
-        since(13, Fixed(16)),
-        always(Structs(&[
-            always(Fixed(4)),
-            since(9, Fixed(4)),
-            always(Fixed(8)),
-            since(12, Fixed(4)),
-            since(5, Fixed(8)),
-            always(Fixed(4)),
-        ])),
-    ])),
-    since(
-        7,
-        Structs(&[
-            until(12, Text),
-            since(13, Fixed(16)),
-            always(Values(&Fixed(4))),
-        ]),
-    ),
-    since(11, Text),
-];
-
-pub(crate) const LIST_OFFSETS: &[Field] = &[
-    always(Fixed(4)),
-    since(2, Fixed(1)),
-    always(Structs(&[
-        always(Text),
-        always(Structs(&[
-            always(Fixed(4)),
-            since(4, Fixed(4)),
-            always(Fixed(8)),
-        ])),
-    ])),
-    since(10, Fixed(4)),
-];
-
-pub(crate) const METADATA: &[Field] = &[
-    always(Structs(&[since(10, Fixed(16)), always(Text)])),
-    since(4, Fixed(1)),
-    between(8, 10, Fixed(1)),
-    since(8, Fixed(1)),
-];
-
-pub(crate) const API_VERSIONS: &[Field] = &[since(3, Text), since(3, Text)];
-
-pub(crate) const CREATE_TOPICS: &[Field] = &[
-    always(Structs(&[
-        always(Text),
-        always(Fixed(4 + 2)),
-        always(Structs(&[always(Fixed(4)), always(Values(&Fixed(4)))])),
-        always(Structs(&[always(Text), always(Text)])),
-    ])),
-    always(Fixed(4 + 1)),
-];
-
-pub(crate) const DELETE_TOPICS: &[Field] = &[
-    since(6, Structs(&[always(Text), always(Fixed(16))])),
-    until(5, Values(&Text)),
-    always(Fixed(4)),
-];
-
-pub(crate) const DELETE_RECORDS: &[Field] = &[
-    always(Structs(&[
-        always(Text),
-        always(Structs(&[always(Fixed(4 + 8))])),
-    ])),
-    always(Fixed(4)),
-];
-
-pub(crate) const INIT_PRODUCER_ID: &[Field] =
-    &[always(Text), always(Fixed(4)), since(3, Fixed(8 + 2))];
-
-pub(crate) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
-    since(3, Fixed(4)),
-    always(Structs(&[
-        always(Text),
-        always(Structs(&[always(Fixed(4 + 4 + 4))])),
-    ])),
-];
-
 /// Walks the bytes of a request without keeping any.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
@@ -210,22 +115,24 @@ impl<'a> Walk<'a> {
 
     fn field(&mut self, kind: &Kind) -> Result<(), Malformed> {
         match kind {
-            Fixed(bytes) => self.skip(*bytes),
-            Text if self.flexible => self.compact_length().and_then(|length| self.skip(length)),
+            Kind::Fixed(bytes) => self.skip(*bytes),
+            Kind::Text if self.flexible => {
+                self.compact_length().and_then(|length| self.skip(length))
+            }
             // A null has the length -1; lower ones are for the decoder to refuse.
-            Text => {
+            Kind::Text => {
                 let length = self.rest.try_get_i16()?;
                 self.skip(usize::try_from(length).unwrap_or(0))
             }
-            Blob => self.length().and_then(|length| self.skip(length)),
-            Structs(fields) => {
+            Kind::Blob => self.length().and_then(|length| self.skip(length)),
+            Kind::Structs(fields) => {
                 for _ in 0..self.length()? {
                     self.count()?;
                     self.fields(fields)?;
                 }
                 Ok(())
             }
-            Values(kind) => {
+            Kind::Values(kind) => {
                 for _ in 0..self.length()? {
                     self.count()?;
                     self.field(kind)?;

@@ -5,7 +5,7 @@
 
 use kafka_protocol::messages::ApiKey;
 
-use crate::shape::{self, Field};
+use crate::shape::{Field, requests};
 
 /// One call the broker serves.
 #[derive(Debug)]
@@ -47,23 +47,23 @@ pub(crate) static TABLE: &[Served] = &[
         // librdkafka up to 2.8 takes a broker that does not name Produce v0 for one that cannot take compressed batches.
         // Apache Kafka 4 therefore names it and refuses it (KAFKA-18659); so does this one.
         advertised_min: 0,
-        ..serve(ApiKey::Produce, 3, 13, 9, shape::PRODUCE)
+        ..serve(ApiKey::Produce, 3, 13, 9, requests::PRODUCE)
     },
     // Versions 17 and 18 add tagged fields for followers only, inside an array, which `shape` does not look into.
-    serve(ApiKey::Fetch, 4, 16, 12, shape::FETCH),
-    serve(ApiKey::ListOffsets, 1, 10, 6, shape::LIST_OFFSETS),
-    serve(ApiKey::Metadata, 0, 13, 9, shape::METADATA),
-    serve(ApiKey::ApiVersions, 0, 4, 3, shape::API_VERSIONS),
-    serve(ApiKey::CreateTopics, 2, 7, 5, shape::CREATE_TOPICS),
-    serve(ApiKey::DeleteTopics, 1, 6, 4, shape::DELETE_TOPICS),
-    serve(ApiKey::DeleteRecords, 0, 2, 2, shape::DELETE_RECORDS),
-    serve(ApiKey::InitProducerId, 0, 5, 2, shape::INIT_PRODUCER_ID),
+    serve(ApiKey::Fetch, 4, 16, 12, requests::FETCH),
+    serve(ApiKey::ListOffsets, 1, 10, 6, requests::LIST_OFFSETS),
+    serve(ApiKey::Metadata, 0, 13, 9, requests::METADATA),
+    serve(ApiKey::ApiVersions, 0, 4, 3, requests::API_VERSIONS),
+    serve(ApiKey::CreateTopics, 2, 7, 5, requests::CREATE_TOPICS),
+    serve(ApiKey::DeleteTopics, 1, 6, 4, requests::DELETE_TOPICS),
+    serve(ApiKey::DeleteRecords, 0, 2, 2, requests::DELETE_RECORDS),
+    serve(ApiKey::InitProducerId, 0, 5, 2, requests::INIT_PRODUCER_ID),
     serve(
         ApiKey::OffsetForLeaderEpoch,
         2,
         4,
         4,
-        shape::OFFSET_FOR_LEADER_EPOCH,
+        requests::OFFSET_FOR_LEADER_EPOCH,
     ),
 ];
 

@@ -1,12 +1,12 @@
 //! Each fault, seen from a client.
 
-use std::time::{Duration, Instant as Wall};
+use std::time::Duration;
 
 use broker::{ApiKey, Faults, Poison, ResponseError};
 use chrono::Utc;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest};
 use rskafka::client::partition::{Compression, OffsetAt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     fetch::{VERSION, fetch},
@@ -72,7 +72,7 @@ async fn delayed_answers_are_late_and_the_work_is_not() {
     broker
         .faults
         .delay(ApiKey::Produce, Duration::from_millis(200), 1);
-    let asked = Wall::now();
+    let asked = Instant::now();
     let (written, ()) = tokio::join!(writer.write(&["x"]), async {
         let (records, _) = within(reader.fetch_records(0, 1..1000, 5000))
             .await
@@ -118,7 +118,7 @@ async fn throttled_writes_are_done() {
         .faults
         .throttle(ApiKey::Fetch, Duration::from_millis(1500), 1);
     let mut wire = broker.wire().await;
-    let asked = Wall::now();
+    let asked = Instant::now();
     let response = wire.call(VERSION, &fetch("ping", &[(0, 0)], 0)).await;
     assert_eq!(response.throttle_time_ms, 1500);
     assert!(asked.elapsed() < Duration::from_millis(1500));
@@ -158,7 +158,7 @@ async fn idle_connections_are_closed_and_busy_ones_are_not() {
     broker
         .faults
         .close_idle_after(Some(Duration::from_millis(100)));
-    let asked = Wall::now();
+    let asked = Instant::now();
     assert!(idle.frame().await.is_none());
     assert!(asked.elapsed() >= Duration::from_millis(90));
     busy.answer::<FetchRequest>(VERSION).await;

@@ -1,18 +1,18 @@
 //! Fetches, frame by frame: how long they wait, how much they give, and in which order they are answered.
 
-use std::time::{Duration, Instant as Wall};
+use std::time::Duration;
 
 use broker::Config;
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    FetchRequest, FetchResponse, MetadataRequest, ProduceRequest,
     fetch_request::{FetchPartition, FetchTopic},
     metadata_request::MetadataRequestTopic,
     produce_request::{PartitionProduceData, TopicProduceData},
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
-use crate::support::{Running, Wire, frame, name, start, start_with, within};
+use crate::support::{Running, frame, name, start, start_with, within};
 
 pub(crate) const VERSION: i16 = 11;
 
@@ -70,16 +70,20 @@ async fn the_longest_wait_is_kept_to() {
     broker.topic("ping", 1).await;
     let mut wire = broker.wire().await;
     for wait in [0, 1, 50, 200] {
-        let asked = Wall::now();
-        let response = wire.call(VERSION, &fetch("ping", &[(0, 0)], wait)).await;
-        let took = asked.elapsed();
-        let wait = Duration::from_millis(u64::try_from(wait).unwrap());
-        assert_eq!(parts(&response), [(0, 0)]);
-        assert!(took >= wait, "{took:?} instead of {wait:?}");
-        // Timers have a resolution of 1 ms; the rest is for a busy machine.
+        let least = Duration::from_millis(u64::try_from(wait).unwrap());
+        let mut best = Duration::MAX;
+        // The machine may be busy; the broker is exact if it once was.
+        for _ in 0..5 {
+            let asked = Instant::now();
+            let response = wire.call(VERSION, &fetch("ping", &[(0, 0)], wait)).await;
+            best = best.min(asked.elapsed());
+            assert_eq!(parts(&response), [(0, 0)]);
+            assert!(best >= least, "{best:?} instead of {least:?}");
+        }
+        // Timers have a resolution of 1 ms.
         assert!(
-            took < wait + Duration::from_millis(100),
-            "{took:?} instead of {wait:?}"
+            best < least + Duration::from_millis(20),
+            "{best:?} instead of {least:?}"
         );
     }
 }
@@ -351,17 +355,14 @@ async fn a_topic_asked_for_is_made_only_if_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_leaves_nothing_behind() {
+async fn a_fetch_does_not_outlive_its_client() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     for _ in 0..20 {
-        let mut wire: Wire = broker.wire().await;
+        let mut wire = broker.wire().await;
         wire.ask(VERSION, &fetch("ping", &[(0, 0)], i32::MAX)).await;
-        drop(wire);
+        within(wire.stream.shutdown()).await.unwrap();
+        assert!(wire.frame().await.is_none());
     }
     assert_eq!(partition.write(&["x"]).await, [0]);
-    let mut wire = broker.wire().await;
-    let response = wire.call(1, &ListOffsetsRequest::default()).await;
-    assert!(response.topics.is_empty());
-    broker.stop().await;
 }

@@ -1,12 +1,13 @@
 //! What our own client does with it.
 
-use std::time::{Duration, Instant as Wall};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rskafka::client::{
     error::{Error, ProtocolError},
     partition::{Compression, OffsetAt, UnknownTopicHandling},
 };
+use tokio::time::Instant;
 
 use crate::support::{BOUND, record, start, within};
 
@@ -160,12 +161,12 @@ async fn a_waiting_fetch_is_woken_by_the_write() {
                 let read = within(reader.fetch_records(offset, 1..1_000_000, 5000))
                     .await
                     .unwrap();
-                (read, Wall::now())
+                (read, Instant::now())
             },
             async {
                 // Mostly the fetch waits by then; either way it must have the record soon.
                 tokio::task::yield_now().await;
-                let asked = Wall::now();
+                let asked = Instant::now();
                 writer.write(&["x"]).await;
                 asked
             }

@@ -61,11 +61,12 @@ pub(crate) async fn start_with(config: Config) -> Running {
 impl Running {
     /// An rskafka client with short back-offs.
     pub(crate) async fn client(&self) -> Client {
-        let mut backoff = BackoffConfig::default();
-        backoff.init_backoff = Duration::from_millis(5);
-        backoff.max_backoff = Duration::from_millis(50);
-        backoff.base = 2.0;
-        backoff.deadline = Some(Duration::from_secs(2));
+        let backoff = BackoffConfig {
+            init_backoff: Duration::from_millis(5),
+            max_backoff: Duration::from_millis(50),
+            base: 2.0,
+            deadline: Some(Duration::from_secs(2)),
+        };
         let builder = ClientBuilder::new(vec![self.addr.to_string()]).backoff_config(backoff);
         within(builder.build()).await.unwrap()
     }
