@@ -12,9 +12,14 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Address to listen on.
-    #[arg(long, env = "BROKER_ADDR", default_value = "127.0.0.1:9092")]
-    addr: String,
+    /// Host and port to listen on.
+    #[arg(
+        long,
+        env = "BROKER_ADDR",
+        default_value = "127.0.0.1:9092",
+        value_parser = host_and_port
+    )]
+    addr: (String, u16),
     /// Host and port clients are told to connect to. Default: the address each of them reached.
     #[arg(long, env = "BROKER_ADVERTISED", value_parser = host_and_port)]
     advertised: Option<(String, u16)>,
@@ -59,9 +64,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     config.auto_create_topics = args.auto_create;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let broker = Broker::bind_with(&args.addr, config)
+    let (host, port) = args.addr;
+    let broker = Broker::bind_with((host.as_str(), port), config)
         .await
-        .with_context(|| format!("cannot listen on {}", args.addr))?;
+        .with_context(|| format!("cannot listen on {host}:{port}"))?;
     let stopped = async {
         tokio::select! {
             _ = interrupt.recv() => {}
