@@ -31,6 +31,9 @@ pub fn init(filter: &str, format: LogFormat) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would report a line that cannot be written with `eprintln!`, which panics where stderr is the trouble:
+        // a full disk or a log collector that is gone must not end the process.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // An error means that a test has set up its own.
     let _ = match format {
