@@ -2,10 +2,7 @@
 
 use std::{ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt};
 
-use e2e::{
-    engine::Engine,
-    process::{Ended, Setup},
-};
+use e2e::process::{Ended, Setup};
 
 /// Exit code 64, nothing on stdout, and one line with all of these on stderr.
 fn assert_refused(ended: &Ended, words: &[&str]) {
@@ -21,7 +18,7 @@ fn assert_refused(ended: &Ended, words: &[&str]) {
     }
 }
 
-pub(crate) async fn of_both_is_checked_at_the_start(_engine: &Engine) {
+pub(crate) async fn of_both_is_checked_at_the_start() {
     for (variable, value, allowed) in [
         ("KAFKA_BROKERS", "", "host:port"),
         ("KAFKA_BROKERS", "kafka", "host:port"),
@@ -43,7 +40,7 @@ pub(crate) async fn of_both_is_checked_at_the_start(_engine: &Engine) {
     }
 }
 
-pub(crate) async fn of_the_gateway_is_checked_at_the_start(_engine: &Engine) {
+pub(crate) async fn of_the_gateway_is_checked_at_the_start() {
     for (variable, value, allowed) in [
         ("HTTP_ADDR", ":8080", "an IP address and a port"),
         ("REPLY_TIMEOUT", "0s", "a duration above zero"),
@@ -60,12 +57,12 @@ pub(crate) async fn of_the_gateway_is_checked_at_the_start(_engine: &Engine) {
     }
 }
 
-pub(crate) async fn of_the_worker_is_checked_at_the_start(_engine: &Engine) {
+pub(crate) async fn of_the_worker_is_checked_at_the_start() {
     let ended = Setup::worker().set("START_FROM", "middle").run().await;
     assert_refused(&ended, &["START_FROM", "\"middle\"", "latest, earliest"]);
 }
 
-pub(crate) async fn by_flags_is_the_same(_engine: &Engine) {
+pub(crate) async fn by_flags_is_the_same() {
     let ended = Setup::gateway().arg("--reply-timeout=soon").run().await;
     assert_refused(&ended, &["REPLY_TIMEOUT", "\"soon\"", "a duration above zero"]);
     for setup in [Setup::gateway(), Setup::worker()] {
@@ -76,14 +73,14 @@ pub(crate) async fn by_flags_is_the_same(_engine: &Engine) {
     }
 }
 
-pub(crate) async fn that_is_not_text_is_refused(_engine: &Engine) {
+pub(crate) async fn that_is_not_text_is_refused() {
     for setup in [Setup::gateway(), Setup::worker()] {
         let ended = setup.set("PING_TOPIC", OsStr::from_bytes(b"\xff")).run().await;
         assert_refused(&ended, &[]);
     }
 }
 
-pub(crate) async fn is_explained_by_the_help(_engine: &Engine) {
+pub(crate) async fn is_explained_by_the_help() {
     let both = [
         "KAFKA_BROKERS",
         "PING_TOPIC",
@@ -117,7 +114,7 @@ pub(crate) async fn is_explained_by_the_help(_engine: &Engine) {
     }
 }
 
-pub(crate) async fn of_a_taken_port_is_one_line(_engine: &Engine) {
+pub(crate) async fn of_a_taken_port_is_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     for (setup, variable) in [

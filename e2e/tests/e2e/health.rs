@@ -1,6 +1,18 @@
 //! What operators and probes see.
 
-use e2e::{engine::Engine, http, nowhere::Nowhere, process::Process, scene::Scene};
+use std::{fs::File, net::SocketAddr};
+
+use e2e::{
+    binaries,
+    engine::Engine,
+    http::{self, Connection},
+    nowhere::Nowhere,
+    process::Process,
+    scene::Scene,
+    wait::{SOON, until, within},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
 
 pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
     let scene = Scene::shared(engine).await;
@@ -66,7 +78,7 @@ pub(crate) async fn checks_follow_readiness(engine: &Engine) {
     }
 }
 
-pub(crate) async fn checks_fail_where_nobody_listens(_engine: &Engine) {
+pub(crate) async fn checks_fail_where_nobody_listens() {
     let nowhere = Nowhere::reserve();
     let scene = Scene::at(&nowhere.addr());
     for setup in [scene.gateway(), scene.worker()] {
@@ -75,4 +87,37 @@ pub(crate) async fn checks_fail_where_nobody_listens(_engine: &Engine) {
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
         assert!(ended.stderr.contains(&nowhere.addr()), "{}", ended.stderr);
     }
+}
+
+/// A full disk, or a log collector that is gone.
+pub(crate) async fn does_not_depend_on_the_log() {
+    // The log cannot say which port was free: an address of this test alone.
+    let random = uuid::Uuid::new_v4().into_bytes();
+    let addr = SocketAddr::from(([127, random[0], random[1], 1 + random[2] / 2], 8082));
+    let nowhere = Nowhere::reserve();
+    let mut worker = Command::new(binaries::worker())
+        .env_clear()
+        .env("ADMIN_ADDR", addr.to_string())
+        .env("KAFKA_BROKERS", nowhere.addr())
+        .stderr(File::options().write(true).open("/dev/full").unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let live = async || match Connection::open(addr).await {
+        Ok(mut connection) => connection.ask(http::get("/live")).await.status == 200,
+        Err(_) => false,
+    };
+
+    until("it is live", SOON, async || {
+        assert_eq!(worker.try_wait().unwrap(), None);
+        live().await.then_some(())
+    })
+    .await;
+    kill_process(
+        Pid::from_raw(worker.id().unwrap().try_into().unwrap()).unwrap(),
+        Signal::TERM,
+    )
+    .unwrap();
+
+    assert_eq!(within("its end", SOON, worker.wait()).await.unwrap().code(), Some(0));
 }

@@ -26,7 +26,7 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use crate::runner::tests;
+use crate::runner::{tests, tests_without_engine};
 
 fn main() -> ExitCode {
     runner::run(
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
                 of_idle_connections_goes_unnoticed,
             }
         },
-        tests! {
+        tests_without_engine! {
             configuration::{
                 of_both_is_checked_at_the_start,
                 of_the_gateway_is_checked_at_the_start,
@@ -129,6 +129,7 @@ fn main() -> ExitCode {
             }
             health::{
                 checks_fail_where_nobody_listens,
+                does_not_depend_on_the_log,
             }
         },
     )

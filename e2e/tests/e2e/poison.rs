@@ -181,6 +181,8 @@ pub(crate) async fn replies_between_good_ones_are_skipped_and_counted(engine: &E
 async fn kcat(scene: &Scene, args: &[&str], lines: &[Vec<u8>]) {
     let mut child = tokio::process::Command::new("kcat")
         .args(["-P", "-b", scene.brokers(), "-t", scene.ping_name(), "-p", "0"])
+        // All lines make one batch: of a single one it would keep the plain form, which is shorter.
+        .args(["-X", "linger.ms=10000"])
         .args(args)
         .stdin(Stdio::piped())
         .kill_on_drop(true)

@@ -169,7 +169,7 @@ pub(crate) async fn of_malformed_http(engine: &Engine) {
     assert_eq!(gateway.page("/live").await.0, 200);
 }
 
-pub(crate) async fn while_not_ready(_engine: &Engine) {
+pub(crate) async fn while_not_ready() {
     let nowhere = Nowhere::reserve();
     let gateway = Scene::at(&nowhere.addr()).gateway().start().await;
 

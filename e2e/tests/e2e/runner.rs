@@ -1,6 +1,15 @@
 //! Runs the tests on the engines.
 
-use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use e2e::{binaries, engine::Engine, environment::Environment};
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -36,6 +45,19 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
+/// Functions that need no engine as tests.
+macro_rules! tests_without_engine {
+    ($($module:ident::{$($name:ident),* $(,)?})*) => {
+        &[$($($crate::runner::Test {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            run: |_| Box::pin(async {
+                $crate::runner::Outcome::completion($crate::$module::$name().await)
+            }),
+        }),*),*]
+    };
+}
+pub(crate) use tests_without_engine;
+
 /// Runs the tests that share a cluster, those that stop nodes, and those that need no engine.
 pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'static [Test]) -> ExitCode {
     let mut args = Arguments::from_args();
@@ -53,11 +75,16 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
     }
 
     let engine = Arc::new(Engine::kafka(environment));
+    let ran = Arc::new(AtomicUsize::new(0));
     let mut trials = Vec::new();
-    trials.extend(alone.iter().map(|test| trial("no_engine", test, &engine, None)));
+    trials.extend(
+        alone
+            .iter()
+            .map(|test| trial("no_engine", test, &engine, None, &Arc::default())),
+    );
     for (tests, missing) in [(shared, engine.cannot_share()), (stopping, engine.cannot_stop_nodes())] {
         let name = engine.name();
-        trials.extend(tests.iter().map(|test| trial(name, test, &engine, missing)));
+        trials.extend(tests.iter().map(|test| trial(name, test, &engine, missing, &ran)));
     }
     let conclusion = libtest_mimic::run(&args, trials);
     if args.list {
@@ -74,14 +101,14 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
             say(&format!("NOT RUN on {}: {what}: {why}", engine.name()));
         }
     }
-    let engines = match engine.cannot_share() {
-        None => engine.description(),
-        Some(_) => "none".to_owned(),
+    let ran = match ran.load(Ordering::Relaxed) {
+        0 => "none".to_owned(),
+        tests => format!("{} ({tests} tests)", engine.description()),
     };
     // Stops the nodes.
     drop(engine);
     say(&format!(
-        "engines run: {engines}; {} passed, {} failed, {} skipped, {} filtered out",
+        "engines run: {ran}; {} passed, {} failed, {} skipped, {} filtered out",
         conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored, conclusion.num_filtered_out
     ));
     if ci && !complete {
@@ -91,13 +118,22 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
     conclusion.exit_code()
 }
 
-fn trial(engine_name: &str, test: &'static Test, engine: &Arc<Engine>, missing: Option<&str>) -> Trial {
+/// A test under its full name; `ran` counts those that were not skipped.
+fn trial(
+    engine_name: &str,
+    test: &'static Test,
+    engine: &Arc<Engine>,
+    missing: Option<&str>,
+    ran: &Arc<AtomicUsize>,
+) -> Trial {
     let engine = Arc::clone(engine);
+    let ran = Arc::clone(ran);
     let missing = missing.map(str::to_owned);
     Trial::ignorable_test(format!("{engine_name}::{}", test.name), move || {
         if let Some(why) = missing {
             return Ok(Completion::ignored_with(why));
         }
+        ran.fetch_add(1, Ordering::Relaxed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut running = (test.run)(&engine);

@@ -171,7 +171,7 @@ pub(crate) async fn of_an_idle_process_is_quick(engine: &Engine) {
     }
 }
 
-pub(crate) async fn without_kafka_is_quick_too(_engine: &Engine) {
+pub(crate) async fn without_kafka_is_quick_too() {
     let nowhere = Nowhere::reserve();
     let scene = Scene::at(&nowhere.addr());
     let (mut gateway, mut worker) = tokio::join!(scene.gateway().start(), scene.worker().start());
