@@ -1,10 +1,10 @@
 //! A gateway or a worker as a process of its own.
 
+mod log;
+
 use std::{
-    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
     thread,
     time::Duration,
 };
@@ -12,11 +12,15 @@ use std::{
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
+use self::log::Log;
 use crate::{
     binaries,
     http::{self, Answer, Connection, get},
     wait::{SOON, until, until_eq, within},
 };
+
+/// The processes that run. Whoever ends the suite by a signal ends them, too.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// A process to be started. Nothing of the test's own environment reaches it.
 #[derive(Debug)]
@@ -33,10 +37,6 @@ pub struct Process {
     child: Child,
     log: Log,
 }
-
-/// What a process writes to stderr, line by line.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
 
 /// A process that has ended.
 #[derive(Debug)]
@@ -98,15 +98,8 @@ impl Setup {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary can be run");
-        let log = Log::default();
-        let stderr = child.stderr.take().expect("it is piped");
-        let copy = log.clone();
-        // It ends with the process.
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                copy.0.lock().push(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
+        let log = Log::of(child.stderr.take().expect("it is piped"));
+        RUNNING.lock().push(Pid::from_child(&child));
         let process = Process {
             name: self.name,
             child,
@@ -245,7 +238,7 @@ impl Process {
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
-        self.log.0.lock().clone()
+        self.log.lines()
     }
 
     /// Sends a signal.
@@ -257,15 +250,15 @@ impl Process {
         kill_process(pid, signal).expect("it runs, or has not been waited for");
     }
 
-    /// Waits until it ends by itself, and gives the exit code; for a death by signal, 128 + its number.
+    /// Waits until it ends by itself and its log is complete, and gives the exit code; for a death by signal, 128 + its number.
     ///
     /// # Panics
     /// When it does not end within `limit`.
     pub async fn exit(&mut self, limit: Duration) -> i32 {
         let what = format!("the end of {}", self.name);
         until(&what, limit, async || {
-            let ended = self.child.try_wait().expect("it is a child of ours");
-            ended.map(code)
+            let ended = self.child.try_wait().expect("it is a child of ours")?;
+            self.log.is_complete().then_some(code(ended))
         })
         .await
     }
@@ -276,11 +269,13 @@ const READY: &str = r#"{"causes":{},"ready":true}"#;
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        RUNNING.lock().retain(|it| *it != pid);
         // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let text = self.log.0.lock().join("\n");
+            let text = self.log.lines().join("\n");
             #[expect(clippy::print_stderr, reason = "it is for whoever reads about the failed test")]
             {
                 eprintln!("--- log of {} {}\n{text}\n---", self.name, self.child.id());
@@ -289,11 +284,11 @@ impl Drop for Process {
     }
 }
 
-// === impl Log ===
-
-impl Log {
-    fn find<T>(&self, look: impl FnMut(&str) -> Option<T>) -> Option<T> {
-        self.0.lock().iter().map(String::as_str).find_map(look)
+/// Kills all processes; those who wait for them see that.
+pub fn kill_all() {
+    for pid in RUNNING.lock().iter() {
+        // It may have ended by itself.
+        let _ = kill_process(*pid, Signal::KILL);
     }
 }
 

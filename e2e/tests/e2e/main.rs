@@ -85,6 +85,7 @@ fn main() -> ExitCode {
                 is_at_once_at_the_second_signal,
                 of_an_idle_process_is_quick,
                 of_a_worker_under_load_answers_what_it_has_read,
+                of_a_worker_under_heavy_load_answers_what_it_has_read,
             }
             health::{
                 is_said_by_the_admin_listener,

@@ -182,7 +182,12 @@ async fn kcat(scene: &Scene, args: &[&str], lines: &[Vec<u8>]) {
     let mut child = tokio::process::Command::new("kcat")
         .args(["-P", "-b", scene.brokers(), "-t", scene.ping_name(), "-p", "0"])
         // All lines make one batch: of a single one it would keep the plain form, which is shorter.
-        .args(["-X", "linger.ms=10000"])
+        .args([
+            "-X",
+            "linger.ms=10000",
+            "-X",
+            &format!("batch.num.messages={}", lines.len()),
+        ])
         .args(args)
         .stdin(Stdio::piped())
         .kill_on_drop(true)

@@ -8,12 +8,16 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use e2e::{binaries, engine::Engine, environment::Environment};
+use e2e::{binaries, engine::Engine, environment::Environment, process};
 use libtest_mimic::{Arguments, Completion, Trial};
-use tokio::time::timeout;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 /// The bound on one test. None takes nearly as long: it ends a test that hangs.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -74,6 +78,7 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
         args.test_threads = Some(cores.max(MIN_THREADS));
     }
 
+    thread::spawn(end_at_a_signal);
     let engine = Arc::new(Engine::kafka(environment));
     let ran = Arc::new(AtomicUsize::new(0));
     let mut trials = Vec::new();
@@ -159,6 +164,26 @@ impl Outcome for Completion {
     fn completion(self) -> Completion {
         self
     }
+}
+
+/// A signal leaves nothing running: the processes end here, the nodes see that their owner is gone.
+fn end_at_a_signal() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let [mut interrupt, mut terminate, mut hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|it| signal(it).unwrap());
+        let code = tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+            _ = hangup.recv() => 129,
+        };
+        process::kill_all();
+        #[expect(clippy::exit, reason = "the tests are not asked")]
+        std::process::exit(code);
+    });
 }
 
 #[expect(clippy::print_stderr, reason = "the summary is for whoever runs the tests")]
