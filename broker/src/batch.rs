@@ -106,9 +106,7 @@ impl Batch {
         let records = records.ok_or(ResponseError::InvalidRecord)?;
         // What is cut off is no batch (Kafka drops it too), and one there must be.
         let end = end(records)?.ok_or(ResponseError::InvalidRecord)?;
-        let (bytes, rest) = records
-            .split_at_checked(end)
-            .ok_or(ResponseError::InvalidRecord)?;
+        let (bytes, rest) = records.split_at_checked(end).ok_or(ResponseError::InvalidRecord)?;
         match field(bytes, MAGIC).map(i8::from_be_bytes) {
             Some(2) => {}
             Some(0 | 1) => return Err(ResponseError::InvalidRecord),
@@ -126,10 +124,7 @@ impl Batch {
         }
         let header = Header::read(bytes).ok_or(ResponseError::CorruptMessage)?;
         let count = field(bytes, RECORD_COUNT).map(i32::from_be_bytes);
-        if header.last_offset_delta < 0
-            || count != header.last_offset_delta.checked_add(1)
-            || header.is_control()
-        {
+        if header.last_offset_delta < 0 || count != header.last_offset_delta.checked_add(1) || header.is_control() {
             return Err(ResponseError::InvalidRecord);
         }
         if header.producer_id >= 0 && header.base_sequence < 0 {
@@ -139,9 +134,7 @@ impl Batch {
             // Nobody can have begun one: there is no transaction coordinator here.
             return Err(ResponseError::TransactionalIdAuthorizationFailed);
         }
-        if !header.is_compressed()
-            && count != records::count(bytes.get(HEADER_BYTES..).unwrap_or_default())
-        {
+        if !header.is_compressed() && count != records::count(bytes.get(HEADER_BYTES..).unwrap_or_default()) {
             return Err(ResponseError::InvalidRecord);
         }
         match header.attributes & CODEC_MASK {

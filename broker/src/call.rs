@@ -140,18 +140,11 @@ impl Call<'_> {
 
     /// Who asks a partition; `epoch` is the one the client knows, or -1.
     pub(crate) fn asked(&self, epoch: i32) -> Asked {
-        Asked {
-            node: self.node,
-            epoch,
-        }
+        Asked { node: self.node, epoch }
     }
 
     /// The topic a request names by its id if there is one, and else by its name.
-    pub(crate) fn topic(
-        &self,
-        name: &TopicName,
-        id: &Uuid,
-    ) -> Result<std::sync::Arc<Topic>, ResponseError> {
+    pub(crate) fn topic(&self, name: &TopicName, id: &Uuid) -> Result<std::sync::Arc<Topic>, ResponseError> {
         if id.is_nil() {
             self.cluster.topics.named(name)
         } else {
@@ -163,11 +156,7 @@ impl Call<'_> {
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (BrokerId, StrBytes, i32)> {
         self.cluster.nodes().into_iter().map(|node| {
             let (host, port) = self.address(&node);
-            (
-                BrokerId(node.id),
-                StrBytes::from_string(host),
-                i32::from(port),
-            )
+            (BrokerId(node.id), StrBytes::from_string(host), i32::from(port))
         })
     }
 
@@ -175,10 +164,7 @@ impl Call<'_> {
         match &self.cluster.config.advertised {
             Some(advertised) if node.id == crate::cluster::FIRST_NODE => advertised.clone(),
             // A listener on all addresses is at the one the client came by.
-            _ if node.addr.ip().is_unspecified() => (
-                self.reached.ip().to_canonical().to_string(),
-                node.addr.port(),
-            ),
+            _ if node.addr.ip().is_unspecified() => (self.reached.ip().to_canonical().to_string(), node.addr.port()),
             _ => (node.addr.ip().to_string(), node.addr.port()),
         }
     }

@@ -103,11 +103,7 @@ impl Cluster {
     }
 
     /// Creates a topic.
-    pub(crate) fn create_topic(
-        &self,
-        name: &str,
-        partitions: usize,
-    ) -> Result<Arc<Topic>, ResponseError> {
+    pub(crate) fn create_topic(&self, name: &str, partitions: usize) -> Result<Arc<Topic>, ResponseError> {
         let partition = || Partition::new(FIRST_NODE, self.config.retention_bytes);
         let topic = self.topics.create(name, partitions, partition)?;
         tracing::info!(topic = name, partitions, "topic created");

@@ -37,23 +37,17 @@ impl Faults {
 
     /// Answers with this error wherever the answer has room for one (each partition or topic), and does nothing else.
     pub fn refuse(&self, api: ApiKey, error: ResponseError, calls: usize) {
-        self.cluster
-            .stage
-            .plan(api, |plan| plan.refusal.set(error, calls));
+        self.cluster.stage.plan(api, |plan| plan.refusal.set(error, calls));
     }
 
     /// Does what is asked, and holds the answer back. What comes behind it on the same connection waits too.
     pub fn delay(&self, api: ApiKey, by: Duration, calls: usize) {
-        self.cluster
-            .stage
-            .plan(api, |plan| plan.delay.set(by, calls));
+        self.cluster.stage.plan(api, |plan| plan.delay.set(by, calls));
     }
 
     /// Does what is asked, answers at once, and names this throttle time (KIP-219); full ms.
     pub fn throttle(&self, api: ApiKey, time: Duration, calls: usize) {
-        self.cluster
-            .stage
-            .plan(api, |plan| plan.throttle.set(time, calls));
+        self.cluster.stage.plan(api, |plan| plan.throttle.set(time, calls));
     }
 
     /// Closes the connection instead of doing what is asked.
@@ -89,17 +83,13 @@ impl Faults {
 
     /// Goes on where `pause` stopped, with everything that has come in since.
     pub fn resume(&self) {
-        self.cluster
-            .stage
-            .switch(|switches| switches.paused = false);
+        self.cluster.stage.switch(|switches| switches.paused = false);
     }
 
     /// Closes connections on which nothing was asked for this long, from now on counted anew (Kafka's
     /// `connections.max.idle.ms`). None, as at the start: never.
     pub fn close_idle_after(&self, limit: Option<Duration>) {
-        self.cluster
-            .stage
-            .switch(|switches| switches.idle_limit = limit);
+        self.cluster.stage.switch(|switches| switches.idle_limit = limit);
     }
 
     /// Closes all connections there are. New ones are welcome.
@@ -186,13 +176,7 @@ impl Faults {
     ///
     /// # Errors
     /// If there is no such partition.
-    pub fn append(
-        &self,
-        topic: &str,
-        partition: i32,
-        poison: Poison,
-        records: usize,
-    ) -> Result<i64, ResponseError> {
+    pub fn append(&self, topic: &str, partition: i32, poison: Poison, records: usize) -> Result<i64, ResponseError> {
         self.append_verbatim(topic, partition, &poison.batch(records))
     }
 
@@ -200,24 +184,12 @@ impl Faults {
     ///
     /// # Errors
     /// `CORRUPT_MESSAGE` if there is no whole header with at least one record.
-    pub fn append_verbatim(
-        &self,
-        topic: &str,
-        partition: i32,
-        batch: &[u8],
-    ) -> Result<i64, ResponseError> {
+    pub fn append_verbatim(&self, topic: &str, partition: i32, batch: &[u8]) -> Result<i64, ResponseError> {
         let batch = Batch::verbatim(batch).ok_or(ResponseError::CorruptMessage)?;
-        self.with(topic, partition, |partition| {
-            partition.append_verbatim(batch)
-        })
+        self.with(topic, partition, |partition| partition.append_verbatim(batch))
     }
 
-    fn with<T>(
-        &self,
-        topic: &str,
-        index: i32,
-        act: impl FnOnce(&Partition) -> T,
-    ) -> Result<T, ResponseError> {
+    fn with<T>(&self, topic: &str, index: i32, act: impl FnOnce(&Partition) -> T) -> Result<T, ResponseError> {
         let topic = self.cluster.topics.named(topic)?;
         topic
             .partition(index)

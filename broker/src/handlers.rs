@@ -41,12 +41,8 @@ pub(crate) async fn answer(call: &Call<'_>, body: Bytes) -> Result<Outcome, Refu
         ApiKey::CreateTopics => call.reply(&create_topics::answer(call, call.decode(body)?))?,
         ApiKey::DeleteTopics => call.reply(&delete_topics::answer(call, call.decode(body)?))?,
         ApiKey::DeleteRecords => call.reply(&delete_records::answer(call, call.decode(body)?))?,
-        ApiKey::InitProducerId => {
-            call.reply(&init_producer_id::answer(call, &call.decode(body)?))?
-        }
-        ApiKey::OffsetForLeaderEpoch => {
-            call.reply(&offset_for_leader_epoch::answer(call, call.decode(body)?))?
-        }
+        ApiKey::InitProducerId => call.reply(&init_producer_id::answer(call, &call.decode(body)?))?,
+        ApiKey::OffsetForLeaderEpoch => call.reply(&offset_for_leader_epoch::answer(call, call.decode(body)?))?,
         // Not in the table, so it does not come this far.
         other => {
             return Err(Refused::Unsupported {

@@ -155,11 +155,7 @@ impl Log {
 
     /// The first record that has the largest timestamp (KIP-734).
     pub(crate) fn at_max_timestamp(&self) -> Option<Found> {
-        let max = self
-            .batches
-            .iter()
-            .map(|stored| stored.max_timestamp)
-            .max()?;
+        let max = self.batches.iter().map(|stored| stored.max_timestamp).max()?;
         self.at_timestamp(max, self.end)
     }
 
@@ -184,11 +180,7 @@ impl Log {
             return Err(OutOfRange);
         }
         self.start = self.start.max(offset);
-        while self
-            .batches
-            .front()
-            .is_some_and(|oldest| oldest.last < self.start)
-        {
+        while self.batches.front().is_some_and(|oldest| oldest.last < self.start) {
             self.drop_oldest();
         }
         self.transactions.delete_below(self.start);
@@ -249,10 +241,7 @@ impl Log {
         records::stamps(stored.bytes.get(HEADER_BYTES..)?)
             .map(|stamp| {
                 let offset = stored.base.saturating_add(stamp.offset_delta);
-                found(
-                    offset,
-                    header.base_timestamp.saturating_add(stamp.timestamp_delta),
-                )
+                found(offset, header.base_timestamp.saturating_add(stamp.timestamp_delta))
             })
             .find(|found| wanted(found.timestamp) && found.offset >= self.start)
     }

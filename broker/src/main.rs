@@ -45,9 +45,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(args.log.clone())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(args.log.clone()).init();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

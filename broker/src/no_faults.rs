@@ -17,19 +17,13 @@ impl Stage {
     }
 
     /// What is staged for this call.
-    #[expect(
-        clippy::unused_self,
-        reason = "the signature of its counterpart in `faults`"
-    )]
+    #[expect(clippy::unused_self, reason = "the signature of its counterpart in `faults`")]
     pub(crate) fn next(&self, _api: ApiKey) -> Staged {
         Staged::default()
     }
 
     /// The switches that act on a connection.
-    #[expect(
-        clippy::unused_self,
-        reason = "the signature of its counterpart in `faults`"
-    )]
+    #[expect(clippy::unused_self, reason = "the signature of its counterpart in `faults`")]
     pub(crate) fn line(&self) -> Line {
         Line
     }

@@ -183,10 +183,7 @@ impl Partition {
 
     /// A waiter is gone.
     pub(crate) fn forget(&self, waiter: &Arc<Notify>) {
-        self.state
-            .lock()
-            .waiting
-            .retain(|known| !Arc::ptr_eq(known, waiter));
+        self.state.lock().waiting.retain(|known| !Arc::ptr_eq(known, waiter));
     }
 
     /// Finds an offset. None if there is no such record.
@@ -216,11 +213,7 @@ impl Partition {
     }
 
     /// Where an epoch ends, as (epoch, offset).
-    pub(crate) fn end_of_epoch(
-        &self,
-        asked: Asked,
-        epoch: i32,
-    ) -> Result<(i32, i64), ResponseError> {
+    pub(crate) fn end_of_epoch(&self, asked: Asked, epoch: i32) -> Result<(i32, i64), ResponseError> {
         let state = self.state.lock();
         state.admit(asked)?;
         Ok(state.log.end_of_epoch(epoch))
@@ -230,11 +223,7 @@ impl Partition {
     pub(crate) fn delete_below(&self, asked: Asked, offset: i64) -> Result<i64, ResponseError> {
         let mut state = self.state.lock();
         state.admit(asked)?;
-        let offset = if offset == -1 {
-            state.log.end()
-        } else {
-            offset
-        };
+        let offset = if offset == -1 { state.log.end() } else { offset };
         state.log.delete_below(offset)?;
         let start = state.log.start();
         wake(state);

@@ -105,10 +105,7 @@ impl Producers {
     }
 
     /// Forgets the batches at or past `offset`, which are no longer in the log.
-    #[cfg_attr(
-        not(feature = "faults"),
-        allow(dead_code, reason = "only a fault truncates a log")
-    )]
+    #[cfg_attr(not(feature = "faults"), allow(dead_code, reason = "only a fault truncates a log"))]
     pub(crate) fn truncate(&mut self, offset: i64) {
         for producer in self.known.values_mut() {
             producer.recent.retain(|sent| sent.offset < offset);
@@ -161,14 +158,8 @@ mod tests {
             assert_eq!(producers.place(&batch(0, sequence, 3)), Ok(Sequence::Next));
             producers.appended(&batch(0, sequence, 3), offset);
         }
-        assert_eq!(
-            producers.place(&batch(0, 0, 3)),
-            Ok(Sequence::Duplicate(10))
-        );
-        assert_eq!(
-            producers.place(&batch(0, 12, 3)),
-            Ok(Sequence::Duplicate(22))
-        );
+        assert_eq!(producers.place(&batch(0, 0, 3)), Ok(Sequence::Duplicate(10)));
+        assert_eq!(producers.place(&batch(0, 12, 3)), Ok(Sequence::Duplicate(22)));
         producers.appended(&batch(0, 15, 3), 25);
         // Six batches ago: no longer remembered, and not next either.
         assert_eq!(

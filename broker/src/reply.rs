@@ -79,13 +79,11 @@ impl Reply {
 
     fn encode_as(&mut self, message: &impl Encodable, version: i16) -> Result<(), Unencodable> {
         let (api, reply_version) = (self.api, self.version);
-        message
-            .encode(&mut self.tail, version)
-            .map_err(|error| Unencodable {
-                api,
-                version: reply_version,
-                reason: error.to_string(),
-            })
+        message.encode(&mut self.tail, version).map_err(|error| Unencodable {
+            api,
+            version: reply_version,
+            reason: error.to_string(),
+        })
     }
 
     fn close_tail(&mut self) {
@@ -131,9 +129,7 @@ impl Buf for Outbox {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let filled = slices.iter_mut().zip(&self.parts);
-        filled
-            .map(|(slice, part)| *slice = IoSlice::new(part))
-            .count()
+        filled.map(|(slice, part)| *slice = IoSlice::new(part)).count()
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -186,12 +182,7 @@ mod tests {
         let large = Bytes::from(vec![b'x'; SHARE_FROM_BYTES]);
         let mut outbox = Outbox::default();
         outbox.push(reply(&[&large]));
-        assert!(
-            outbox
-                .parts
-                .iter()
-                .any(|part| part.as_ptr() == large.as_ptr())
-        );
+        assert!(outbox.parts.iter().any(|part| part.as_ptr() == large.as_ptr()));
     }
 
     #[test]
@@ -207,10 +198,7 @@ mod tests {
         while outbox.has_remaining() {
             let mut slices = [IoSlice::new(&[]); 2];
             let filled = outbox.chunks_vectored(&mut slices);
-            let gathered: Vec<u8> = slices[..filled]
-                .iter()
-                .flat_map(|slice| slice.to_vec())
-                .collect();
+            let gathered: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
             let short = gathered.len().min(999);
             written.extend_from_slice(&gathered[..short]);
             outbox.advance(short);

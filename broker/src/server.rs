@@ -43,11 +43,7 @@ impl Broker {
         let listener = TcpListener::bind(addr).await?;
         let (cluster, joined) = Cluster::new(config);
         let addr = cluster.join(listener)?.addr;
-        Ok(Broker {
-            cluster,
-            joined,
-            addr,
-        })
+        Ok(Broker { cluster, joined, addr })
     }
 
     /// Where it listens: the port that was chosen if 0 was asked for.

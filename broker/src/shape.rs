@@ -116,9 +116,7 @@ impl<'a> Walk<'a> {
     fn field(&mut self, kind: &Kind) -> Result<(), Malformed> {
         match kind {
             Kind::Fixed(bytes) => self.skip(*bytes),
-            Kind::Text if self.flexible => {
-                self.compact_length().and_then(|length| self.skip(length))
-            }
+            Kind::Text if self.flexible => self.compact_length().and_then(|length| self.skip(length)),
             // A null has the length -1; lower ones are for the decoder to refuse.
             Kind::Text => {
                 let length = self.rest.try_get_i16()?;

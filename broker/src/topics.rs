@@ -30,9 +30,7 @@ pub(crate) struct Topic {
 impl Topic {
     /// A partition by its number.
     pub(crate) fn partition(&self, index: i32) -> Option<&Partition> {
-        usize::try_from(index)
-            .ok()
-            .and_then(|index| self.partitions.get(index))
+        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
     }
 }
 
@@ -142,8 +140,7 @@ impl Known {
 /// Kafka's rule for names (`Topic.validate`).
 pub(crate) fn check_name(name: &str) -> Result<(), ResponseError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let valid =
-        !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME_BYTES && name.bytes().all(plain);
+    let valid = !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME_BYTES && name.bytes().all(plain);
     if valid {
         Ok(())
     } else {
@@ -161,11 +158,7 @@ mod tests {
             assert_eq!(check_name(name), Ok(()));
         }
         for name in ["", ".", "..", "a b", "ü", "a/b", &"x".repeat(250)] {
-            assert_eq!(
-                check_name(name),
-                Err(ResponseError::InvalidTopicException),
-                "{name}"
-            );
+            assert_eq!(check_name(name), Err(ResponseError::InvalidTopicException), "{name}");
         }
     }
 
@@ -176,26 +169,17 @@ mod tests {
         let first = make().unwrap();
         assert_eq!(make().unwrap_err(), ResponseError::TopicAlreadyExists);
         topics.delete(&first).unwrap();
-        assert_eq!(
-            topics.delete(&first),
-            Err(ResponseError::UnknownTopicOrPartition)
-        );
+        assert_eq!(topics.delete(&first), Err(ResponseError::UnknownTopicOrPartition));
         let second = make().unwrap();
         assert_ne!(first.id, second.id);
-        assert_eq!(
-            topics.identified(&first.id).unwrap_err(),
-            ResponseError::UnknownTopicId
-        );
+        assert_eq!(topics.identified(&first.id).unwrap_err(), ResponseError::UnknownTopicId);
         assert_eq!(topics.named("ping").unwrap().id, second.id);
     }
 
     #[test]
     fn the_number_of_partitions_is_bounded() {
         let topics = Topics::default();
-        assert_eq!(
-            topics.check("ping", 0),
-            Err(ResponseError::InvalidPartitions)
-        );
+        assert_eq!(topics.check("ping", 0), Err(ResponseError::InvalidPartitions));
         assert_eq!(topics.check("ping", MAX_PARTITIONS), Ok(()));
         assert_eq!(
             topics.check("ping", MAX_PARTITIONS + 1),

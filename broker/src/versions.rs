@@ -24,13 +24,7 @@ pub(crate) struct Served {
     pub(crate) shape: &'static [Field],
 }
 
-const fn serve(
-    api: ApiKey,
-    min: i16,
-    max: i16,
-    flexible_from: i16,
-    shape: &'static [Field],
-) -> Served {
+const fn serve(api: ApiKey, min: i16, max: i16, flexible_from: i16, shape: &'static [Field]) -> Served {
     Served {
         api,
         min,
@@ -58,13 +52,7 @@ pub(crate) static TABLE: &[Served] = &[
     serve(ApiKey::DeleteTopics, 1, 6, 4, requests::DELETE_TOPICS),
     serve(ApiKey::DeleteRecords, 0, 2, 2, requests::DELETE_RECORDS),
     serve(ApiKey::InitProducerId, 0, 5, 2, requests::INIT_PRODUCER_ID),
-    serve(
-        ApiKey::OffsetForLeaderEpoch,
-        2,
-        4,
-        4,
-        requests::OFFSET_FOR_LEADER_EPOCH,
-    ),
+    serve(ApiKey::OffsetForLeaderEpoch, 2, 4, 4, requests::OFFSET_FOR_LEADER_EPOCH),
 ];
 
 /// The row of a call, if it is served at all.
@@ -87,19 +75,10 @@ mod tests {
     fn the_table_agrees_with_the_wire_types() {
         for row in TABLE {
             let known = row.api.valid_versions();
-            assert!(
-                known.min <= row.min && row.max <= known.max,
-                "{:?}: {known}",
-                row.api
-            );
+            assert!(known.min <= row.min && row.max <= known.max, "{:?}: {known}", row.api);
             for version in row.min..=row.max {
                 let flexible = row.api.request_header_version(version) == 2;
-                assert_eq!(
-                    flexible,
-                    version >= row.flexible_from,
-                    "{:?} v{version}",
-                    row.api
-                );
+                assert_eq!(flexible, version >= row.flexible_from, "{:?} v{version}", row.api);
             }
         }
     }

@@ -70,10 +70,7 @@ fn changed(at: usize, value: &[u8]) -> Bytes {
 fn the_header_is_read_and_the_place_is_set() {
     let batch = check(&produced(&[1000, 3000, 2000], b"value", 0)).unwrap();
     assert_eq!(batch.header.last_offset_delta, 2);
-    assert_eq!(
-        (batch.header.base_timestamp, batch.header.max_timestamp),
-        (1000, 3000)
-    );
+    assert_eq!((batch.header.base_timestamp, batch.header.max_timestamp), (1000, 3000));
     assert_eq!(batch.header.producer_id, -1);
     let stamps: Vec<_> = records::stamps(batch.records())
         .map(|stamp| stamp.timestamp_delta)
@@ -82,10 +79,7 @@ fn the_header_is_read_and_the_place_is_set() {
     let bytes = batch.number(77, 5);
     assert_eq!(bytes[BASE_OFFSET], 77_i64.to_be_bytes());
     assert_eq!(bytes[LEADER_EPOCH], 5_i32.to_be_bytes());
-    assert_eq!(
-        bytes[CRC],
-        crc32c::crc32c(&bytes[ATTRIBUTES.start..]).to_be_bytes()
-    );
+    assert_eq!(bytes[CRC], crc32c::crc32c(&bytes[ATTRIBUTES.start..]).to_be_bytes());
 }
 
 #[test]
@@ -102,11 +96,7 @@ fn damage_is_found() {
     }
     for length in 0..good.len() {
         let cut = check(&good.slice(..length));
-        assert_eq!(
-            cut.unwrap_err(),
-            ResponseError::InvalidRecord,
-            "{length} bytes"
-        );
+        assert_eq!(cut.unwrap_err(), ResponseError::InvalidRecord, "{length} bytes");
     }
 }
 
@@ -119,26 +109,14 @@ fn what_kafka_refuses_is_refused() {
     let cases = [
         ("nothing", Bytes::new(), ResponseError::InvalidRecord),
         ("two batches", two.into(), ResponseError::InvalidRecord),
-        (
-            "magic 3",
-            changed(MAGIC.start, &[3]),
-            ResponseError::CorruptMessage,
-        ),
+        ("magic 3", changed(MAGIC.start, &[3]), ResponseError::CorruptMessage),
         (
             "an idempotent batch without a sequence",
             changed(PRODUCER_ID.start, &[0; 8]),
             ResponseError::InvalidRecord,
         ),
-        (
-            "more records than there are",
-            more,
-            ResponseError::InvalidRecord,
-        ),
-        (
-            "magic 1",
-            changed(MAGIC.start, &[1]),
-            ResponseError::InvalidRecord,
-        ),
+        ("more records than there are", more, ResponseError::InvalidRecord),
+        ("magic 1", changed(MAGIC.start, &[1]), ResponseError::InvalidRecord),
         (
             "a length below the header",
             changed(LENGTH.start, &[0, 0, 0, 9]),
@@ -174,11 +152,7 @@ fn what_kafka_refuses_is_refused() {
             produced(&[1], b"a", TRANSACTIONAL),
             ResponseError::TransactionalIdAuthorizationFailed,
         ),
-        (
-            "codec 5",
-            produced(&[1], b"a", 5),
-            ResponseError::InvalidRecord,
-        ),
+        ("codec 5", produced(&[1], b"a", 5), ResponseError::InvalidRecord),
         (
             "too much",
             produced(&[1], &[0; 1 << 20], 0),

@@ -58,12 +58,7 @@ impl Poison {
                 .take(count)
                 .for_each(|offset| self.put_record(&mut body, offset)),
         }
-        seal(
-            attributes,
-            producer_id,
-            i32::try_from(count).unwrap_or(i32::MAX),
-            &body,
-        )
+        seal(attributes, producer_id, i32::try_from(count).unwrap_or(i32::MAX), &body)
     }
 
     fn put_record(self, body: &mut BytesMut, offset: i64) {

@@ -25,11 +25,7 @@ impl<T: Copy> Turns<T> {
 
     fn take(&mut self) -> Option<T> {
         let (what, left) = self.0?;
-        let left = if left == super::Faults::ALWAYS {
-            left
-        } else {
-            left - 1
-        };
+        let left = if left == super::Faults::ALWAYS { left } else { left - 1 };
         self.set(what, left);
         Some(what)
     }
@@ -133,9 +129,7 @@ impl Line {
     /// Waits until a connection that says nothing meanwhile has been idle for too long.
     pub(crate) async fn idle(&mut self) {
         loop {
-            let Switches {
-                idle_limit, paused, ..
-            } = *self.switches.borrow_and_update();
+            let Switches { idle_limit, paused, .. } = *self.switches.borrow_and_update();
             tokio::select! {
                 changed = self.switches.changed() => {
                     if changed.is_err() {
@@ -150,12 +144,7 @@ impl Line {
     /// Waits until all connections are to be closed.
     pub(crate) async fn cut(&mut self) {
         let cuts = self.switches.borrow().cuts;
-        if self
-            .switches
-            .wait_for(|switches| switches.cuts > cuts)
-            .await
-            .is_err()
-        {
+        if self.switches.wait_for(|switches| switches.cuts > cuts).await.is_err() {
             pending::<()>().await;
         }
     }

@@ -27,8 +27,7 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Reply, Refused> {
         return Ok(reply);
     }
     let response = match call.admit() {
-        Ok(()) => ApiVersionsResponse::default()
-            .with_api_keys(versions::TABLE.iter().map(range).collect()),
+        Ok(()) => ApiVersionsResponse::default().with_api_keys(versions::TABLE.iter().map(range).collect()),
         Err(error) => ApiVersionsResponse::default().with_error_code(error.code()),
     };
     call.reply(&response.with_throttle_time_ms(call.throttle_ms()))

@@ -33,11 +33,7 @@ pub(crate) fn answer(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTop
         .with_topics(results)
 }
 
-fn create(
-    call: &Call<'_>,
-    asked: &CreatableTopic,
-    validate_only: bool,
-) -> Result<(Uuid, usize), ResponseError> {
+fn create(call: &Call<'_>, asked: &CreatableTopic, validate_only: bool) -> Result<(Uuid, usize), ResponseError> {
     call.admit()?;
     let partitions = match asked.num_partitions {
         // Who names the replicas of each partition does not say how many there are.

@@ -13,11 +13,7 @@ use crate::{call::Call, topics::Topic};
 
 /// Deletes in each partition by itself.
 pub(crate) fn answer(call: &Call<'_>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let topics = request
-        .topics
-        .into_iter()
-        .map(|asked| delete(call, asked))
-        .collect();
+    let topics = request.topics.into_iter().map(|asked| delete(call, asked)).collect();
     DeleteRecordsResponse::default()
         .with_throttle_time_ms(call.throttle_ms())
         .with_topics(topics)
@@ -27,8 +23,7 @@ fn delete(call: &Call<'_>, asked: DeleteRecordsTopic) -> DeleteRecordsTopicResul
     let topic = call.cluster.topics.named(&asked.name);
     let results = asked.partitions.iter().map(|partition| {
         let topic = topic.as_ref().map_err(|error| *error);
-        let result =
-            DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
+        let result = DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
         match topic.and_then(|topic| delete_in(call, topic, partition)) {
             Ok(start) => result.with_low_watermark(start),
             Err(error) => result.with_error_code(error.code()).with_low_watermark(-1),
@@ -40,11 +35,7 @@ fn delete(call: &Call<'_>, asked: DeleteRecordsTopic) -> DeleteRecordsTopicResul
         .with_partitions(results)
 }
 
-fn delete_in(
-    call: &Call<'_>,
-    topic: &Topic,
-    asked: &DeleteRecordsPartition,
-) -> Result<i64, ResponseError> {
+fn delete_in(call: &Call<'_>, topic: &Topic, asked: &DeleteRecordsPartition) -> Result<i64, ResponseError> {
     call.admit()?;
     let partition = topic
         .partition(asked.partition_index)

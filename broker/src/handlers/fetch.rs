@@ -61,11 +61,7 @@ struct FoundPartition {
 /// Answers with what there is, or waits for it.
 pub(crate) async fn answer(call: &Call<'_>, request: &FetchRequest) -> Result<Reply, Refused> {
     if request.session_epoch > 0 {
-        return encode(
-            call,
-            ResponseError::FetchSessionIdNotFound.code(),
-            &Found::default(),
-        );
+        return encode(call, ResponseError::FetchSessionIdNotFound.code(), &Found::default());
     }
     let max_bytes = bytes(request.max_bytes).min(MAX_BYTES);
     let enough = bytes(request.min_bytes).min(max_bytes);
@@ -104,22 +100,12 @@ fn gather(
         for partition in &asked.partitions {
             let wanted = Wanted {
                 from: partition.fetch_offset,
-                max_bytes: bytes(partition.partition_max_bytes)
-                    .min(max_bytes.saturating_sub(found.len_bytes)),
+                max_bytes: bytes(partition.partition_max_bytes).min(max_bytes.saturating_sub(found.len_bytes)),
                 at_least_one: found.len_bytes == 0,
                 committed: request.isolation_level == READ_COMMITTED,
             };
             let read = topic.as_ref().map_err(|error| *error);
-            let read = read.and_then(|topic| {
-                read_one(
-                    call,
-                    topic,
-                    partition,
-                    wanted,
-                    enough,
-                    waiter.as_deref_mut(),
-                )
-            });
+            let read = read.and_then(|topic| read_one(call, topic, partition, wanted, enough, waiter.as_deref_mut()));
             let answer = describe(partition.partition, read);
             found.failed |= answer.data.error_code != 0;
             found.len_bytes += answer.len_bytes;
@@ -167,9 +153,7 @@ fn describe(index: i32, read: Result<Read, ResponseError>) -> FoundPartition {
             let aborted = read.aborted.map(|aborted| {
                 let transaction = AbortedTransaction::default();
                 let describe = aborted.iter().map(|gone| {
-                    let transaction = transaction
-                        .clone()
-                        .with_producer_id(ProducerId(gone.producer_id));
+                    let transaction = transaction.clone().with_producer_id(ProducerId(gone.producer_id));
                     transaction.with_first_offset(gone.first)
                 });
                 describe.collect()

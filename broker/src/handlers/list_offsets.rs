@@ -31,13 +31,10 @@ fn look_up(call: &Call<'_>, asked: ListOffsetsTopic, committed: bool) -> ListOff
     let topic = call.cluster.topics.named(&asked.name);
     let answers = asked.partitions.iter().map(|partition| {
         let topic = topic.as_ref().map_err(|error| *error);
-        let answer =
-            ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
+        let answer = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
         match topic.and_then(|topic| find(call, topic, partition, committed)) {
             Ok(Some(found)) => {
-                let answer = answer
-                    .with_offset(found.offset)
-                    .with_timestamp(found.timestamp);
+                let answer = answer.with_offset(found.offset).with_timestamp(found.timestamp);
                 // Older clients know no epochs.
                 if call.version >= 4 {
                     answer.with_leader_epoch(found.epoch)

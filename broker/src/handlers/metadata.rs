@@ -7,9 +7,7 @@ use kafka_protocol::{
     messages::{
         BrokerId, MetadataRequest, MetadataResponse, TopicName,
         metadata_request::MetadataRequestTopic,
-        metadata_response::{
-            MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-        },
+        metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
     },
     protocol::StrBytes,
 };
@@ -28,13 +26,11 @@ pub(crate) fn answer(call: &Call<'_>, request: MetadataRequest) -> MetadataRespo
             .with_port(port)
     });
     // Before version 4 a client cannot say, and means yes.
-    let may_create = call.cluster.config.auto_create_topics
-        && (call.version < 4 || request.allow_auto_topic_creation);
+    let may_create = call.cluster.config.auto_create_topics && (call.version < 4 || request.allow_auto_topic_creation);
     let topics = match request.topics {
-        Some(asked) if !(call.version == 0 && asked.is_empty()) => asked
-            .into_iter()
-            .map(|topic| one(call, topic, may_create))
-            .collect(),
+        Some(asked) if !(call.version == 0 && asked.is_empty()) => {
+            asked.into_iter().map(|topic| one(call, topic, may_create)).collect()
+        }
         _ => call
             .cluster
             .topics
@@ -65,11 +61,7 @@ fn one(call: &Call<'_>, asked: MetadataRequestTopic, may_create: bool) -> Metada
     }
 }
 
-fn find(
-    call: &Call<'_>,
-    asked: &MetadataRequestTopic,
-    may_create: bool,
-) -> Result<Arc<Topic>, ResponseError> {
+fn find(call: &Call<'_>, asked: &MetadataRequestTopic, may_create: bool) -> Result<Arc<Topic>, ResponseError> {
     let topics = &call.cluster.topics;
     if !asked.topic_id.is_nil() {
         return topics.identified(&asked.topic_id);
@@ -78,9 +70,7 @@ fn find(
     crate::topics::check_name(name)?;
     match topics.named(name) {
         Err(ResponseError::UnknownTopicOrPartition) if may_create => {
-            let made = call
-                .cluster
-                .create_topic(name, call.cluster.config.default_partitions);
+            let made = call.cluster.create_topic(name, call.cluster.config.default_partitions);
             // Somebody else may have been faster.
             made.or_else(|_| topics.named(name))
         }

@@ -12,15 +12,8 @@ use kafka_protocol::{
 use crate::{call::Call, topics::Topic};
 
 /// Answers for each partition by itself.
-pub(crate) fn answer(
-    call: &Call<'_>,
-    request: OffsetForLeaderEpochRequest,
-) -> OffsetForLeaderEpochResponse {
-    let topics = request
-        .topics
-        .into_iter()
-        .map(|asked| look_up(call, asked))
-        .collect();
+pub(crate) fn answer(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|asked| look_up(call, asked)).collect();
     OffsetForLeaderEpochResponse::default()
         .with_throttle_time_ms(call.throttle_ms())
         .with_topics(topics)
@@ -42,11 +35,7 @@ fn look_up(call: &Call<'_>, asked: OffsetForLeaderTopic) -> OffsetForLeaderTopic
         .with_partitions(answers)
 }
 
-fn end(
-    call: &Call<'_>,
-    topic: &Topic,
-    asked: &OffsetForLeaderPartition,
-) -> Result<(i32, i64), ResponseError> {
+fn end(call: &Call<'_>, topic: &Topic, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ResponseError> {
     call.admit()?;
     let partition = topic
         .partition(asked.partition)

@@ -27,20 +27,14 @@ pub(crate) fn answer(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcom
         .map(|topic| produce(call, topic, request.acks))
         .collect();
     if request.acks == 0 {
-        let mut partitions = responses
-            .iter()
-            .flat_map(|topic| &topic.partition_responses);
+        let mut partitions = responses.iter().flat_map(|topic| &topic.partition_responses);
         let failed = partitions.any(|partition| partition.error_code != 0);
-        return Ok(if failed {
-            Outcome::HangUp
-        } else {
-            Outcome::Silence
-        });
+        return Ok(if failed { Outcome::HangUp } else { Outcome::Silence });
     }
     let response = ProduceResponse::default().with_responses(responses);
-    Ok(Outcome::Reply(call.reply(
-        &response.with_throttle_time_ms(call.throttle_ms()),
-    )?))
+    Ok(Outcome::Reply(
+        call.reply(&response.with_throttle_time_ms(call.throttle_ms()))?,
+    ))
 }
 
 fn produce(call: &Call<'_>, asked: &TopicProduceData, acks: i16) -> TopicProduceResponse {
@@ -62,12 +56,7 @@ fn produce(call: &Call<'_>, asked: &TopicProduceData, acks: i16) -> TopicProduce
         .with_partition_responses(answers.collect())
 }
 
-fn append(
-    call: &Call<'_>,
-    topic: &Topic,
-    data: &PartitionProduceData,
-    acks: i16,
-) -> Result<Appended, ResponseError> {
+fn append(call: &Call<'_>, topic: &Topic, data: &PartitionProduceData, acks: i16) -> Result<Appended, ResponseError> {
     call.admit()?;
     if !matches!(acks, -1..=1) {
         return Err(ResponseError::InvalidRequiredAcks);

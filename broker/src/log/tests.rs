@@ -21,17 +21,9 @@ fn timed(batches: &[&[i64]]) -> Log {
 }
 
 /// The base offsets of what is read.
-fn bases(
-    log: &Log,
-    from: i64,
-    max_bytes: usize,
-    at_least_one: bool,
-) -> Result<Vec<i64>, OutOfRange> {
+fn bases(log: &Log, from: i64, max_bytes: usize, at_least_one: bool) -> Result<Vec<i64>, OutOfRange> {
     let slice = log.read(from, log.end(), max_bytes, at_least_one)?;
-    assert_eq!(
-        slice.len_bytes,
-        slice.batches.iter().map(Bytes::len).sum::<usize>()
-    );
+    assert_eq!(slice.len_bytes, slice.batches.iter().map(Bytes::len).sum::<usize>());
     let base = |bytes: &Bytes| i64::from_be_bytes(bytes[..8].try_into().unwrap());
     Ok(slice.batches.iter().map(base).collect())
 }

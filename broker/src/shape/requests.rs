@@ -36,11 +36,7 @@ pub(crate) const FETCH: &[Field] = &[
     ])),
     since(
         7,
-        Structs(&[
-            until(12, Text),
-            since(13, Fixed(16)),
-            always(Values(&Fixed(4))),
-        ]),
+        Structs(&[until(12, Text), since(13, Fixed(16)), always(Values(&Fixed(4)))]),
     ),
     since(11, Text),
 ];
@@ -50,11 +46,7 @@ pub(crate) const LIST_OFFSETS: &[Field] = &[
     since(2, Fixed(1)),
     always(Structs(&[
         always(Text),
-        always(Structs(&[
-            always(Fixed(4)),
-            since(4, Fixed(4)),
-            always(Fixed(8)),
-        ])),
+        always(Structs(&[always(Fixed(4)), since(4, Fixed(4)), always(Fixed(8))])),
     ])),
     since(10, Fixed(4)),
 ];
@@ -85,20 +77,13 @@ pub(crate) const DELETE_TOPICS: &[Field] = &[
 ];
 
 pub(crate) const DELETE_RECORDS: &[Field] = &[
-    always(Structs(&[
-        always(Text),
-        always(Structs(&[always(Fixed(4 + 8))])),
-    ])),
+    always(Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 8))]))])),
     always(Fixed(4)),
 ];
 
-pub(crate) const INIT_PRODUCER_ID: &[Field] =
-    &[always(Text), always(Fixed(4)), since(3, Fixed(8 + 2))];
+pub(crate) const INIT_PRODUCER_ID: &[Field] = &[always(Text), always(Fixed(4)), since(3, Fixed(8 + 2))];
 
 pub(crate) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     since(3, Fixed(4)),
-    always(Structs(&[
-        always(Text),
-        always(Structs(&[always(Fixed(4 + 4 + 4))])),
-    ])),
+    always(Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 4 + 4))]))])),
 ];

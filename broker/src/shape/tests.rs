@@ -4,9 +4,7 @@ use kafka_protocol::{
         create_topics_request::{
             CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
         },
-        delete_records_request::{
-            DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
-        },
+        delete_records_request::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
         delete_topics_request::{DeleteTopicState, DeleteTopicsRequest},
         fetch_request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic},
         list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
@@ -33,8 +31,7 @@ fn filled(api: ApiKey, version: i16) -> Bytes {
     let text = || StrBytes::from_static_str("text");
     let encoded = match api {
         ApiKey::Produce => {
-            let data =
-                PartitionProduceData::default().with_records(Some(Bytes::from_static(b"records")));
+            let data = PartitionProduceData::default().with_records(Some(Bytes::from_static(b"records")));
             let topic = TopicProduceData::default()
                 .with_name(name())
                 .with_partition_data(vec![data; 2]);
@@ -46,14 +43,8 @@ fn filled(api: ApiKey, version: i16) -> Bytes {
             let topic = FetchTopic::default()
                 .with_topic(name())
                 .with_partitions(vec![FetchPartition::default(); 2]);
-            let forgotten = ForgottenTopic::default()
-                .with_topic(name())
-                .with_partitions(vec![1, 2]);
-            let forgotten = if version >= 7 {
-                vec![forgotten; 2]
-            } else {
-                vec![]
-            };
+            let forgotten = ForgottenTopic::default().with_topic(name()).with_partitions(vec![1, 2]);
+            let forgotten = if version >= 7 { vec![forgotten; 2] } else { vec![] };
             let request = FetchRequest::default().with_topics(vec![topic; 2]);
             request
                 .with_forgotten_topics_data(forgotten)
@@ -83,8 +74,7 @@ fn filled(api: ApiKey, version: i16) -> Bytes {
             if version >= 3 { named } else { request }.encode(&mut bytes, version)
         }
         ApiKey::CreateTopics => {
-            let assignment =
-                CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1); 3]);
+            let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1); 3]);
             let config = CreatableTopicConfig::default()
                 .with_name(text())
                 .with_value(Some(text()));
@@ -148,12 +138,7 @@ fn every_shape_fits_its_requests_exactly() {
     for row in versions::TABLE {
         for version in row.min..=row.max {
             let bytes = filled(row.api, version);
-            assert_eq!(
-                walk(row, version, &bytes).ok(),
-                Some(0),
-                "{:?} v{version}",
-                row.api
-            );
+            assert_eq!(walk(row, version, &bytes).ok(), Some(0), "{:?} v{version}", row.api);
             for length in 0..bytes.len() {
                 assert!(
                     walk(row, version, &bytes[..length]).is_err(),

@@ -51,16 +51,12 @@ async fn any_call_can_be_refused() {
     let broker = start().await;
     broker.topic("ping", 1).await;
     for api in [ApiKey::Fetch, ApiKey::Metadata] {
-        broker
-            .faults
-            .refuse(api, ResponseError::UnknownServerError, 1);
+        broker.faults.refuse(api, ResponseError::UnknownServerError, 1);
     }
     let mut wire = broker.wire().await;
     let fetched = wire.call(VERSION, &fetch("ping", &[(0, 0)], 60_000)).await;
     assert_eq!(fetched.responses[0].partitions[0].error_code, -1);
-    let metadata = wire
-        .call(9, &MetadataRequest::default().with_topics(None))
-        .await;
+    let metadata = wire.call(9, &MetadataRequest::default().with_topics(None)).await;
     assert_eq!(metadata.topics[0].error_code, -1);
 }
 
@@ -69,14 +65,10 @@ async fn delayed_answers_are_late_and_the_work_is_not() {
     let broker = start().await;
     let topic = broker.topic("ping", 1).await;
     let (writer, reader) = (topic.partition(0).await, topic.partition(0).await);
-    broker
-        .faults
-        .delay(ApiKey::Produce, Duration::from_millis(200), 1);
+    broker.faults.delay(ApiKey::Produce, Duration::from_millis(200), 1);
     let asked = Instant::now();
     let (written, ()) = tokio::join!(writer.write(&["x"]), async {
-        let (records, _) = within(reader.fetch_records(0, 1..1000, 5000))
-            .await
-            .unwrap();
+        let (records, _) = within(reader.fetch_records(0, 1..1000, 5000)).await.unwrap();
         assert_eq!(records.len(), 1);
         assert!(asked.elapsed() < Duration::from_millis(200));
     });
@@ -114,18 +106,14 @@ async fn throttled_writes_are_done() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     partition.write(&["x"]).await;
-    broker
-        .faults
-        .throttle(ApiKey::Fetch, Duration::from_millis(1500), 1);
+    broker.faults.throttle(ApiKey::Fetch, Duration::from_millis(1500), 1);
     let mut wire = broker.wire().await;
     let asked = Instant::now();
     let response = wire.call(VERSION, &fetch("ping", &[(0, 0)], 0)).await;
     assert_eq!(response.throttle_time_ms, 1500);
     assert!(asked.elapsed() < Duration::from_millis(1500));
     // rskafka takes a throttled write for one that was not done, and writes again.
-    broker
-        .faults
-        .throttle(ApiKey::Produce, Duration::from_millis(1), 2);
+    broker.faults.throttle(ApiKey::Produce, Duration::from_millis(1), 2);
     assert_eq!(partition.write(&["x"]).await, [3]);
 }
 
@@ -155,9 +143,7 @@ async fn idle_connections_are_closed_and_busy_ones_are_not() {
     broker.topic("ping", 1).await;
     let (mut idle, mut busy) = (broker.wire().await, broker.wire().await);
     busy.ask(VERSION, &fetch("ping", &[(0, 0)], 400)).await;
-    broker
-        .faults
-        .close_idle_after(Some(Duration::from_millis(100)));
+    broker.faults.close_idle_after(Some(Duration::from_millis(100)));
     let asked = Instant::now();
     assert!(idle.frame().await.is_none());
     assert!(asked.elapsed() >= Duration::from_millis(90));
@@ -173,11 +159,7 @@ async fn disconnecting_spares_who_comes_later() {
     wire.call(5, &MetadataRequest::default()).await;
     broker.faults.disconnect();
     assert!(wire.frame().await.is_none());
-    broker
-        .wire()
-        .await
-        .call(5, &MetadataRequest::default())
-        .await;
+    broker.wire().await.call(5, &MetadataRequest::default()).await;
 }
 
 #[tokio::test]
@@ -198,14 +180,9 @@ async fn a_leader_moves_and_the_old_one_lives_on() {
     let told = old.answer::<FetchRequest>(VERSION).await;
     assert_eq!(told.responses[0].partitions[0].error_code, 6);
 
-    let metadata = old
-        .call(9, &MetadataRequest::default().with_topics(None))
-        .await;
+    let metadata = old.call(9, &MetadataRequest::default().with_topics(None)).await;
     let ports: Vec<_> = metadata.brokers.iter().map(|broker| broker.port).collect();
-    assert_eq!(
-        ports,
-        [i32::from(broker.addr.port()), i32::from(addr.port())]
-    );
+    assert_eq!(ports, [i32::from(broker.addr.port()), i32::from(addr.port())]);
     let leaders = metadata.topics[0].partitions.iter();
     let leaders: Vec<_> = leaders
         .map(|partition| (partition.leader_id.0, partition.leader_epoch))
@@ -232,11 +209,7 @@ async fn a_log_is_cut_behind_its_readers() {
         partition.write(&[value]).await;
     }
     broker.faults.truncate("ping", 0, 1).unwrap();
-    assert!(
-        within(partition.fetch_records(3, 1..1000, 0))
-            .await
-            .is_err()
-    );
+    assert!(within(partition.fetch_records(3, 1..1000, 0)).await.is_err());
     assert_eq!(partition.values(0).await, (vec!["a".into()], 1));
     assert_eq!(partition.write(&["d"]).await, [1]);
     assert_eq!(
@@ -266,10 +239,7 @@ async fn poison_is_handed_out_as_it_is() {
         let bad = broker.faults.append("ping", 0, poison, 10).unwrap();
         let end = broker.faults.offsets("ping", 0).unwrap().end;
         assert_eq!(end, bad + 10, "{poison:?}");
-        let one = within(partition.fetch_records(bad - 1, 1..2, 0))
-            .await
-            .unwrap()
-            .0;
+        let one = within(partition.fetch_records(bad - 1, 1..2, 0)).await.unwrap().0;
         assert_eq!(one.len(), 1, "the good batch alone");
         assert!(
             within(partition.fetch_records(bad, 1..2, 0)).await.is_err(),
@@ -297,12 +267,7 @@ async fn an_open_transaction_holds_back_what_is_behind_it() {
     // rskafka reads what is committed.
     assert_eq!(partition.values(0).await, (vec!["before".into()], 4));
     assert_eq!(partition.values(1).await, (vec![], 4));
-    assert_eq!(
-        within(partition.get_offset(OffsetAt::Latest))
-            .await
-            .unwrap(),
-        1
-    );
+    assert_eq!(within(partition.get_offset(OffsetAt::Latest)).await.unwrap(), 1);
 
     let topic = fetch("ping", &[(0, 1)], 60_000).with_isolation_level(1);
     let mut wire = broker.wire().await;
@@ -324,12 +289,7 @@ async fn an_open_transaction_holds_back_what_is_behind_it() {
     assert_eq!((data.last_stable_offset, data.high_watermark), (5, 5));
     let aborted = data.aborted_transactions.as_ref().unwrap();
     assert_eq!((aborted[0].producer_id.0, aborted[0].first_offset), (7, 1));
-    assert_eq!(
-        within(partition.get_offset(OffsetAt::Latest))
-            .await
-            .unwrap(),
-        5
-    );
+    assert_eq!(within(partition.get_offset(OffsetAt::Latest)).await.unwrap(), 5);
 }
 
 #[tokio::test]
@@ -337,11 +297,7 @@ async fn healing_takes_everything_back() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     let faults = &broker.faults;
-    faults.refuse(
-        ApiKey::Produce,
-        ResponseError::UnknownServerError,
-        Faults::ALWAYS,
-    );
+    faults.refuse(ApiKey::Produce, ResponseError::UnknownServerError, Faults::ALWAYS);
     faults.delay(ApiKey::Produce, BOUND, Faults::ALWAYS);
     faults.drop_before(ApiKey::Produce, Faults::ALWAYS);
     faults.pause();

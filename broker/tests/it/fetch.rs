@@ -37,10 +37,7 @@ pub(crate) fn fetch(topic: &str, at: &[(i32, i64)], max_wait_ms: i32) -> FetchRe
 
 /// The error and the size of each partition.
 fn parts(response: &FetchResponse) -> Vec<(i16, usize)> {
-    let partitions = response
-        .responses
-        .iter()
-        .flat_map(|topic| &topic.partitions);
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     partitions
         .map(|data| (data.error_code, data.records.as_ref().map_or(0, Bytes::len)))
         .collect()
@@ -99,9 +96,7 @@ async fn errors_are_told_at_once() {
         ("ping", (-1, 0), 3),
         ("ping", (0, 1), 1),
     ] {
-        let response = wire
-            .call(VERSION, &fetch(topic, &[(0, 0), at], 60_000))
-            .await;
+        let response = wire.call(VERSION, &fetch(topic, &[(0, 0), at], 60_000)).await;
         assert_eq!(parts(&response)[1].0, error, "{topic} {at:?}");
     }
 }
@@ -127,15 +122,9 @@ async fn a_waiting_fetch_learns_that_its_topic_is_gone() {
     let topic = broker.topic("ping", 1).await;
     let mut wire = broker.wire().await;
     wire.ask(VERSION, &fetch("ping", &[(0, 0)], 60_000)).await;
-    within(
-        topic
-            .client
-            .controller_client()
-            .unwrap()
-            .delete_topic("ping", 1000),
-    )
-    .await
-    .unwrap();
+    within(topic.client.controller_client().unwrap().delete_topic("ping", 1000))
+        .await
+        .unwrap();
     assert_eq!(parts(&wire.answer::<FetchRequest>(VERSION).await), [(3, 0)]);
 }
 
@@ -146,11 +135,8 @@ async fn enough_means_enough() {
     partition.write(&["x"]).await;
     let one = i32::try_from(stored(&broker, "ping").await.len()).unwrap();
     let mut wire = broker.wire().await;
-    wire.ask(
-        VERSION,
-        &fetch("ping", &[(0, 0)], 60_000).with_min_bytes(3 * one),
-    )
-    .await;
+    wire.ask(VERSION, &fetch("ping", &[(0, 0)], 60_000).with_min_bytes(3 * one))
+        .await;
     partition.write(&["x"]).await;
     partition.write(&["x"]).await;
     let response = wire.answer::<FetchRequest>(VERSION).await;
@@ -193,10 +179,7 @@ async fn limits_hold_except_for_the_first_batch() {
     let mut request = both();
     request.topics[0].partitions[0].partition_max_bytes = 1;
     request.topics[0].partitions[1].partition_max_bytes = limit;
-    assert_eq!(
-        parts(&wire.call(VERSION, &request).await),
-        [(0, one), (0, one)]
-    );
+    assert_eq!(parts(&wire.call(VERSION, &request).await), [(0, one), (0, one)]);
 }
 
 #[tokio::test]
@@ -210,11 +193,7 @@ async fn requests_are_answered_in_order_and_one_at_a_time() {
     frames.extend_from_slice(&frame(5, 3, &MetadataRequest::default()));
     within(wire.stream.write_all(&frames)).await.unwrap();
     let id = |frame: Bytes| i32::from_be_bytes(frame[..4].try_into().unwrap());
-    assert_eq!(
-        id(wire.frame().await.unwrap()),
-        1,
-        "what is done is not held back"
-    );
+    assert_eq!(id(wire.frame().await.unwrap()), 1, "what is done is not held back");
     partition.write(&["x"]).await;
     assert_eq!(id(wire.frame().await.unwrap()), 2);
     assert_eq!(id(wire.frame().await.unwrap()), 3);
@@ -229,9 +208,7 @@ async fn without_acks_there_is_no_answer_and_a_failure_closes() {
     let mut wire = broker.wire().await;
     wire.ask(7, &produce("ping", 0, batch.clone())).await;
     // The next answer on the connection is that to the next request.
-    let metadata = wire
-        .call(3, &MetadataRequest::default().with_topics(None))
-        .await;
+    let metadata = wire.call(3, &MetadataRequest::default().with_topics(None)).await;
     assert_eq!(metadata.topics.len(), 1);
     assert_eq!(topic.partition(0).await.values(0).await.0, ["x", "x"]);
     wire.ask(7, &produce("pong", 0, batch)).await;
@@ -241,13 +218,7 @@ async fn without_acks_there_is_no_answer_and_a_failure_closes() {
 #[tokio::test]
 async fn damaged_batches_are_refused_one_by_one() {
     let broker = start().await;
-    broker
-        .topic("ping", 1)
-        .await
-        .partition(0)
-        .await
-        .write(&["x"])
-        .await;
+    broker.topic("ping", 1).await.partition(0).await.write(&["x"]).await;
     let batch = stored(&broker, "ping").await;
     let mut damaged = batch.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
@@ -258,9 +229,7 @@ async fn damaged_batches_are_refused_one_by_one() {
     let mut wire = broker.wire().await;
     let response = wire.call(7, &request).await;
     let answers = response.responses[0].partition_responses.iter();
-    let answers: Vec<_> = answers
-        .map(|answer| (answer.error_code, answer.base_offset))
-        .collect();
+    let answers: Vec<_> = answers.map(|answer| (answer.error_code, answer.base_offset)).collect();
     assert_eq!(answers, [(2, -1), (0, 1), (3, -1)]);
     let response = wire.call(7, &produce("ping", 2, batch)).await;
     assert_eq!(response.responses[0].partition_responses[0].error_code, 21);
@@ -282,41 +251,24 @@ async fn a_session_is_declined() {
 #[tokio::test]
 async fn from_version_13_topics_go_by_their_id() {
     let broker = start().await;
-    broker
-        .topic("ping", 1)
-        .await
-        .partition(0)
-        .await
-        .write(&["x"])
-        .await;
+    broker.topic("ping", 1).await.partition(0).await.write(&["x"]).await;
     let mut wire = broker.wire().await;
     let named = MetadataRequestTopic::default().with_name(Some(name("ping")));
     let metadata = wire
-        .call(
-            12,
-            &MetadataRequest::default().with_topics(Some(vec![named])),
-        )
+        .call(12, &MetadataRequest::default().with_topics(Some(vec![named])))
         .await;
     let id = metadata.topics[0].topic_id;
     assert!(!id.is_nil());
-    let by_id = MetadataRequestTopic::default()
-        .with_name(None)
-        .with_topic_id(id);
+    let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(id);
     let metadata = wire
-        .call(
-            12,
-            &MetadataRequest::default().with_topics(Some(vec![by_id])),
-        )
+        .call(12, &MetadataRequest::default().with_topics(Some(vec![by_id])))
         .await;
     assert_eq!(metadata.topics[0].name, Some(name("ping")));
 
     let mut request = fetch("", &[(0, 0)], 0);
     request.topics[0].topic_id = id;
     let response = wire.call(16, &request).await;
-    assert_eq!(
-        (response.responses[0].topic_id, parts(&response)[0].0),
-        (id, 0)
-    );
+    assert_eq!((response.responses[0].topic_id, parts(&response)[0].0), (id, 0));
     let batch = response.responses[0].partitions[0].records.clone().unwrap();
     let mut request = produce("", -1, batch);
     request.topic_data[0].topic_id = id;
@@ -343,10 +295,7 @@ async fn a_topic_asked_for_is_made_only_if_that_is_wanted() {
     };
     assert_eq!(wire.call(9, &asked(false)).await.topics[0].error_code, 3);
     let made = wire.call(9, &asked(true)).await;
-    assert_eq!(
-        (made.topics[0].error_code, made.topics[0].partitions.len()),
-        (0, 2)
-    );
+    assert_eq!((made.topics[0].error_code, made.topics[0].partitions.len()), (0, 2));
     let odd = MetadataRequestTopic::default().with_name(Some(name("a b")));
     let odd = wire
         .call(9, &MetadataRequest::default().with_topics(Some(vec![odd])))

@@ -19,13 +19,7 @@ async fn closes(broker: &Running, bytes: &[u8], what: &str) {
 
 async fn lives(broker: &Running) {
     let mut wire = broker.wire().await;
-    assert_eq!(
-        wire.call(5, &MetadataRequest::default())
-            .await
-            .brokers
-            .len(),
-        1
-    );
+    assert_eq!(wire.call(5, &MetadataRequest::default()).await.brokers.len(), 1);
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -44,19 +38,8 @@ fn header(api: ApiKey, version: i16) -> BytesMut {
 #[tokio::test]
 async fn impossible_lengths_close() {
     let broker = start().await;
-    for length in [
-        -1,
-        i32::MIN,
-        100_000_000,
-        i32::MAX,
-        i32::from_be_bytes(*b"HTTP"),
-    ] {
-        closes(
-            &broker,
-            &length.to_be_bytes(),
-            &format!("a length of {length}"),
-        )
-        .await;
+    for length in [-1, i32::MIN, 100_000_000, i32::MAX, i32::from_be_bytes(*b"HTTP")] {
+        closes(&broker, &length.to_be_bytes(), &format!("a length of {length}")).await;
     }
     closes(&broker, b"GET / HTTP/1.1\r\n\r\n", "a wrong protocol").await;
     closes(&broker, &framed(&[]), "an empty request").await;
@@ -76,12 +59,7 @@ async fn calls_that_are_not_served_close() {
         (ApiKey::SaslHandshake, 1),
         (ApiKey::JoinGroup, 5),
     ] {
-        closes(
-            &broker,
-            &framed(&header(api, version)),
-            &format!("{api:?} v{version}"),
-        )
-        .await;
+        closes(&broker, &framed(&header(api, version)), &format!("{api:?} v{version}")).await;
     }
     closes(
         &broker,
@@ -99,9 +77,7 @@ async fn cut_requests_close() {
     for length in 0..whole.len() {
         // The frame ends early and so does the connection.
         let mut wire = broker.wire().await;
-        within(wire.stream.write_all(&whole[..length]))
-            .await
-            .unwrap();
+        within(wire.stream.write_all(&whole[..length])).await.unwrap();
         within(wire.stream.shutdown()).await.unwrap();
         assert!(wire.frame().await.is_none(), "cut at {length}");
     }
@@ -125,12 +101,7 @@ async fn claims_of_large_arrays_close() {
     for version in [0, 1, 8] {
         let mut bytes = header(ApiKey::Metadata, version);
         bytes.put_i32(i32::MAX);
-        closes(
-            &broker,
-            &framed(&bytes),
-            &format!("a large array in v{version}"),
-        )
-        .await;
+        closes(&broker, &framed(&bytes), &format!("a large array in v{version}")).await;
     }
     let mut bytes = header(ApiKey::Metadata, 12);
     bytes.put_u8(0);

@@ -27,10 +27,7 @@ async fn what_is_written_is_read() {
         assert_eq!(partition.values(0).await, (vec![], 0));
         assert_eq!(partition.write(&["a", "b"]).await, [0, 1]);
         assert_eq!(partition.write(&["c"]).await, [2]);
-        assert_eq!(
-            partition.values(0).await,
-            (vec!["a".into(), "b".into(), "c".into()], 3)
-        );
+        assert_eq!(partition.values(0).await, (vec!["a".into(), "b".into(), "c".into()], 3));
         assert_eq!(partition.values(1).await, (vec!["b".into(), "c".into()], 3));
         assert_eq!(partition.values(3).await, (vec![], 3));
     }
@@ -41,11 +38,7 @@ async fn what_is_written_is_read() {
 async fn compressed_batches_pass_untouched() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
-    for codec in [
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::NoCompression,
-    ] {
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::NoCompression] {
         let records = vec![record(&"x".repeat(1000), Utc::now()); 10];
         within(partition.produce(records, codec)).await.unwrap();
     }
@@ -74,19 +67,10 @@ async fn offsets_are_found() {
         (OffsetAt::Timestamp(at(4001)), -1),
     ];
     for (asked, offset) in cases {
-        assert_eq!(
-            within(partition.get_offset(asked)).await.unwrap(),
-            offset,
-            "{asked:?}"
-        );
+        assert_eq!(within(partition.get_offset(asked)).await.unwrap(), offset, "{asked:?}");
     }
     within(partition.delete_records(2, 1000)).await.unwrap();
-    assert_eq!(
-        within(partition.get_offset(OffsetAt::Earliest))
-            .await
-            .unwrap(),
-        2
-    );
+    assert_eq!(within(partition.get_offset(OffsetAt::Earliest)).await.unwrap(), 2);
     assert_eq!(
         error_of(within(partition.fetch_records(1, 1..1000, 0)).await),
         ProtocolError::OffsetOutOfRange
@@ -103,17 +87,11 @@ async fn a_topic_is_there_only_if_it_was_created() {
     let broker = start().await;
     let client = broker.client().await;
     let controller = client.controller_client().unwrap();
-    let unknown =
-        within(client.partition_client("never-made", 0, UnknownTopicHandling::Error)).await;
-    assert_eq!(
-        error_of(unknown.map(drop)),
-        ProtocolError::UnknownTopicOrPartition
-    );
+    let unknown = within(client.partition_client("never-made", 0, UnknownTopicHandling::Error)).await;
+    assert_eq!(error_of(unknown.map(drop)), ProtocolError::UnknownTopicOrPartition);
     assert!(within(client.list_topics()).await.unwrap().is_empty());
 
-    within(controller.create_topic("ping", 2, 1, 1000))
-        .await
-        .unwrap();
+    within(controller.create_topic("ping", 2, 1, 1000)).await.unwrap();
     let again = within(controller.create_topic("ping", 2, 1, 1000)).await;
     assert_eq!(error_of(again), ProtocolError::TopicAlreadyExists);
     for (name, partitions, replicas, error) in [
@@ -142,9 +120,7 @@ async fn a_topic_made_again_is_empty() {
     assert_eq!(error_of(gone), ProtocolError::UnknownTopicOrPartition);
     let unknown = within(partition.fetch_records(0, 1..1000, 0)).await;
     assert_eq!(error_of(unknown), ProtocolError::UnknownTopicOrPartition);
-    within(controller.create_topic("ping", 1, 1, 1000))
-        .await
-        .unwrap();
+    within(controller.create_topic("ping", 1, 1, 1000)).await.unwrap();
     assert_eq!(partition.values(0).await, (vec![], 0));
     assert_eq!(partition.write(&["new"]).await, [0]);
 }
@@ -158,9 +134,7 @@ async fn a_waiting_fetch_is_woken_by_the_write() {
     for offset in 0..50 {
         let (read, written) = tokio::join!(
             async {
-                let read = within(reader.fetch_records(offset, 1..1_000_000, 5000))
-                    .await
-                    .unwrap();
+                let read = within(reader.fetch_records(offset, 1..1_000_000, 5000)).await.unwrap();
                 (read, Instant::now())
             },
             async {
@@ -212,18 +186,8 @@ async fn memory_is_bounded_by_retention() {
             .await
             .unwrap();
     }
-    assert_eq!(
-        within(partition.get_offset(OffsetAt::Earliest))
-            .await
-            .unwrap(),
-        20
-    );
-    assert_eq!(
-        within(partition.get_offset(OffsetAt::Latest))
-            .await
-            .unwrap(),
-        30
-    );
+    assert_eq!(within(partition.get_offset(OffsetAt::Earliest)).await.unwrap(), 20);
+    assert_eq!(within(partition.get_offset(OffsetAt::Latest)).await.unwrap(), 30);
     assert_eq!(partition.values(20).await.1, 30);
 }
 
@@ -234,16 +198,11 @@ async fn stopping_frees_the_port_and_ends_the_connections() {
     broker.topic("ping", 1).await;
     let (mut idle, mut waiting) = (broker.wire().await, broker.wire().await);
     waiting
-        .ask(
-            crate::fetch::VERSION,
-            &crate::fetch::fetch("ping", &[(0, 0)], 60_000),
-        )
+        .ask(crate::fetch::VERSION, &crate::fetch::fetch("ping", &[(0, 0)], 60_000))
         .await;
     broker.stop().await;
     assert!(idle.frame().await.is_none());
     assert!(waiting.frame().await.is_none());
-    let again = tokio::time::timeout(BOUND, broker::Broker::bind(addr))
-        .await
-        .unwrap();
+    let again = tokio::time::timeout(BOUND, broker::Broker::bind(addr)).await.unwrap();
     assert_eq!(again.unwrap().local_addr(), addr);
 }

@@ -115,9 +115,9 @@ pub(crate) struct Topic {
 
 impl Topic {
     pub(crate) async fn partition(&self, index: i32) -> Partition {
-        let client =
-            self.client
-                .partition_client(self.name.as_str(), index, UnknownTopicHandling::Error);
+        let client = self
+            .client
+            .partition_client(self.name.as_str(), index, UnknownTopicHandling::Error);
         Partition(within(client).await.unwrap())
     }
 }
@@ -136,26 +136,16 @@ impl Deref for Partition {
 impl Partition {
     /// Writes one batch with these values and gives their offsets.
     pub(crate) async fn write(&self, values: &[&str]) -> Vec<i64> {
-        let records = values
-            .iter()
-            .map(|value| record(value, Utc::now()))
-            .collect();
-        within(self.produce(records, Compression::NoCompression))
-            .await
-            .unwrap()
+        let records = values.iter().map(|value| record(value, Utc::now())).collect();
+        within(self.produce(records, Compression::NoCompression)).await.unwrap()
     }
 
     /// What is there from `offset` on: the values and the high watermark.
     pub(crate) async fn values(&self, offset: i64) -> (Vec<String>, i64) {
-        let (records, watermark) = within(self.fetch_records(offset, 1..1_000_000, 0))
-            .await
-            .unwrap();
+        let (records, watermark) = within(self.fetch_records(offset, 1..1_000_000, 0)).await.unwrap();
         let value = |record: Record| String::from_utf8(record.value.unwrap()).unwrap();
         (
-            records
-                .into_iter()
-                .map(|record| value(record.record))
-                .collect(),
+            records.into_iter().map(|record| value(record.record)).collect(),
             watermark,
         )
     }
@@ -201,12 +191,7 @@ impl Wire {
         let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
         assert_eq!(header.correlation_id, self.correlation_id);
         let response = R::Response::decode(&mut frame, version).unwrap();
-        assert_eq!(
-            frame.remaining(),
-            0,
-            "bytes behind the answer to {} v{version}",
-            R::KEY
-        );
+        assert_eq!(frame.remaining(), 0, "bytes behind the answer to {} v{version}", R::KEY);
         response
     }
 
@@ -226,9 +211,7 @@ pub(crate) fn frame<R: Request>(version: i16, correlation_id: i32, request: &R) 
         .with_request_api_version(version)
         .with_correlation_id(correlation_id);
     let mut body = BytesMut::new();
-    let header_version = ApiKey::try_from(R::KEY)
-        .unwrap()
-        .request_header_version(version);
+    let header_version = ApiKey::try_from(R::KEY).unwrap().request_header_version(version);
     header.encode(&mut body, header_version).unwrap();
     request.encode(&mut body, version).unwrap();
     let mut frame = BytesMut::new();

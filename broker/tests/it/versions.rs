@@ -4,8 +4,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteRecordsRequest,
-        DeleteTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-        OffsetForLeaderEpochRequest, ProduceRequest,
+        DeleteTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+        ProduceRequest,
         create_topics_request::CreatableTopic,
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
         delete_topics_request::DeleteTopicState,
@@ -34,9 +34,7 @@ async fn every_advertised_version_is_answered() {
         .write(&["x", "y"])
         .await;
     let mut wire = broker.wire().await;
-    let metadata = wire
-        .call(12, &MetadataRequest::default().with_topics(None))
-        .await;
+    let metadata = wire.call(12, &MetadataRequest::default().with_topics(None)).await;
     let id = metadata.topics[0].topic_id;
     let records = wire.call(4, &fetch("ping", &[(0, 0)], 0)).await.responses[0].partitions[0]
         .records
@@ -46,11 +44,7 @@ async fn every_advertised_version_is_answered() {
     for row in served {
         let api = ApiKey::try_from(row.api_key).unwrap();
         // Produce names versions it does not serve, as Kafka does (KAFKA-18659).
-        let min = if api == ApiKey::Produce {
-            3
-        } else {
-            row.min_version
-        };
+        let min = if api == ApiKey::Produce { 3 } else { row.min_version };
         for version in min..=row.max_version {
             let error = ask(&mut wire, api, version, id, records.clone()).await;
             assert_eq!(error, 0, "{api:?} v{version}");
@@ -69,9 +63,7 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
             } else {
                 topic.with_name(name("ping"))
             };
-            let request = ProduceRequest::default()
-                .with_acks(-1)
-                .with_topic_data(vec![topic]);
+            let request = ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic]);
             wire.call(version, &request).await.responses[0].partition_responses[0].error_code
         }
         ApiKey::Fetch => {
@@ -83,12 +75,7 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
                 request.isolation_level = committed;
                 let response = wire.call(version, &request).await;
                 let partition = &response.responses[0].partitions[0];
-                assert!(
-                    partition
-                        .records
-                        .as_ref()
-                        .is_some_and(|bytes| !bytes.is_empty())
-                );
+                assert!(partition.records.as_ref().is_some_and(|bytes| !bytes.is_empty()));
                 assert_eq!(partition.aborted_transactions.is_some(), committed == 1);
                 // Nothing there: the other way of writing the answer.
                 let mut nothing = request.clone();
@@ -102,15 +89,7 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
         }
         ApiKey::ListOffsets => {
             // Each with the version it came with.
-            let asked = [
-                (-1, 1),
-                (-2, 1),
-                (0, 1),
-                (i64::MAX, 1),
-                (-3, 7),
-                (-4, 8),
-                (-5, 9),
-            ];
+            let asked = [(-1, 1), (-2, 1), (0, 1), (i64::MAX, 1), (-3, 7), (-4, 8), (-5, 9)];
             for (timestamp, _) in asked.into_iter().filter(|(_, from)| version >= *from) {
                 let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
                 let topic = ListOffsetsTopic::default()
@@ -130,9 +109,7 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
         }
         ApiKey::Metadata => {
             let all = if version == 0 { Some(vec![]) } else { None };
-            let response = wire
-                .call(version, &MetadataRequest::default().with_topics(all))
-                .await;
+            let response = wire.call(version, &MetadataRequest::default().with_topics(all)).await;
             assert_eq!(response.brokers.len(), 1);
             response
                 .topics
@@ -156,11 +133,8 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
             let topic = CreatableTopic::default()
                 .with_name(name(&format!("made-{version}")))
                 .with_num_partitions(2);
-            let request =
-                CreateTopicsRequest::default().with_topics(vec![topic.with_replication_factor(-1)]);
-            let trial = wire
-                .call(version, &request.clone().with_validate_only(true))
-                .await;
+            let request = CreateTopicsRequest::default().with_topics(vec![topic.with_replication_factor(-1)]);
+            let trial = wire.call(version, &request.clone().with_validate_only(true)).await;
             assert_eq!(trial.topics[0].error_code, 0);
             wire.call(version, &request).await.topics[0].error_code
         }
@@ -178,8 +152,7 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
         }
         ApiKey::DeleteRecords => {
             let topic = DeleteRecordsTopic::default().with_name(name("ping"));
-            let topic =
-                topic.with_partitions(vec![DeleteRecordsPartition::default().with_offset(1)]);
+            let topic = topic.with_partitions(vec![DeleteRecordsPartition::default().with_offset(1)]);
             let request = DeleteRecordsRequest::default().with_topics(vec![topic]);
             let response = wire.call(version, &request).await;
             assert_eq!(response.topics[0].partitions[0].low_watermark, 1);

@@ -47,11 +47,7 @@ pub(super) fn encode(call: &Call<'_>, error_code: i16, found: &Found) -> Result<
     Ok(reply)
 }
 
-fn put_partition(
-    reply: &mut Reply,
-    version: i16,
-    partition: &FoundPartition,
-) -> Result<(), Refused> {
+fn put_partition(reply: &mut Reply, version: i16, partition: &FoundPartition) -> Result<(), Refused> {
     if partition.batches.is_empty() {
         let data = partition.data.clone().with_records(Some(Bytes::new()));
         return Ok(reply.encode(&data)?);
