@@ -91,11 +91,6 @@ impl Gateway {
             common.kafka_brokers.clone(),
             vec![common.ping_topic.clone(), common.pong_topic.clone()],
         ));
-        let partition_of = |topic: &str| Partition {
-            cluster: Arc::clone(&cluster),
-            topic: topic.to_owned(),
-            partition: PARTITION,
-        };
         let pending = Pending::new(
             settings.max_in_flight,
             settings.reply_timeout,
@@ -104,7 +99,7 @@ impl Gateway {
         );
         let outbox = Outbox::spawn(
             &mut tasks,
-            partition_of(&common.ping_topic),
+            Partition::new(&cluster, &common.ping_topic, PARTITION),
             OutboxSettings {
                 lanes: LANES,
                 max_bytes: OUTBOX_BYTES,
@@ -115,7 +110,7 @@ impl Gateway {
             OutboxMetrics::register(&mut registry),
         );
         let tail = Tail::new(
-            partition_of(&common.pong_topic),
+            Partition::new(&cluster, &common.pong_topic, PARTITION),
             Start::Latest,
             readiness.condition("replies"),
             TailMetrics::register(&mut registry),

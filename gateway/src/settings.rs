@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytesize::ByteSize;
 use clap::Parser;
 use shared::{
-    config::{Command, Common, Validate, address, positive_duration},
+    config::{Command, Common, address, positive_duration},
     process,
 };
 
@@ -59,12 +59,6 @@ pub struct Settings {
 }
 
 // === impl Settings ===
-
-impl Validate for Settings {
-    fn validate(&self) -> Result<(), String> {
-        self.common.validate()
-    }
-}
 
 impl process::Settings for Settings {
     fn common(&self) -> &Common {

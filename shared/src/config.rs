@@ -50,28 +50,19 @@ pub enum Command {
     Healthcheck,
 }
 
-/// Settings that can contradict each other.
-pub trait Validate {
-    /// # Errors
-    /// One line that names the variables and what is allowed.
-    fn validate(&self) -> Result<(), String>;
-}
-
 /// Parses command line and environment.
 ///
 /// # Errors
 /// The exit code, after the message was printed: 64 for a bad value, 0 for `--help` and `--version`.
-pub fn parse<T: Parser + Validate>() -> Result<T, ExitCode> {
-    let parsed = T::try_parse().map_err(|error| match error.kind() {
+pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Without a terminal to print to, there is nobody to tell.
             let _ = error.print();
             ExitCode::SUCCESS
         }
         _ => usage_error(&one_line::<T>(&error)),
-    })?;
-    parsed.validate().map_err(|line| usage_error(&line))?;
-    Ok(parsed)
+    })
 }
 
 /// Says why the process does not start, and gives the exit code for it.
@@ -79,7 +70,7 @@ pub fn parse<T: Parser + Validate>() -> Result<T, ExitCode> {
     clippy::print_stderr,
     reason = "the logs are not set up before the configuration is known"
 )]
-fn usage_error(line: &str) -> ExitCode {
+pub(crate) fn usage_error(line: &str) -> ExitCode {
     eprintln!("{line}");
     ExitCode::from(EX_USAGE)
 }
@@ -157,8 +148,9 @@ fn topic(text: &str) -> Result<String, String> {
 
 // === impl Common ===
 
-impl Validate for Common {
-    fn validate(&self) -> Result<(), String> {
+impl Common {
+    /// What of these settings contradicts another, on one line.
+    pub(crate) fn validate(&self) -> Result<(), String> {
         if self.ping_topic == self.pong_topic {
             return Err(format!(
                 "PING_TOPIC, PONG_TOPIC: both are {:?}: they must be different topics",

@@ -5,6 +5,7 @@
 //! every fault, so that their users see neither a connection nor an error that ends anything.
 
 mod backoff;
+mod call;
 mod cluster;
 mod cursor;
 mod error;

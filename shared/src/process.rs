@@ -6,7 +6,7 @@ use tracing::error;
 
 use crate::{
     admin,
-    config::{self, Command, Common, Validate},
+    config::{self, Command, Common},
     kafka::Chain,
     shutdown::Signals,
     telemetry,
@@ -16,7 +16,7 @@ use crate::{
 pub type Fatal = Box<dyn Error + Send + Sync>;
 
 /// The settings of a process.
-pub trait Settings: clap::Parser + Validate {
+pub trait Settings: clap::Parser {
     /// What it has in common with the others.
     fn common(&self) -> &Common;
 
@@ -37,6 +37,9 @@ where
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Err(line) = settings.common().validate() {
+        return config::usage_error(&line);
+    }
     telemetry::init(&settings.common().rust_log, settings.common().log_format);
     // One thread: it beats two where the broker shares the machine, because a batch then needs no other thread.
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use shared::{
-    config::{Command, Common, Validate, address},
+    config::{Command, Common, address},
     process,
 };
 use worker::StartFrom;
@@ -54,12 +54,6 @@ impl AllInOne {
             admin_addr,
             start_from: self.start_from,
         }
-    }
-}
-
-impl Validate for AllInOne {
-    fn validate(&self) -> Result<(), String> {
-        self.gateway.validate()
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
 use shared::{
-    config::{Command, Common, Validate, address},
+    config::{Command, Common, address},
     kafka::Start,
     process,
 };
@@ -40,12 +40,6 @@ pub enum StartFrom {
 }
 
 // === impl Settings ===
-
-impl Validate for Settings {
-    fn validate(&self) -> Result<(), String> {
-        self.common.validate()
-    }
-}
 
 impl process::Settings for Settings {
     fn common(&self) -> &Common {

@@ -64,14 +64,9 @@ impl Worker {
             common.kafka_brokers.clone(),
             vec![common.ping_topic.clone(), common.pong_topic.clone()],
         ));
-        let partition_of = |topic: &str| Partition {
-            cluster: Arc::clone(&cluster),
-            topic: topic.to_owned(),
-            partition: PARTITION,
-        };
         let outbox = Outbox::spawn(
             &mut tasks,
-            partition_of(&common.pong_topic),
+            Partition::new(&cluster, &common.pong_topic, PARTITION),
             OutboxSettings {
                 lanes: LANES,
                 max_bytes: OUTBOX_BYTES,
@@ -82,7 +77,7 @@ impl Worker {
             OutboxMetrics::register(&mut registry),
         );
         let tail = Tail::new(
-            partition_of(&common.ping_topic),
+            Partition::new(&cluster, &common.ping_topic, PARTITION),
             settings.start_from.into(),
             readiness.condition("requests"),
             TailMetrics::register(&mut registry),

@@ -23,7 +23,7 @@ use rskafka::{
 use tokio::sync::Semaphore;
 use tracing::info;
 
-use super::{backoff, error::Error, link::bounded};
+use super::{backoff, call::bounded, error::Error};
 
 /// Bound on the first contact with one bootstrap broker; the client has none of its own.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(1);

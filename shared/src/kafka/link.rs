@@ -1,17 +1,16 @@
 //! One connection to the leader of one partition, for one role.
 //!
 //! Kafka answers the requests of a connection in turn, so a long poll would hold up what is behind it: a link is
-//! never shared between roles. Every call is bounded here and nowhere else, and a panic inside the client comes
-//! back as an error.
+//! never shared between roles.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient};
 
 use super::{
+    call::bounded,
     cluster::Cluster,
-    error::{Error, Panicked},
+    error::Error,
     record::{Received, Record},
 };
 
@@ -64,12 +63,9 @@ pub(super) trait Connect: Send + Sync + 'static {
 /// A partition of a topic in a cluster: what an outbox or a tail is about.
 #[derive(Debug, Clone)]
 pub struct Partition {
-    /// Where it is.
-    pub cluster: Arc<Cluster>,
-    /// Its topic.
-    pub topic: String,
-    /// Its number.
-    pub partition: i32,
+    cluster: Arc<Cluster>,
+    topic: String,
+    partition: i32,
 }
 
 /// A [`Link`] over the real client.
@@ -78,23 +74,19 @@ pub(super) struct LeaderLink {
     client: PartitionClient,
 }
 
-/// Bounds a call of the client and turns its panic into an error.
-pub(super) async fn bounded<T, E>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, E>>,
-    sort: impl FnOnce(E) -> Error,
-) -> Result<T, Error> {
-    // Boxed, because the client's futures are deep and large, and would be a part of every future above them.
-    // Unwind safe: after a panic the client object is dropped, never used again.
-    let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
-    match tokio::time::timeout(limit, call).await {
-        Err(_elapsed) => Err(Error::TimedOut(limit)),
-        Ok(Err(_panic)) => Err(Panicked.into()),
-        Ok(Ok(result)) => result.map_err(sort),
+// === impl Partition ===
+
+impl Partition {
+    /// Partition `partition` of `topic`.
+    #[must_use]
+    pub fn new(cluster: &Arc<Cluster>, topic: &str, partition: i32) -> Self {
+        Self {
+            cluster: Arc::clone(cluster),
+            topic: topic.to_owned(),
+            partition,
+        }
     }
 }
-
-// === impl Partition ===
 
 impl Connect for Partition {
     type Link = LeaderLink;
