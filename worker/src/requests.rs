@@ -1,5 +1,7 @@
 //! The request loop: reads, answers, hands the answers to the outbox, and never waits for one to be sent.
 
+use std::pin::pin;
+
 use shared::kafka::{Chain, Fate, Outbox, Receipts, Received, Tail};
 use tracing::{debug, warn};
 
@@ -13,11 +15,23 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ReplyReceipts(pub(crate) Metrics);
 
-/// Reads requests for ever. Cancelling it loses no answer that the outbox has.
-pub(crate) async fn run(mut tail: Tail, outbox: Outbox<ReplyReceipts>, metrics: Metrics) {
+/// Reads requests until `stop` resolves; those it has read by then are still answered. Cancelling it loses them, but
+/// no answer that the outbox has.
+pub(crate) async fn run(
+    mut tail: Tail,
+    outbox: Outbox<ReplyReceipts>,
+    metrics: Metrics,
+    stop: impl Future<Output = ()>,
+) {
     let mut complaints = Complaints::default();
+    let mut stop = pin!(stop);
     loop {
-        let records = tail.next().await;
+        let records = tokio::select! {
+            // In this order: under load there is always something more to read.
+            biased;
+            () = &mut stop => return,
+            records = tail.next() => records,
+        };
         metrics.lag.set(tail.lag());
         for record in records {
             metrics.requests.inc();

@@ -1,6 +1,6 @@
 //! A worker from its port to its end.
 
-use std::sync::Arc;
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use prometheus_client::registry::Registry;
 use shared::{
@@ -10,7 +10,7 @@ use shared::{
     server::{BindError, bind},
     tasks::{Panicked, Tasks},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -86,14 +86,26 @@ impl Worker {
         serving.met();
         let admin = Admin::spawn(admin, readiness, registry);
 
+        let (stop, stopped) = oneshot::channel::<Infallible>();
+        let mut answering = pin!(requests::run(tail, outbox.clone(), metrics, async {
+            // Nothing is ever sent: the end of the sender is the signal.
+            let _ = stopped.await;
+        }));
         tokio::select! {
-            () = requests::run(tail, outbox.clone(), metrics) => {}
+            // It is not stopped yet, and does not end by itself.
+            () = &mut answering => {}
             () = shutdown => {}
             panicked = tasks.panicked() => return Err(panicked),
         }
         serving.unmet(&"shutting down");
-        if !outbox.flush(common.drain_timeout).await {
-            warn!("replies were still unsent at the end of the drain");
+        drop(stop);
+        let drain = async {
+            // What is read already: it waits for room in the outbox only.
+            answering.await;
+            outbox.flush(common.drain_timeout).await
+        };
+        if !timeout(common.drain_timeout, drain).await.unwrap_or(false) {
+            warn!("requests were still unanswered at the end of the drain");
         }
         drop(tasks);
         admin.stop().await;
