@@ -4,6 +4,7 @@
 //! leader. All of them serve the same topics.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -13,7 +14,10 @@ use std::{
 
 use kafka_protocol::error::ResponseError;
 use parking_lot::RwLock;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 
 use crate::{
     config::Config,
@@ -22,7 +26,7 @@ use crate::{
     topics::{Topic, Topics},
 };
 
-/// The id of the first node, which leads whatever is created.
+/// The id of the first node. The first that runs leads whatever is created.
 pub(crate) const FIRST_NODE: i32 = 1;
 
 /// A listener and the node that answers there.
@@ -41,6 +45,26 @@ pub(crate) struct Joining {
     pub(crate) node: Node,
     /// Its listener.
     pub(crate) listener: TcpListener,
+    /// Resolves when the node is to stop.
+    pub(crate) stop: oneshot::Receiver<Infallible>,
+    /// Dropped when it has stopped.
+    pub(crate) stopped: oneshot::Sender<Infallible>,
+}
+
+/// A node and the way to stop it.
+#[derive(Debug)]
+struct Seat {
+    node: Node,
+    /// `None` while it is stopped.
+    running: Option<Running>,
+}
+
+/// Drop `stop`, and `stopped` resolves when the node has stopped. Nothing is ever sent.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only tests stop a node alone"))]
+pub(crate) struct Running {
+    pub(crate) stop: oneshot::Sender<Infallible>,
+    pub(crate) stopped: oneshot::Receiver<Infallible>,
 }
 
 /// The broker behind the connections.
@@ -52,7 +76,7 @@ pub(crate) struct Cluster {
     pub(crate) topics: Topics,
     /// What tests make it do.
     pub(crate) stage: Stage,
-    nodes: RwLock<Vec<Node>>,
+    seats: RwLock<Vec<Seat>>,
     joining: mpsc::Sender<Joining>,
     next_producer_id: AtomicI64,
 }
@@ -66,7 +90,7 @@ impl Cluster {
             config,
             topics: Topics::default(),
             stage: Stage::new(),
-            nodes: RwLock::default(),
+            seats: RwLock::default(),
             joining,
             next_producer_id: AtomicI64::new(0),
         };
@@ -79,32 +103,45 @@ impl Cluster {
     /// If the listener has no address, or nobody serves new nodes any more.
     pub(crate) fn join(&self, listener: TcpListener) -> std::io::Result<Node> {
         let addr = listener.local_addr()?;
-        let mut nodes = self.nodes.write();
-        let id = nodes
-            .iter()
-            .map(|node| node.id)
-            .max()
-            .map_or(FIRST_NODE, |id| id.saturating_add(1));
+        let mut seats = self.seats.write();
+        let ids = seats.iter().map(|seat| seat.node.id);
+        let id = ids.max().map_or(FIRST_NODE, |id| id.saturating_add(1));
         let node = Node { id, addr };
-        let joining = Joining {
+        let running = Some(self.serve(node.clone(), listener)?);
+        seats.push(Seat {
             node: node.clone(),
+            running,
+        });
+        Ok(node)
+    }
+
+    /// Has a node served.
+    fn serve(&self, node: Node, listener: TcpListener) -> std::io::Result<Running> {
+        let (stop, to_stop) = oneshot::channel();
+        let (has_stopped, stopped) = oneshot::channel();
+        let joining = Joining {
+            node,
             listener,
+            stop: to_stop,
+            stopped: has_stopped,
         };
         self.joining
             .try_send(joining)
             .map_err(|_| std::io::Error::other("the broker does not run"))?;
-        nodes.push(node.clone());
-        Ok(node)
+        Ok(Running { stop, stopped })
     }
 
-    /// The nodes there are.
+    /// The nodes that run.
     pub(crate) fn nodes(&self) -> Vec<Node> {
-        self.nodes.read().clone()
+        let seats = self.seats.read();
+        let running = seats.iter().filter(|seat| seat.running.is_some());
+        running.map(|seat| seat.node.clone()).collect()
     }
 
     /// Creates a topic.
     pub(crate) fn create_topic(&self, name: &str, partitions: usize) -> Result<Arc<Topic>, ResponseError> {
-        let partition = || Partition::new(FIRST_NODE, self.config.retention_bytes);
+        let leader = self.nodes().first().map_or(FIRST_NODE, |node| node.id);
+        let partition = || Partition::new(leader, self.config.retention_bytes);
         let topic = self.topics.create(name, partitions, partition)?;
         tracing::info!(topic = name, partitions, "topic created");
         Ok(topic)
@@ -121,5 +158,41 @@ impl Cluster {
     pub(crate) fn new_producer_id(&self) -> i64 {
         // Only its uniqueness matters.
         self.next_producer_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What only a test does to nodes.
+#[cfg(feature = "faults")]
+impl Cluster {
+    /// Takes a node out; its partitions get the next leader that runs, if there is one. `None` if it does not run.
+    pub(crate) fn leave(&self, id: i32) -> Option<Running> {
+        let running = {
+            let mut seats = self.seats.write();
+            let seat = seats.iter_mut().find(|seat| seat.node.id == id)?;
+            seat.running.take()?
+        };
+        if let Some(next) = self.nodes().first() {
+            for topic in self.topics.all() {
+                let led = topic.partitions.iter().filter(|it| it.leadership().node == id);
+                led.for_each(|partition| partition.lead(next.id));
+            }
+        }
+        Some(running)
+    }
+
+    /// Where a node listens when it runs.
+    pub(crate) fn addr(&self, id: i32) -> Option<SocketAddr> {
+        let seats = self.seats.read();
+        let seat = seats.iter().find(|seat| seat.node.id == id)?;
+        Some(seat.node.addr)
+    }
+
+    /// Has a node that was stopped served again.
+    pub(crate) fn rejoin(&self, id: i32, listener: TcpListener) -> std::io::Result<()> {
+        let mut seats = self.seats.write();
+        let seat = seats.iter_mut().find(|seat| seat.node.id == id);
+        let seat = seat.ok_or_else(|| std::io::Error::other("there is no such node"))?;
+        seat.running = Some(self.serve(seat.node.clone(), listener)?);
+        Ok(())
     }
 }

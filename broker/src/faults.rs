@@ -115,6 +115,26 @@ impl Faults {
         Ok((node.id, node.addr))
     }
 
+    /// Ends a node as SIGKILL would: its connections break and its port is closed when this returns. What it led is led
+    /// by the first node that still runs, if there is one; the logs stay. Nothing happens to a node that does not run.
+    pub async fn stop_node(&self, node: i32) {
+        if let Some(running) = self.cluster.leave(node) {
+            drop(running.stop);
+            // Resolves when the other end is dropped; nothing is ever sent.
+            let _ = running.stopped.await;
+        }
+    }
+
+    /// Starts a stopped node again, at the same port.
+    ///
+    /// # Errors
+    /// If there is no such node, or the port cannot be bound.
+    pub async fn start_node(&self, node: i32) -> io::Result<()> {
+        let addr = self.cluster.addr(node);
+        let addr = addr.ok_or_else(|| io::Error::other("there is no such node"))?;
+        self.cluster.rejoin(node, TcpListener::bind(addr).await?)
+    }
+
     /// Makes a node the leader of a partition, in a new epoch. The old leader lives on and answers
     /// `NOT_LEADER_OR_FOLLOWER`; waiting fetches get that answer at once.
     ///

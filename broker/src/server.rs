@@ -75,13 +75,19 @@ impl Broker {
     }
 }
 
-/// Accepts connections for one node, for ever.
+/// Accepts connections for one node, until that node is to stop.
 async fn listen(cluster: Arc<Cluster>, joining: Joining) {
-    let Joining { node, listener } = joining;
+    let Joining {
+        node,
+        listener,
+        mut stop,
+        stopped,
+    } = joining;
     tracing::info!(node = node.id, addr = %node.addr, "listening");
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
+            _ = &mut stop => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     connections.spawn(serve(Arc::clone(&cluster), node.id, stream, peer));
@@ -94,6 +100,9 @@ async fn listen(cluster: Arc<Cluster>, joining: Joining) {
             Some(ended) = connections.join_next() => report_panic(ended),
         }
     }
+    drop(listener);
+    connections.shutdown().await;
+    drop(stopped);
 }
 
 async fn serve(cluster: Arc<Cluster>, node: i32, stream: TcpStream, peer: SocketAddr) {

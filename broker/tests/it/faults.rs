@@ -5,8 +5,14 @@ use std::time::Duration;
 use broker::{ApiKey, Faults, Poison, ResponseError};
 use chrono::Utc;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest};
-use rskafka::client::partition::{Compression, OffsetAt};
-use tokio::time::{Instant, timeout};
+use rskafka::client::{
+    ClientBuilder,
+    partition::{Compression, OffsetAt, UnknownTopicHandling},
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
     fetch::{VERSION, fetch},
@@ -305,4 +311,33 @@ async fn healing_takes_everything_back() {
     assert_eq!(partition.write(&["x"]).await, [0]);
     assert_eq!(faults.seen(ApiKey::Produce), 1);
     assert_eq!(faults.seen(ApiKey::ListOffsets), 0);
+}
+
+#[tokio::test]
+async fn a_stopped_node_refuses_connections_and_keeps_its_log() {
+    let broker = start().await;
+    let partition = broker.topic("ping", 1).await.partition(0).await;
+    partition.write(&["before"]).await;
+    broker.faults.stop_node(1).await;
+    let refused = TcpStream::connect(broker.addr).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    broker.faults.stop_node(1).await;
+    broker.faults.start_node(1).await.unwrap();
+    assert_eq!(partition.values(0).await, (vec!["before".into()], 1));
+}
+
+#[tokio::test]
+async fn the_partitions_of_a_stopped_node_are_led_by_another() {
+    let broker = start().await;
+    let partition = broker.topic("ping", 1).await.partition(0).await;
+    partition.write(&["before"]).await;
+    let (_, second) = broker.faults.add_node().await.unwrap();
+    broker.faults.stop_node(1).await;
+    let client = ClientBuilder::new(vec![second.to_string()]);
+    let client = within(client.build()).await.unwrap();
+    let moved = client.partition_client("ping", 0, UnknownTopicHandling::Error);
+    let (records, _) = within(within(moved).await.unwrap().fetch_records(0, 1..1000, 0))
+        .await
+        .unwrap();
+    assert_eq!(records[0].record.value.as_deref(), Some(&b"before"[..]));
 }
