@@ -5,6 +5,7 @@ mod create_topics;
 mod delete_records;
 mod delete_topics;
 mod fetch;
+mod find_coordinator;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
@@ -12,7 +13,7 @@ mod offset_for_leader_epoch;
 mod produce;
 
 use bytes::Bytes;
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{ApiKey, FindCoordinatorRequest};
 
 use crate::{
     call::{Call, Refused},
@@ -42,6 +43,10 @@ pub(crate) async fn answer(call: &Call<'_>, body: Bytes) -> Result<Outcome, Refu
         ApiKey::DeleteTopics => call.reply(&delete_topics::answer(call, call.decode(body)?))?,
         ApiKey::DeleteRecords => call.reply(&delete_records::answer(call, call.decode(body)?))?,
         ApiKey::InitProducerId => call.reply(&init_producer_id::answer(call, &call.decode(body)?))?,
+        ApiKey::FindCoordinator => {
+            let _: FindCoordinatorRequest = call.decode(body)?;
+            call.reply(&find_coordinator::answer(call))?
+        }
         ApiKey::OffsetForLeaderEpoch => call.reply(&offset_for_leader_epoch::answer(call, call.decode(body)?))?,
         // Not in the table, so it does not come this far.
         other => {

@@ -1,7 +1,7 @@
 //! Which calls the broker serves, in which versions: the one table from which `ApiVersions` answers, by which requests
 //! are let in, and which says how their bytes are laid out.
 //!
-//! The upper ends are those of the wire types, with two exceptions written beside them.
+//! The upper ends are those of the wire types, with the exceptions written beside them.
 
 use kafka_protocol::messages::ApiKey;
 
@@ -52,6 +52,8 @@ pub(crate) static TABLE: &[Served] = &[
     serve(ApiKey::DeleteTopics, 1, 6, 4, requests::DELETE_TOPICS),
     serve(ApiKey::DeleteRecords, 0, 2, 2, requests::DELETE_RECORDS),
     serve(ApiKey::InitProducerId, 0, 5, 2, requests::INIT_PRODUCER_ID),
+    // From version 4 on it asks for several coordinators at once.
+    serve(ApiKey::FindCoordinator, 0, 3, 3, requests::FIND_COORDINATOR),
     serve(ApiKey::OffsetForLeaderEpoch, 2, 4, 4, requests::OFFSET_FOR_LEADER_EPOCH),
 ];
 

@@ -83,6 +83,8 @@ pub(crate) const DELETE_RECORDS: &[Field] = &[
 
 pub(crate) const INIT_PRODUCER_ID: &[Field] = &[always(Text), always(Fixed(4)), since(3, Fixed(8 + 2))];
 
+pub(crate) const FIND_COORDINATOR: &[Field] = &[always(Text), since(1, Fixed(1))];
+
 pub(crate) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     since(3, Fixed(4)),
     always(Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 4 + 4))]))])),

@@ -4,8 +4,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteRecordsRequest,
-        DeleteTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-        ProduceRequest,
+        DeleteTopicsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+        OffsetForLeaderEpochRequest, ProduceRequest,
         create_topics_request::CreatableTopic,
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
         delete_topics_request::DeleteTopicState,
@@ -172,6 +172,13 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
             let response = wire.call(version, &request).await;
             assert!(response.topics[0].partitions[0].end_offset > 0);
             response.topics[0].partitions[0].error_code
+        }
+        ApiKey::FindCoordinator => {
+            let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str("group"));
+            let response = wire.call(version, &request).await;
+            // COORDINATOR_NOT_AVAILABLE: clients ask again.
+            assert_eq!(response.error_code, 15);
+            0
         }
         other => panic!("no sample of {other:?}: add one"),
     }
