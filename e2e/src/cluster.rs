@@ -1,14 +1,15 @@
-//! A cluster of real Kafka nodes, through `scripts/kafka`.
+//! A cluster of nodes that a test can stop: real Kafka through `scripts/kafka`, or the built-in broker.
 
 use std::{
     path::{Path, PathBuf},
     process::{Command as BlockingCommand, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use tokio::process::Command;
 
-use crate::environment::temporary;
+use crate::{built_in::BuiltIn, environment::temporary};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kafka");
 
@@ -18,32 +19,56 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 /// Nodes on this machine, 1 is the first. They go with it.
 #[derive(Debug)]
 pub struct Cluster {
-    dir: PathBuf,
+    nodes: Nodes,
     brokers: String,
+}
+
+#[derive(Debug)]
+enum Nodes {
+    Kafka(Scripted),
+    BuiltIn(BuiltIn),
+}
+
+/// The nodes whose state is in a directory of `scripts/kafka`.
+#[derive(Debug)]
+struct Scripted {
+    dir: PathBuf,
 }
 
 // === impl Cluster ===
 
 impl Cluster {
-    /// Starts `nodes` nodes, each broker and controller, on free ports. `properties` are broker properties beside
-    /// the script's own, `key=value`, separated by spaces.
+    /// Starts `nodes` nodes of Apache Kafka, each broker and controller, on free ports. They close connections that are
+    /// idle for `max_idle`.
     ///
     /// # Errors
     /// What the script says.
-    pub async fn up(nodes: u32, properties: &str) -> Result<Self, String> {
+    pub async fn kafka(nodes: u32, max_idle: Option<Duration>) -> Result<Self, String> {
         let name = format!(
             "pingpong-e2e-{}-{}",
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         // It exists before the nodes do, so that whatever interrupts their start also stops them.
-        let mut cluster = Self {
+        let scripted = Scripted {
             dir: temporary().join(name),
-            brokers: String::new(),
         };
-        let said = script(&cluster.dir, &["up", &nodes.to_string()], properties).await?;
-        said.trim().clone_into(&mut cluster.brokers);
-        Ok(cluster)
+        let properties = max_idle.map(|it| format!("connections.max.idle.ms={}", it.as_millis()));
+        let properties = properties.unwrap_or_default();
+        let said = script(&scripted.dir, &["up", &nodes.to_string()], &properties).await?;
+        Ok(Self {
+            nodes: Nodes::Kafka(scripted),
+            brokers: said.trim().to_owned(),
+        })
+    }
+
+    /// Starts `nodes` nodes of the built-in broker, likewise.
+    pub async fn built_in(nodes: u32, max_idle: Option<Duration>) -> Self {
+        let (broker, brokers) = BuiltIn::up(nodes, max_idle).await;
+        Self {
+            nodes: Nodes::BuiltIn(broker),
+            brokers,
+        }
     }
 
     /// The bootstrap list.
@@ -54,48 +79,68 @@ impl Cluster {
 
     /// SIGKILL; returns when the node is gone.
     pub async fn kill(&self, node: u32) {
-        self.act("kill", node).await;
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["kill", &node.to_string()]).await,
+            Nodes::BuiltIn(broker) => broker.stop(node).await,
+        }
     }
 
-    /// SIGTERM, an orderly end; returns when the node is gone.
+    /// SIGTERM, an orderly end; returns when the node is gone. (The built-in broker knows no other end than `kill`.)
     pub async fn term(&self, node: u32) {
-        self.act("term", node).await;
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["term", &node.to_string()]).await,
+            Nodes::BuiltIn(broker) => broker.stop(node).await,
+        }
     }
 
-    /// SIGSTOP.
-    pub async fn pause(&self, node: u32) {
-        self.act("pause", node).await;
+    /// SIGSTOP of the only node.
+    pub async fn pause(&self) {
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["pause", "1"]).await,
+            Nodes::BuiltIn(broker) => broker.pause(),
+        }
     }
 
-    /// SIGCONT.
-    pub async fn resume(&self, node: u32) {
-        self.act("resume", node).await;
+    /// SIGCONT of the only node.
+    pub async fn resume(&self) {
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["resume", "1"]).await,
+            Nodes::BuiltIn(broker) => broker.resume(),
+        }
     }
 
     /// Starts a stopped node again, with its ports and its data; returns when it answers.
     pub async fn start(&self, node: u32) {
-        self.act("start", node).await;
-    }
-
-    /// Makes a node the leader of a partition; returns when it is.
-    ///
-    /// # Panics
-    /// With what the script says when it fails.
-    pub async fn lead(&self, topic: &str, partition: i32, node: u32) {
-        let args = ["lead", topic, &partition.to_string(), &node.to_string()];
-        if let Err(said) = script(&self.dir, &args, "").await {
-            panic!("{said}");
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["start", &node.to_string()]).await,
+            Nodes::BuiltIn(broker) => broker.start(node).await,
         }
     }
 
-    async fn act(&self, what: &str, node: u32) {
-        if let Err(said) = script(&self.dir, &[what, &node.to_string()], "").await {
+    /// Makes a node the leader of a partition; returns when it is.
+    pub async fn lead(&self, topic: &str, partition: i32, node: u32) {
+        match &self.nodes {
+            Nodes::Kafka(scripted) => {
+                let args = ["lead", topic, &partition.to_string(), &node.to_string()];
+                scripted.act(&args).await;
+            }
+            Nodes::BuiltIn(broker) => broker.lead(topic, partition, node),
+        }
+    }
+}
+
+// === impl Scripted ===
+
+impl Scripted {
+    /// Panics with what the script says when it fails.
+    async fn act(&self, args: &[&str]) {
+        if let Err(said) = script(&self.dir, args, "").await {
             panic!("{said}");
         }
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Scripted {
     fn drop(&mut self) {
         // A failure leaves it to the script's own watch over this process.
         let _ = BlockingCommand::new(SCRIPT)

@@ -1,5 +1,7 @@
 //! Engines: what speaks Kafka's protocol in a test.
 
+use std::time::Duration;
+
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use crate::{cluster::Cluster, environment::Environment};
@@ -10,10 +12,19 @@ const OWN_NODES: u32 = 3;
 /// An engine that all tests run on. Most tests share one cluster and use topics of their own.
 #[derive(Debug)]
 pub struct Engine {
-    environment: Environment,
+    kind: Kind,
     /// Started when the first test asks, once; a failure is every test's failure.
     shared: OnceCell<Result<Cluster, String>>,
     own: Semaphore,
+}
+
+/// What there is to test on.
+#[derive(Debug)]
+enum Kind {
+    /// The in-memory broker, which needs nothing.
+    BuiltIn,
+    /// Apache Kafka, as far as the environment has it.
+    Kafka(Environment),
 }
 
 /// A cluster for one test alone.
@@ -27,11 +38,21 @@ pub struct OwnCluster<'a> {
 // === impl Engine ===
 
 impl Engine {
+    /// The in-memory broker.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self::new(Kind::BuiltIn)
+    }
+
     /// Apache Kafka.
     #[must_use]
     pub fn kafka(environment: Environment) -> Self {
+        Self::new(Kind::Kafka(environment))
+    }
+
+    fn new(kind: Kind) -> Self {
         Self {
-            environment,
+            kind,
             shared: OnceCell::new(),
             own: Semaphore::new(usize::try_from(OWN_NODES).unwrap_or(1)),
         }
@@ -40,31 +61,40 @@ impl Engine {
     /// The first part of the names of its tests.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        "kafka"
+        match self.kind {
+            Kind::BuiltIn => "built_in",
+            Kind::Kafka(_) => "kafka",
+        }
     }
 
     /// What it is, for the closing summary.
     #[must_use]
     pub fn description(&self) -> String {
-        match &self.environment.brokers {
-            Some(brokers) => format!("Apache Kafka at {brokers}"),
-            None => "Apache Kafka, own nodes".to_owned(),
+        match &self.kind {
+            Kind::BuiltIn => "the built-in broker".to_owned(),
+            Kind::Kafka(Environment {
+                brokers: Some(brokers), ..
+            }) => format!("Apache Kafka at {brokers}"),
+            Kind::Kafka(_) => "Apache Kafka, own nodes".to_owned(),
         }
     }
 
     /// Why it cannot run here tests that share a cluster; `None` if it can.
     #[must_use]
     pub fn cannot_share(&self) -> Option<&str> {
-        match self.environment.brokers {
-            Some(_) => None,
-            None => self.cannot_stop_nodes(),
+        match &self.kind {
+            Kind::Kafka(Environment { brokers: None, .. }) => self.cannot_stop_nodes(),
+            _ => None,
         }
     }
 
     /// Why it cannot run here tests that stop nodes; `None` if it can.
     #[must_use]
     pub fn cannot_stop_nodes(&self) -> Option<&str> {
-        self.environment.no_nodes.as_deref()
+        match &self.kind {
+            Kind::BuiltIn => None,
+            Kind::Kafka(environment) => environment.no_nodes.as_deref(),
+        }
     }
 
     /// The bootstrap list of the cluster that tests share.
@@ -72,12 +102,22 @@ impl Engine {
     /// # Panics
     /// When it does not start.
     pub async fn brokers(&self) -> &str {
-        if let Some(brokers) = &self.environment.brokers {
+        if let Kind::Kafka(Environment {
+            brokers: Some(brokers), ..
+        }) = &self.kind
+        {
             return brokers;
         }
-        match self.shared.get_or_init(|| Cluster::up(1, "")).await {
+        match self.shared.get_or_init(|| self.up(1, None)).await {
             Ok(cluster) => cluster.brokers(),
             Err(said) => panic!("{said}"),
+        }
+    }
+
+    async fn up(&self, nodes: u32, max_idle: Option<Duration>) -> Result<Cluster, String> {
+        match self.kind {
+            Kind::BuiltIn => Ok(Cluster::built_in(nodes, max_idle).await),
+            Kind::Kafka(_) => Cluster::kafka(nodes, max_idle).await,
         }
     }
 
@@ -86,16 +126,16 @@ impl Engine {
     /// # Panics
     /// When it does not start.
     pub async fn own(&self, nodes: u32) -> OwnCluster<'_> {
-        self.own_with(nodes, "").await
+        self.own_with(nodes, None).await
     }
 
-    /// A cluster with broker properties of its own, `key=value`, separated by spaces.
+    /// A cluster that closes connections which are idle for `max_idle`.
     ///
     /// # Panics
     /// When it does not start.
-    pub async fn own_with(&self, nodes: u32, properties: &str) -> OwnCluster<'_> {
+    pub async fn own_with(&self, nodes: u32, max_idle: Option<Duration>) -> OwnCluster<'_> {
         let place = self.own.acquire_many(nodes).await.expect("it is never closed");
-        match Cluster::up(nodes, properties).await {
+        match self.up(nodes, max_idle).await {
             Ok(cluster) => OwnCluster { cluster, _place: place },
             Err(said) => panic!("{said}"),
         }

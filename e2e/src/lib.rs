@@ -5,6 +5,7 @@
 //! - A test that fails shows the logs of its processes. Whatever a test starts ends with it.
 
 pub mod binaries;
+mod built_in;
 pub mod cluster;
 pub mod engine;
 pub mod environment;

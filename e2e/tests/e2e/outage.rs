@@ -96,7 +96,7 @@ pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engin
     );
     all_is_well(&gateway, &worker).await;
 
-    cluster.pause(1).await;
+    cluster.pause().await;
     let mut ticks = interval(Duration::from_millis(100));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stopped = Instant::now();
@@ -126,7 +126,7 @@ pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engin
     }
     assert_eq!(gateway.metric("gateway_in_flight").await, 0);
 
-    cluster.resume(1).await;
+    cluster.resume().await;
     all_is_well(&gateway, &worker).await;
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
     );
     all_is_well(&gateway, &worker).await;
 
-    cluster.pause(1).await;
+    cluster.pause().await;
     let mut stuck = gateway.connect().await;
     stuck.send(get("/ping")).await.unwrap();
     gateway.until_metric("gateway_in_flight", 1).await;
@@ -181,7 +181,7 @@ pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
         assert_eq!(process.exit(Duration::from_secs(10)).await, 0);
     }
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    cluster.resume(1).await;
+    cluster.resume().await;
 }
 
 pub(crate) async fn of_a_leader_ends_with_the_next_leader(engine: &Engine) {
@@ -214,7 +214,7 @@ pub(crate) async fn of_a_leader_ends_with_the_next_leader(engine: &Engine) {
 }
 
 pub(crate) async fn of_idle_connections_goes_unnoticed(engine: &Engine) {
-    let cluster = engine.own_with(1, "connections.max.idle.ms=3000").await;
+    let cluster = engine.own_with(1, Some(Duration::from_secs(3))).await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = scene.pair().await;
     all_is_well(&gateway, &worker).await;

@@ -79,17 +79,22 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
     }
 
     thread::spawn(end_at_a_signal);
-    let engine = Arc::new(Engine::kafka(environment));
-    let ran = Arc::new(AtomicUsize::new(0));
+    let engines = [Engine::built_in(), Engine::kafka(environment)].map(Run::new);
     let mut trials = Vec::new();
+    // These ask for no engine, and are given any.
     trials.extend(
         alone
             .iter()
-            .map(|test| trial("no_engine", test, &engine, None, &Arc::default())),
+            .map(|test| trial("no_engine", test, &Run::new(Engine::built_in()), None)),
     );
-    for (tests, missing) in [(shared, engine.cannot_share()), (stopping, engine.cannot_stop_nodes())] {
-        let name = engine.name();
-        trials.extend(tests.iter().map(|test| trial(name, test, &engine, missing, &ran)));
+    for run in &engines {
+        let name = run.engine.name();
+        for (tests, missing) in [
+            (shared, run.engine.cannot_share()),
+            (stopping, run.engine.cannot_stop_nodes()),
+        ] {
+            trials.extend(tests.iter().map(|test| trial(name, test, run, missing)));
+        }
     }
     let conclusion = libtest_mimic::run(&args, trials);
     if args.list {
@@ -97,24 +102,33 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
     }
 
     let mut complete = true;
-    for (what, missing) in [
-        ("the tests that share a cluster", engine.cannot_share()),
-        ("the tests that stop nodes", engine.cannot_stop_nodes()),
-    ] {
-        if let Some(why) = missing {
-            complete = false;
-            say(&format!("NOT RUN on {}: {what}: {why}", engine.name()));
+    let mut ran = Vec::new();
+    // Taking them apart stops the nodes.
+    for Run { engine, tests } in engines {
+        for (what, missing) in [
+            ("the tests that share a cluster", engine.cannot_share()),
+            ("the tests that stop nodes", engine.cannot_stop_nodes()),
+        ] {
+            if let Some(why) = missing {
+                complete = false;
+                say(&format!("NOT RUN on {}: {what}: {why}", engine.name()));
+            }
+        }
+        match tests.load(Ordering::Relaxed) {
+            0 => {}
+            tests => ran.push(format!("{} ({tests} tests)", engine.description())),
         }
     }
-    let ran = match ran.load(Ordering::Relaxed) {
-        0 => "none".to_owned(),
-        tests => format!("{} ({tests} tests)", engine.description()),
-    };
-    // Stops the nodes.
-    drop(engine);
+    if ran.is_empty() {
+        ran.push("none".to_owned());
+    }
     say(&format!(
-        "engines run: {ran}; {} passed, {} failed, {} skipped, {} filtered out",
-        conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored, conclusion.num_filtered_out
+        "engines run: {}; {} passed, {} failed, {} skipped, {} filtered out",
+        ran.join(", "),
+        conclusion.num_passed,
+        conclusion.num_failed,
+        conclusion.num_ignored,
+        conclusion.num_filtered_out
     ));
     if ci && !complete {
         say("with CI=true every engine has to run");
@@ -123,25 +137,36 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
     conclusion.exit_code()
 }
 
-/// A test under its full name; `ran` counts those that were not skipped.
-fn trial(
-    engine_name: &str,
-    test: &'static Test,
-    engine: &Arc<Engine>,
-    missing: Option<&str>,
-    ran: &Arc<AtomicUsize>,
-) -> Trial {
-    let engine = Arc::clone(engine);
-    let ran = Arc::clone(ran);
+/// An engine, and how many tests ran on it: those that were not skipped.
+#[derive(Clone)]
+struct Run {
+    engine: Arc<Engine>,
+    tests: Arc<AtomicUsize>,
+}
+
+// === impl Run ===
+
+impl Run {
+    fn new(engine: Engine) -> Self {
+        Self {
+            engine: Arc::new(engine),
+            tests: Arc::default(),
+        }
+    }
+}
+
+/// A test under its full name.
+fn trial(engine_name: &str, test: &'static Test, run: &Run, missing: Option<&str>) -> Trial {
+    let run = run.clone();
     let missing = missing.map(str::to_owned);
     Trial::ignorable_test(format!("{engine_name}::{}", test.name), move || {
         if let Some(why) = missing {
             return Ok(Completion::ignored_with(why));
         }
-        ran.fetch_add(1, Ordering::Relaxed);
+        run.tests.fetch_add(1, Ordering::Relaxed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut running = (test.run)(&engine);
+            let mut running = (test.run)(&run.engine);
             // It is dropped during the panic, not before: that is how its processes know that they should show
             // their logs.
             match timeout(LIMIT, &mut running).await {
