@@ -112,6 +112,9 @@ fn filled(api: ApiKey, version: i16) -> Bytes {
                 .with_transactional_id(Some(id))
                 .encode(&mut bytes, version)
         }
+        ApiKey::FindCoordinator => FindCoordinatorRequest::default()
+            .with_key(text())
+            .encode(&mut bytes, version),
         ApiKey::OffsetForLeaderEpoch => {
             let partitions = vec![OffsetForLeaderPartition::default(); 2];
             let topic = OffsetForLeaderTopic::default()
