@@ -66,7 +66,9 @@ impl Front {
         let ticket = self.pending.open()?;
         let opened = Instant::now();
         let record = words.into_record(ticket.id());
-        self.outbox.try_send(record, ticket.id()).map_err(|_| Refusal::Full)?;
+        if self.outbox.try_send(record, ticket.id()).is_err() {
+            return Err(ticket.withdraw(Refusal::Full));
+        }
         let reply = ticket.await?;
         self.metrics.latency.observe(opened.elapsed().as_secs_f64());
         Ok(reply)

@@ -223,6 +223,14 @@ impl Ticket {
     pub(crate) fn id(&self) -> Uuid {
         self.id
     }
+
+    /// Gives the place back for a reason of ours: nobody has left.
+    pub(crate) fn withdraw(self, reason: Refusal) -> Refusal {
+        if let Some(slot) = self.shared.state.lock().waiting.get_mut(&self.id) {
+            slot.outcome = Some(Err(reason));
+        }
+        reason
+    }
 }
 
 impl Future for Ticket {

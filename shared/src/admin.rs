@@ -57,13 +57,13 @@ impl Admin {
                 // Dropped is as good as sent.
                 let _ = ended.await;
             };
-            let open = Server::new(listener, LIMITS).serve(view, ended).await;
-            open.finish(Duration::ZERO).await;
+            // A probe in flight is not waited for.
+            drop(Server::new(listener, LIMITS).serve(view, ended).await);
         });
         Self { end, task }
     }
 
-    /// Closes it; a probe in flight is not waited for.
+    /// Closes it.
     pub async fn stop(self) {
         drop(self.end);
         // It ends at once, and has no result.

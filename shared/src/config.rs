@@ -131,8 +131,10 @@ fn up_to_an_hour(text: &str) -> Result<Duration, String> {
 
 fn broker(text: &str) -> Result<String, String> {
     let text = text.trim();
+    let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
+    let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok_and(|it| it > 0);
     match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|it| it > 0) => Ok(text.to_owned()),
+        Some((host, port)) if is_host(host) && is_port(port) => Ok(text.to_owned()),
         _ => Err("host:port, or several separated by commas".to_owned()),
     }
 }
@@ -190,6 +192,11 @@ mod tests {
             (["--kafka-brokers", "a:1,b"], ["KAFKA_BROKERS", "\"b\"", "host:port"]),
             (["--kafka-brokers", ""], ["KAFKA_BROKERS", "\"\"", "host:port"]),
             (["--kafka-brokers", "a:0"], ["KAFKA_BROKERS", "\"a:0\"", "host:port"]),
+            (
+                ["--kafka-brokers", "PLAINTEXT://a:1"],
+                ["KAFKA_BROKERS", "PLAINTEXT", "host:port"],
+            ),
+            (["--kafka-brokers", "a:+1"], ["KAFKA_BROKERS", "\"a:+1\"", "host:port"]),
             (["--drain-timeout", "8"], ["DRAIN_TIMEOUT", "\"8\"", "a duration"]),
             (["--drain-timeout", "2h"], ["DRAIN_TIMEOUT", "\"2h\"", "1h at most"]),
             (["--ping-topic", "a b"], ["PING_TOPIC", "\"a b\"", "a topic name"]),

@@ -44,7 +44,7 @@ where
     // One thread: it beats two where the broker shares the machine, because a batch then needs no other thread.
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = built.map_err(Fatal::from).and_then(|runtime| {
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             match settings.command() {
                 Some(Command::Healthcheck) => Ok(admin::healthcheck(settings.admin_addr()).await),
                 None => {
@@ -53,7 +53,10 @@ where
                     Ok(ExitCode::SUCCESS)
                 }
             }
-        })
+        });
+        // Not dropped: that would wait for a look-up of a broker's name, and a name server may take its time.
+        runtime.shutdown_background();
+        ended
     });
     ended.unwrap_or_else(|cause| {
         error!("{}", Chain(&*cause));

@@ -19,6 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::{
     Request, Response,
@@ -162,6 +163,13 @@ impl Server {
                 (peer, permit) = accepting.permit() => accepting.spawn(stream, peer, permit),
                 () = &mut shutdown => break,
             }
+        }
+        // Whoever is in the backlog has connected, and may have asked: they are answered, not reset.
+        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+            let Some((peer, permit)) = accepting.permit().now_or_never() else {
+                break;
+            };
+            accepting.spawn(stream, peer, permit);
         }
         accepting.closing.store(true, Ordering::Release);
         Draining {

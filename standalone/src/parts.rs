@@ -24,7 +24,7 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
     }
     let worker = Worker::bind(settings.worker()).await?;
     let gateway = Gateway::bind(settings.gateway).await?;
-    let welcome = welcome::print_when_ready(gateway.http_addr()?, gateway.admin_addr()?);
+    let welcome = welcome::print_when_ready(gateway.http_addr()?, gateway.admin_addr()?, worker.admin_addr()?);
 
     let (end_worker, worker_ended) = oneshot::channel::<()>();
     let mut worker = tokio::spawn(worker.run(async { _ = worker_ended.await }));

@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep};
 /// How often readiness is asked for.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits until the gateway is ready, pings it once and prints the block. Then it has nothing more to do.
-pub(crate) async fn print_when_ready(http: SocketAddr, admin: SocketAddr) -> Infallible {
-    while !client::get(admin, "/ready").await.is_ok_and(|it| it.status == 200) {
-        sleep(INTERVAL).await;
+/// Waits until gateway and worker are ready, pings once and prints the block. Then it has nothing more to do.
+pub(crate) async fn print_when_ready(http: SocketAddr, admin: SocketAddr, worker: SocketAddr) -> Infallible {
+    for part in [admin, worker] {
+        while !client::get(part, "/ready").await.is_ok_and(|it| it.status == 200) {
+            sleep(INTERVAL).await;
+        }
     }
     let start = Instant::now();
     let answer = client::get(http, "/ping").await;

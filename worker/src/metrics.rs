@@ -2,7 +2,7 @@
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
@@ -17,8 +17,6 @@ pub(crate) struct Metrics {
     pub(crate) acknowledged: Counter,
     /// Replies that Kafka will never take.
     pub(crate) refused: Counter,
-    /// Requests in the log that are not read yet.
-    pub(crate) lag: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,12 +40,10 @@ impl Metrics {
             bad_value: skipped.get_or_create_owned(&Skipped { reason: "bad_value" }),
             acknowledged: replies.get_or_create_owned(&Reply { fate: "acknowledged" }),
             refused: replies.get_or_create_owned(&Reply { fate: "refused" }),
-            lag: Gauge::default(),
         };
         registry.register("requests", "Requests read", metrics.requests.clone());
         registry.register("records_skipped", "Requests not answered, by reason", skipped);
         registry.register("replies", "Replies by what Kafka said", replies);
-        registry.register("lag", "Requests in the log that are not read yet", metrics.lag.clone());
         metrics
     }
 }

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use shared::kafka::{Chain, Fate, Outbox, Receipts, Received, Tail};
+use tokio::task::yield_now;
 use tracing::{debug, warn};
 
 use crate::{
@@ -10,6 +11,9 @@ use crate::{
     complaints::{Complaints, Excerpt},
     metrics::Metrics,
 };
+
+/// So many requests are answered before the lanes get to send: a fetch can bring thousands.
+const TURN: usize = 64;
 
 /// Counts what became of the replies.
 #[derive(Debug)]
@@ -32,8 +36,10 @@ pub(crate) async fn run(
             () = &mut stop => return,
             records = tail.next() => records,
         };
-        metrics.lag.set(tail.lag());
-        for record in records {
+        for (index, record) in records.into_iter().enumerate() {
+            if index % TURN == TURN - 1 {
+                yield_now().await;
+            }
             metrics.requests.inc();
             let value = record.value().unwrap_or_default();
             debug!(offset = record.offset(), value = %Excerpt(value), "Received message");

@@ -1,6 +1,6 @@
 //! A worker from its port to its end.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc};
 
 use prometheus_client::registry::Registry;
 use shared::{
@@ -45,6 +45,14 @@ impl Worker {
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
         let admin = bind("ADMIN_ADDR", settings.admin_addr).await?;
         Ok(Self { settings, admin })
+    }
+
+    /// Where the admin listener is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
     }
 
     /// Answers requests until `shutdown` resolves, then sends what is answered.

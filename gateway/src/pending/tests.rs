@@ -160,3 +160,12 @@ async fn deadlines_of_answered_callers_are_forgotten() {
     assert!(deadlines <= STALE_FACTOR * 2 + 65, "{deadlines}");
     drop(stuck);
 }
+
+#[test]
+fn a_ticket_that_is_withdrawn_is_no_caller_who_left() {
+    let pending = pending(1);
+    let refusal = pending.open().unwrap().withdraw(Refusal::Full);
+    assert_eq!(refusal, Refusal::Full);
+    assert_eq!(pending.counts().0, 0);
+    assert_eq!(pending.shared.abandoned.get(), 0);
+}

@@ -23,6 +23,20 @@ impl Backoff {
         tokio::time::sleep(full.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
     }
 
+    /// As [`Backoff::pause`], but the first failure in a row is not waited for: most are over at the next attempt.
+    pub(super) async fn pause_unless_first(&mut self) {
+        if self.has_failed() {
+            self.pause().await;
+        } else {
+            self.failures = 1;
+        }
+    }
+
+    /// Whether the last attempt failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// The attempt succeeded.
     pub(super) fn reset(&mut self) {
         self.failures = 0;

@@ -97,13 +97,18 @@ impl Cursor {
         self.state != State::Unfixed
     }
 
+    /// Whether nothing unusual is being looked into.
+    pub(super) fn is_flowing(&self) -> bool {
+        matches!(self.state, State::Wide | State::Narrow | State::Skipping)
+    }
+
     pub(super) fn position(&self) -> i64 {
         self.position
     }
 
-    /// The offset behind the last record of the log, as last seen.
-    pub(super) fn high_watermark(&self) -> i64 {
-        self.high_watermark
+    /// How many records of the log are not read yet, as of the last answer.
+    pub(super) fn lag(&self) -> i64 {
+        (self.high_watermark - self.position).max(0)
     }
 
     pub(super) fn ask(&self) -> Ask {

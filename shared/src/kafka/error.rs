@@ -68,9 +68,13 @@ impl Error {
             ClientError::Request(
                 RequestError::ReadVersionedError(_) | RequestError::ReadError(_) | RequestError::TooMuchData { .. },
             ) => true,
-            // The client uses the same variant, with no more than a text, for metadata it does not understand;
-            // only the texts of its record reader are about records.
-            ClientError::InvalidResponse(text) => text.to_ascii_lowercase().contains("timestamp"),
+            // The client has no more than a text for what it does not understand, of metadata too; these are about
+            // records.
+            ClientError::InvalidResponse(text) => {
+                ["Timestamp overflow", "Not a valid timestamp", "Ambiguous timestamp"]
+                    .iter()
+                    .any(|it| text.starts_with(it))
+            }
             _ => false,
         };
         if undecodable {

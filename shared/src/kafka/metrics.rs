@@ -1,8 +1,11 @@
 //! What the seam counts.
 
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
 
-/// Counters of one tail.
+/// What one tail counts.
 #[derive(Debug, Clone, Default)]
 pub struct TailMetrics {
     /// Records that could not be decoded.
@@ -11,17 +14,19 @@ pub struct TailMetrics {
     pub(super) lost: Counter,
     /// Times that an open transaction of another producer held the tail back.
     pub(super) stalls: Counter,
+    /// Records in the log that are not read yet.
+    pub(super) lag: Gauge,
     /// New connections after the first.
     pub(super) reconnects: Counter,
 }
 
-/// Counters of one outbox.
+/// What one outbox counts.
 #[derive(Debug, Clone, Default)]
 pub struct OutboxMetrics {
     /// Frames sent.
     pub(super) frames: Counter,
-    /// Connections that failed.
-    pub(super) reconnects: Counter,
+    /// Frames that failed, and their connections with them.
+    pub(super) connection_failures: Counter,
 }
 
 // === impl TailMetrics ===
@@ -48,6 +53,11 @@ impl TailMetrics {
         ] {
             registry.register(name, help, counter.clone());
         }
+        registry.register(
+            "lag_records",
+            "Records in the log that are not read yet",
+            metrics.lag.clone(),
+        );
         metrics
     }
 }
@@ -62,9 +72,9 @@ impl OutboxMetrics {
         let registry = registry.sub_registry_with_prefix("kafka_outbox");
         registry.register("frames", "Produce requests sent", metrics.frames.clone());
         registry.register(
-            "reconnects",
-            "Connections given up after a failure",
-            metrics.reconnects.clone(),
+            "connection_failures",
+            "Connections given up after a failed frame",
+            metrics.connection_failures.clone(),
         );
         metrics
     }

@@ -24,7 +24,7 @@ use crate::{readiness::Condition, tasks::Tasks};
 pub enum Fate {
     /// All in-sync replicas have it.
     Acknowledged,
-    /// Kafka did not take it, or was out of reach.
+    /// Kafka did not take it or was out of reach, or the connection broke: then it may have it all the same.
     Failed,
     /// Kafka did not answer in time: it may have it or not. It is not sent again.
     Unknown,
@@ -47,7 +47,8 @@ pub struct OutboxSettings {
     /// How much may wait, in bytes of records.
     pub max_bytes: usize,
     /// Whether to send again what Kafka did not acknowledge, until it does: the reader then sees duplicates and
-    /// no gap. Otherwise each record is sent once.
+    /// no gap. Otherwise each record is sent once by us; the client repeats what a connection broke over, or what a
+    /// broker that is no longer the leader refused, for half a second.
     pub resend: bool,
 }
 
@@ -220,15 +221,17 @@ impl<R: Receipts> Shared<R> {
         }
     }
 
-    /// Waits until a lane that has no connection should make one: lane 0 at once, any other when a frame waits.
-    /// `false` when the outbox is closed and has nothing for it.
+    /// Waits until a lane that has no connection should make one. `false` when the outbox is closed and has nothing for
+    /// it.
     async fn connection_wanted(&self, lane: usize) -> bool {
         loop {
-            let (wanted, closed) = {
+            let (wanted, wake, closed) = {
                 let mut queue = self.queue.lock();
-                (queue.knock(lane), queue.is_closed())
+                let (wanted, wake) = queue.knock(lane);
+                (wanted, wake, queue.is_closed())
             };
-            if wanted || (lane == 0 && !closed) {
+            self.wake(wake);
+            if wanted {
                 return true;
             }
             if closed {
@@ -244,22 +247,21 @@ impl<R: Receipts> Shared<R> {
         self.receipts.settled(tags, fate);
     }
 
-    /// Kafka is out of reach: what waits was never sent, and its senders should know now.
-    fn fail_waiting(&self) {
-        if !self.resend {
-            let waiting = self.queue.lock().clear();
+    /// If Kafka is out of reach for every lane, what waits was never sent, and its senders should know now.
+    fn give_up_waiting(&self) {
+        if self.resend {
+            return;
+        }
+        let waiting = self.queue.lock().give_up();
+        if !waiting.is_empty() {
             let tags = waiting.into_iter().map(|entry| entry.tag).collect();
             self.receipts.settled(tags, Fate::Failed);
             self.room.notify_waiters();
         }
     }
 
-    /// Sends a frame; gives it back if it is to be sent again.
-    async fn send_frame(
-        &self,
-        link: &impl Link,
-        mut frame: Frame<R::Tag>,
-    ) -> Result<(), (Error, Option<Frame<R::Tag>>)> {
+    /// Sends a frame; gives back what is to be sent again of it.
+    async fn send_frame(&self, link: &impl Link, mut frame: Frame<R::Tag>) -> Result<(), (Error, Frame<R::Tag>)> {
         let records = frame
             .iter_mut()
             .map(|(_, entry)| {
@@ -284,14 +286,14 @@ impl<R: Receipts> Shared<R> {
                 tracing::warn!(error = %Chain(&error), "records dropped");
                 Ok(())
             }
-            _ if self.resend => Err((error, Some(frame))),
+            _ if self.resend => Err((error, frame)),
             Error::TimedOut(_) => {
                 self.settle(frame, Fate::Unknown);
-                Err((error, None))
+                Err((error, Vec::new()))
             }
             _ => {
                 self.settle(frame, Fate::Failed);
-                Err((error, None))
+                Err((error, Vec::new()))
             }
         }
     }
@@ -300,6 +302,8 @@ impl<R: Receipts> Shared<R> {
 /// A lane: connects, sends frame after frame, connects anew after a failure. Ends when the outbox is closed and
 /// empty.
 async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<C>, lane: usize) {
+    // The first lane speaks for the outbox.
+    let condition = (lane == 0).then_some(&shared.condition);
     let mut backoff = Backoff::default();
     let mut link: Option<C::Link> = None;
     loop {
@@ -309,16 +313,12 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             }
             match connect.connect().await {
                 Ok(new) => {
-                    if lane == 0 {
-                        shared.condition.met();
-                    }
+                    condition.inspect(|it| it.met());
                     link = Some(new);
                 }
                 Err(error) => {
-                    if lane == 0 {
-                        shared.condition.unmet(&Chain(&error));
-                    }
-                    shared.fail_waiting();
+                    condition.inspect(|it| it.unmet(&Chain(&error)));
+                    shared.give_up_waiting();
                     backoff.pause().await;
                 }
             }
@@ -328,17 +328,18 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             return;
         };
         match shared.send_frame(connected, frame).await {
+            // A connection alone proves nothing: a broker may take it and refuse every frame.
             Ok(()) => backoff.reset(),
             Err((error, unsent)) => {
-                if lane == 0 {
-                    shared.condition.unmet(&Chain(&error));
-                }
+                condition.inspect(|it| it.unmet(&Chain(&error)));
+                shared.metrics.connection_failures.inc();
                 link = None;
-                shared.metrics.reconnects.inc();
-                if let Some(frame) = unsent {
-                    shared.queue.lock().put_back(frame);
-                    backoff.pause().await;
+                let wake = shared.queue.lock().lose(lane, unsent);
+                shared.wake(wake);
+                if backoff.has_failed() {
+                    shared.give_up_waiting();
                 }
+                backoff.pause_unless_first().await;
             }
         }
     }

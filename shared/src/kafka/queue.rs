@@ -1,9 +1,9 @@
 //! What waits to be produced, and which lane takes it: the state machine of the outbox, without any I/O.
 //!
-//! - A lane sends one frame at a time. Lane 0 takes whatever waits as soon as it is free, so the outbox clocks
-//!   itself: an idle one sends at once, a busy one gathers.
-//! - Any other lane takes whole frames only, so it is used when lane 0 cannot keep up and never splits a batch.
-//! - At most one lane is being called at a time; each lane that takes a frame calls the next if there is cause.
+//! - A lane sends one frame at a time. The first lane that has a connection takes whatever waits as soon as it is free,
+//!   so the outbox clocks itself: an idle one sends at once, a busy one gathers.
+//! - Any other lane takes a frame only when a whole one is waiting, so it is used when the first cannot keep up.
+//! - At most one lane is being called at a time; every step that may leave cause for another says whom to call.
 
 use std::collections::VecDeque;
 
@@ -28,13 +28,23 @@ pub(super) struct Queue<T> {
     closed: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    state: State,
+    /// It has a connection, as far as it knows.
+    linked: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
+enum State {
+    /// It waits to be called.
     Idle,
     /// Woken, but has not come yet.
     Called,
-    /// Sending, or connecting.
+    /// It sends a frame.
     Busy,
+    /// It makes a connection, or pauses before the next attempt.
+    Away,
 }
 
 /// The index of a lane that has to be woken.
@@ -43,13 +53,17 @@ pub(super) type Wake = Option<usize>;
 // === impl Queue ===
 
 impl<T> Queue<T> {
-    /// All lanes begin busy: each says that it is free by taking.
+    /// Nobody has a connection yet.
     pub(super) fn new(lanes: usize, max_bytes: usize) -> Self {
+        let away = Lane {
+            state: State::Away,
+            linked: false,
+        };
         Self {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             max_bytes,
-            lanes: vec![Lane::Busy; lanes],
+            lanes: vec![away; lanes],
             closed: false,
         }
     }
@@ -65,30 +79,43 @@ impl<T> Queue<T> {
         Ok(self.call())
     }
 
-    /// A free lane asks for its next frame. Without one the lane is idle until it is woken.
+    /// A lane that has a connection and is free asks for its next frame. Without one it is idle until it is called.
     pub(super) fn take(&mut self, lane: usize) -> (Option<Vec<(usize, T)>>, Wake) {
+        self.set(lane, State::Idle, true);
         let frame = self.is_wanted(lane).then(|| self.frame());
-        self.set(lane, if frame.is_some() { Lane::Busy } else { Lane::Idle });
+        if frame.is_some() {
+            self.set(lane, State::Busy, true);
+        }
         (frame, self.call())
     }
 
-    /// A lane that has no connection yet asks whether it should make one. Without cause it is idle until woken.
-    pub(super) fn knock(&mut self, lane: usize) -> bool {
-        let wanted = self.is_wanted(lane);
-        self.set(lane, if wanted { Lane::Busy } else { Lane::Idle });
-        wanted
+    /// A lane without connection asks whether to make one: the first always, any other with cause. Without cause it
+    /// is idle until it is called.
+    pub(super) fn knock(&mut self, lane: usize) -> (bool, Wake) {
+        self.set(lane, State::Idle, false);
+        let wanted = self.is_wanted(lane) || (lane == 0 && !self.closed);
+        if wanted {
+            self.set(lane, State::Away, false);
+        }
+        (wanted, self.call())
     }
 
-    /// Puts a frame that was not sent back to the front, whatever the bound says.
-    pub(super) fn put_back(&mut self, frame: Vec<(usize, T)>) {
-        for (bytes, entry) in frame.into_iter().rev() {
+    /// A lane has lost its connection over a frame; what is to be sent again of it is the next to go, whatever the
+    /// bound says.
+    pub(super) fn lose(&mut self, lane: usize, unsent: Vec<(usize, T)>) -> Wake {
+        for (bytes, entry) in unsent.into_iter().rev() {
             self.waiting_bytes += bytes;
             self.waiting.push_front((bytes, entry));
         }
+        self.set(lane, State::Away, false);
+        self.call()
     }
 
-    /// Takes everything that waits out.
-    pub(super) fn clear(&mut self) -> Vec<T> {
+    /// Takes everything that waits out, unless a lane has a connection to send it by.
+    pub(super) fn give_up(&mut self) -> Vec<T> {
+        if self.any_linked() {
+            return Vec::new();
+        }
         self.waiting_bytes = 0;
         self.waiting.drain(..).map(|(_, entry)| entry).collect()
     }
@@ -102,17 +129,25 @@ impl<T> Queue<T> {
         self.closed
     }
 
-    /// Nothing waits and no lane is busy.
+    /// Nothing waits and nothing is under way.
     pub(super) fn is_quiet(&self) -> bool {
-        self.waiting.is_empty() && self.lanes.iter().all(|it| *it != Lane::Busy)
+        self.waiting.is_empty() && self.lanes.iter().all(|it| it.state != State::Busy)
     }
 
+    /// Whether there is a frame for a lane.
     fn is_wanted(&self, lane: usize) -> bool {
-        if lane == 0 || self.closed {
-            !self.waiting.is_empty()
-        } else {
-            self.waiting_bytes >= FRAME_BYTES
+        let first_linked = self.lanes.iter().position(|it| it.linked);
+        match first_linked {
+            _ if self.closed => !self.waiting.is_empty(),
+            // Nobody has a connection: the first lane sees to it, the others would only fail beside it.
+            None => lane == 0 && !self.waiting.is_empty(),
+            Some(first) if first == lane => !self.waiting.is_empty(),
+            Some(_) => self.waiting_bytes >= FRAME_BYTES,
         }
+    }
+
+    fn any_linked(&self) -> bool {
+        self.lanes.iter().any(|it| it.linked)
     }
 
     /// The longest run of entries that fits a frame, one at least.
@@ -133,18 +168,20 @@ impl<T> Queue<T> {
     }
 
     fn call(&mut self) -> Wake {
-        if self.lanes.contains(&Lane::Called) {
+        if self.lanes.iter().any(|it| it.state == State::Called) {
             return None;
         }
-        let lane =
-            (0..self.lanes.len()).find(|&lane| self.lanes.get(lane) == Some(&Lane::Idle) && self.is_wanted(lane))?;
-        self.set(lane, Lane::Called);
+        let idle = |lane: usize| self.lanes.get(lane).is_some_and(|it| it.state == State::Idle);
+        let lane = (0..self.lanes.len()).find(|&lane| idle(lane) && self.is_wanted(lane))?;
+        if let Some(called) = self.lanes.get_mut(lane) {
+            called.state = State::Called;
+        }
         Some(lane)
     }
 
-    fn set(&mut self, lane: usize, state: Lane) {
-        if let Some(slot) = self.lanes.get_mut(lane) {
-            *slot = state;
+    fn set(&mut self, lane: usize, state: State, linked: bool) {
+        if let Some(it) = self.lanes.get_mut(lane) {
+            *it = Lane { state, linked };
         }
     }
 }

@@ -95,19 +95,14 @@ impl<C: Connect> Tail<C> {
                 "an open transaction of another producer at offset {}",
                 self.cursor.position()
             ));
-        } else {
+        } else if self.cursor.is_flowing() {
             self.condition.met();
         }
+        self.metrics.lag.set(self.cursor.lag());
         match step {
             Step::Deliver(records) => Some(records),
             _ => None,
         }
-    }
-
-    /// How many records of the log are not read yet, as of the last answer.
-    #[must_use]
-    pub fn lag(&self) -> i64 {
-        (self.cursor.high_watermark() - self.cursor.position()).max(0)
     }
 
     async fn reconnect(&mut self) {

@@ -3,6 +3,7 @@ use super::*;
 const RECORD: usize = 100;
 const PER_FRAME: usize = FRAME_BYTES / RECORD;
 
+/// A queue whose lanes all have connections and nothing to do.
 fn queue(lanes: usize) -> Queue<usize> {
     let mut queue = Queue::new(lanes, 1 << 20);
     for lane in 0..lanes {
@@ -84,15 +85,60 @@ fn a_full_queue_gives_the_entry_back() {
 }
 
 #[test]
-fn a_frame_put_back_is_the_next_one_in_its_old_order() {
+fn a_frame_that_is_to_be_sent_again_is_the_next_one_in_its_old_order() {
     let mut queue = queue(1);
     for entry in 0..3 {
         queue.push(RECORD, entry).unwrap();
     }
     let frame = queue.take(0).0.unwrap();
     queue.push(RECORD, 3).unwrap();
-    queue.put_back(frame);
+    queue.lose(0, frame);
     assert_eq!(entries(queue.take(0).0), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_frame_that_another_lane_lost_calls_the_idle_one() {
+    let mut queue = queue(2);
+    queue.push(RECORD, 0).unwrap();
+    queue.take(0);
+    for entry in 1..=PER_FRAME {
+        queue.push(RECORD, entry).unwrap();
+    }
+    let frame = queue.take(1).0.unwrap();
+    queue.take(0);
+    queue.take(0);
+    assert_eq!(queue.lose(1, frame), Some(0));
+    assert_eq!(queue.take(0).0.unwrap().len(), PER_FRAME);
+    assert!(!queue.knock(1).0, "there is nothing left for it");
+}
+
+#[test]
+fn while_the_first_lane_is_away_the_next_stands_in_for_it() {
+    let mut queue = queue(2);
+    queue.push(RECORD, 0).unwrap();
+    queue.take(0);
+    queue.lose(0, Vec::new());
+    assert_eq!(queue.knock(0), (true, None));
+    assert_eq!(queue.push(RECORD, 1).unwrap(), Some(1));
+    assert_eq!(entries(queue.take(1).0), [1]);
+    assert!(queue.give_up().is_empty());
+    assert!(queue.take(0).0.is_none(), "back again");
+    queue.push(RECORD, 2).unwrap();
+    assert_eq!(entries(queue.take(0).0), [2]);
+}
+
+#[test]
+fn what_waits_is_given_up_only_when_no_lane_has_a_connection() {
+    let mut queue = queue(2);
+    for lane in [0, 1] {
+        queue.push(RECORD, lane).unwrap();
+        queue.take(lane);
+        queue.push(RECORD, 10).unwrap();
+        assert!(queue.give_up().is_empty());
+        queue.lose(lane, Vec::new());
+    }
+    assert_eq!(queue.give_up(), [10]);
+    assert!(queue.is_quiet());
 }
 
 #[test]
@@ -111,11 +157,139 @@ fn a_closed_queue_is_emptied_by_any_lane_and_takes_nothing_in() {
 
 #[test]
 fn a_lane_without_connection_makes_one_only_for_a_whole_frame() {
-    let mut queue = queue(2);
+    let mut queue = Queue::new(2, 1 << 20);
+    assert_eq!(queue.knock(1), (false, None));
+    assert_eq!(queue.knock(0), (true, None), "the first lane always has one");
     queue.push(RECORD, 0).unwrap();
-    queue.take(0);
-    assert!(!queue.knock(1));
+    assert_eq!(entries(queue.take(0).0), [0]);
     let called = (0..PER_FRAME).find_map(|entry| queue.push(RECORD, entry).unwrap());
     assert_eq!(called, Some(1));
-    assert!(queue.knock(1));
+    assert_eq!(queue.knock(1), (true, None));
+}
+
+#[test]
+fn without_any_connection_only_the_first_lane_is_tried() {
+    let mut queue = Queue::new(2, 1 << 20);
+    queue.knock(0);
+    queue.knock(1);
+    let called = (0..3 * PER_FRAME).find_map(|entry| queue.push(RECORD, entry).unwrap());
+    assert_eq!(called, None);
+}
+
+mod model {
+    //! Lanes that do anything in any order: nothing is lost, doubled, or left with nobody to take it.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LANES: usize = 3;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Act {
+        Push {
+            bytes: usize,
+        },
+        /// A lane that runs takes its next step; it ends well or badly.
+        Step {
+            lane: usize,
+            well: bool,
+        },
+    }
+
+    #[derive(Debug)]
+    enum Doing {
+        /// Asleep until it is called.
+        Sleeping {
+            linked: bool,
+        },
+        Connecting,
+        Sending(Vec<(usize, usize)>),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let push = (1..FRAME_BYTES).prop_map(|bytes| Act::Push { bytes });
+        let step = (0..LANES, prop::bool::weighted(0.7)).prop_map(|(lane, well)| Act::Step { lane, well });
+        prop::collection::vec(prop_oneof![push, step], 0..200)
+    }
+
+    struct World {
+        queue: Queue<usize>,
+        lanes: Vec<Doing>,
+        sent: Vec<usize>,
+    }
+
+    impl World {
+        fn ask(&mut self, lane: usize, linked: bool) {
+            let wake = if linked {
+                let (frame, wake) = self.queue.take(lane);
+                self.lanes[lane] = frame.map_or(Doing::Sleeping { linked }, Doing::Sending);
+                wake
+            } else {
+                let (wanted, wake) = self.queue.knock(lane);
+                self.lanes[lane] = if wanted {
+                    Doing::Connecting
+                } else {
+                    Doing::Sleeping { linked }
+                };
+                wake
+            };
+            self.wake(wake);
+        }
+
+        fn wake(&mut self, wake: Wake) {
+            if let Some(lane) = wake {
+                let Doing::Sleeping { linked } = self.lanes[lane] else {
+                    panic!("lane {lane} was called while it was {:?}", self.lanes[lane]);
+                };
+                self.ask(lane, linked);
+            }
+        }
+
+        fn step(&mut self, lane: usize, well: bool) {
+            match std::mem::replace(&mut self.lanes[lane], Doing::Connecting) {
+                asleep @ Doing::Sleeping { .. } => self.lanes[lane] = asleep,
+                Doing::Connecting => self.ask(lane, well),
+                Doing::Sending(frame) if well => {
+                    self.sent.extend(frame.into_iter().map(|(_, entry)| entry));
+                    self.ask(lane, true);
+                }
+                Doing::Sending(frame) => {
+                    let wake = self.queue.lose(lane, frame);
+                    self.wake(wake);
+                    self.ask(lane, false);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn everything_is_sent_once(acts in acts()) {
+            let mut world = World {
+                queue: Queue::new(LANES, usize::MAX),
+                lanes: (0..LANES).map(|_| Doing::Connecting).collect(),
+                sent: Vec::new(),
+            };
+            (0..LANES).for_each(|lane| world.ask(lane, false));
+            let mut pushed = 0;
+            for act in acts {
+                match act {
+                    Act::Push { bytes } => {
+                        let wake = world.queue.push(bytes, pushed).unwrap();
+                        pushed += 1;
+                        world.wake(wake);
+                    }
+                    Act::Step { lane, well } => world.step(lane, well),
+                }
+            }
+            // From here on all goes well, and nobody is called from outside.
+            for _ in 0..=pushed {
+                (0..LANES).for_each(|lane| world.step(lane, true));
+            }
+            world.sent.sort_unstable();
+            prop_assert_eq!(world.sent, (0..pushed).collect::<Vec<_>>());
+            prop_assert!(world.queue.is_quiet());
+        }
+    }
 }
