@@ -209,14 +209,15 @@ impl Process {
         .await
     }
 
-    /// A value of `/metrics`, by its name with all its labels; 0 if it is not there.
+    /// A value of `/metrics`, by its name with all its labels.
     ///
     /// # Panics
-    /// When it is not a whole number.
+    /// When it is not there, or not a whole number.
     pub async fn metric(&self, name: &str) -> i64 {
         let (_, text) = self.page("/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |it| it.parse().expect("it is a whole number"))
+        let value = value.unwrap_or_else(|| panic!("there is no {name} in\n{text}"));
+        value.parse().expect("it is a whole number")
     }
 
     /// Waits until a value of `/metrics` is the expected one.

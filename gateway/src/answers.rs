@@ -57,6 +57,23 @@ pub(crate) fn reply(value: &[u8]) -> Answer {
 // === impl Refusal ===
 
 impl Refusal {
+    /// All of them.
+    pub(crate) const ALL: [Self; 13] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::BodyTooLarge,
+        Self::BodyTooSlow,
+        Self::BadBody,
+        Self::BadJson,
+        Self::NotReady,
+        Self::Full,
+        Self::TooManyConnections,
+        Self::ShuttingDown,
+        Self::SendFailed,
+        Self::TimedOut,
+    ];
+
     /// The status, and the text of the body.
     pub(crate) fn status(self) -> (StatusCode, &'static str) {
         use StatusCode as S;

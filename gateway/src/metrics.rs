@@ -63,6 +63,10 @@ impl FrontMetrics {
             latency: Histogram::new(latency_buckets()),
             requests,
         };
+        // A counter that appears only when it counts is no zero before.
+        for refusal in Refusal::ALL {
+            drop(metrics.requests.get_or_create(&Request::refused(refusal)));
+        }
         registry.register("requests", "Requests by outcome", metrics.requests.clone());
         registry.register("in_flight", "Callers that wait for a reply", metrics.in_flight.clone());
         registry.register_with_unit(
@@ -79,12 +83,19 @@ impl FrontMetrics {
     }
 
     pub(crate) fn refused(&self, refusal: Refusal) {
+        self.requests.get_or_create(&Request::refused(refusal)).inc();
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    fn refused(refusal: Refusal) -> Self {
         let (status, _) = refusal.status();
-        let request = Request {
+        Self {
             outcome: outcome(refusal),
             status: status.as_u16(),
-        };
-        self.requests.get_or_create(&request).inc();
+        }
     }
 }
 
