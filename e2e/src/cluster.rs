@@ -96,7 +96,7 @@ impl Cluster {
     /// SIGSTOP of the only node.
     pub async fn pause(&self) {
         match &self.nodes {
-            Nodes::Kafka(scripted) => scripted.act(&["pause", "1"]).await,
+            Nodes::Kafka(_) => self.pause_node(1).await,
             Nodes::BuiltIn(broker) => broker.pause(),
         }
     }
@@ -104,8 +104,30 @@ impl Cluster {
     /// SIGCONT of the only node.
     pub async fn resume(&self) {
         match &self.nodes {
-            Nodes::Kafka(scripted) => scripted.act(&["resume", "1"]).await,
+            Nodes::Kafka(_) => self.resume_node(1).await,
             Nodes::BuiltIn(broker) => broker.resume(),
+        }
+    }
+
+    /// SIGSTOP of one of several nodes.
+    ///
+    /// # Panics
+    /// On the built-in broker, which stops as a whole.
+    pub async fn pause_node(&self, node: u32) {
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["pause", &node.to_string()]).await,
+            Nodes::BuiltIn(_) => panic!("the built-in broker stops as a whole"),
+        }
+    }
+
+    /// SIGCONT of one of several nodes.
+    ///
+    /// # Panics
+    /// On the built-in broker.
+    pub async fn resume_node(&self, node: u32) {
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted.act(&["resume", &node.to_string()]).await,
+            Nodes::BuiltIn(_) => panic!("the built-in broker goes on as a whole"),
         }
     }
 

@@ -97,6 +97,12 @@ impl Engine {
         }
     }
 
+    /// Whether [`Cluster::pause_node`] works.
+    #[must_use]
+    pub fn can_pause_one_node(&self) -> bool {
+        matches!(self.kind, Kind::Kafka(_))
+    }
+
     /// The bootstrap list of the cluster that tests share.
     ///
     /// # Panics

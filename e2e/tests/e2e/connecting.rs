@@ -2,6 +2,7 @@
 
 use e2e::{
     engine::Engine,
+    http::get,
     nowhere::Nowhere,
     scene::Scene,
     topic::{self, Topic},
@@ -102,4 +103,20 @@ pub(crate) async fn survives_new_topics_of_the_same_name(engine: &Engine) {
     for _ in 0..100 {
         assert_eq!(gateway.get("/ping").await.status, 200);
     }
+}
+
+pub(crate) async fn reads_a_new_topic_from_its_beginning(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let gateway = scene.gateway().set("REPLY_TIMEOUT", "1m").ready().await;
+    let ping = scene.ping().await;
+    let mut caller = gateway.connect().await;
+    caller.send(get("/ping")).await.unwrap();
+    let key = ping.read_one(0).await.key.unwrap();
+
+    topic::delete(scene.brokers(), scene.pong_name()).await;
+    gateway.until_unready().await;
+    // The reply is there before the gateway has found the topic.
+    scene.pong().await.write(Some(&key), Some(b"the first record")).await;
+
+    assert_eq!(caller.answer().await.message(), "the first record");
 }

@@ -101,6 +101,7 @@ fn main() -> ExitCode {
                 leaves_topics_as_they_are,
                 passes_over_addresses_that_do_not_answer,
                 survives_new_topics_of_the_same_name,
+                reads_a_new_topic_from_its_beginning,
             }
         },
         tests! {
@@ -110,6 +111,8 @@ fn main() -> ExitCode {
                 at_the_start_is_waited_for,
                 does_not_keep_a_process_from_its_end,
                 of_a_leader_ends_with_the_next_leader,
+                of_a_leader_that_hangs_ends_with_the_next_leader,
+                leaves_the_fate_of_a_record_open,
                 of_idle_connections_goes_unnoticed,
             }
         },

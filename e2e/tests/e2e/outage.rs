@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use e2e::{
+    cluster::Cluster,
     engine::Engine,
     http::get,
     process::Process,
     scene::Scene,
     wait::{SOON, until, within},
 };
+use libtest_mimic::Completion;
 use rustix::process::Signal;
 use tokio::{
     io::AsyncReadExt,
@@ -184,6 +186,33 @@ pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
     cluster.resume().await;
 }
 
+/// Kafka does not say in time whether it has the record: it may, so its caller waits on, and it is not sent again.
+pub(crate) async fn leaves_the_fate_of_a_record_open(engine: &Engine) {
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = tokio::join!(
+        scene.gateway().set("REPLY_TIMEOUT", "2m").ready(),
+        scene.worker().ready()
+    );
+    all_is_well(&gateway, &worker).await;
+    let ping = scene.ping().await;
+    let before = ping.end().await;
+
+    cluster.pause().await;
+    let mut caller = gateway.connect().await;
+    caller.send(get("/ping")).await.unwrap();
+    until("the outbox gives up on its connection", SOON, async || {
+        let causes = gateway.until_unready().await;
+        causes.contains("\"outbox\"").then_some(())
+    })
+    .await;
+    cluster.resume().await;
+
+    assert_eq!(caller.answer().await.status, 200);
+    assert_eq!(ping.end().await, before + 1);
+    all_is_well(&gateway, &worker).await;
+}
+
 pub(crate) async fn of_a_leader_ends_with_the_next_leader(engine: &Engine) {
     let cluster = engine.own(3).await;
     let scene = Scene::on(&cluster);
@@ -195,9 +224,7 @@ pub(crate) async fn of_a_leader_ends_with_the_next_leader(engine: &Engine) {
 
     // It moves while the old one lives.
     for node in [1, 2] {
-        for topic in [scene.ping_name(), scene.pong_name()] {
-            cluster.lead(topic, 0, node).await;
-        }
+        lead(&cluster, &scene, node).await;
         all_is_well(&gateway, &worker).await;
     }
     // It dies.
@@ -205,12 +232,38 @@ pub(crate) async fn of_a_leader_ends_with_the_next_leader(engine: &Engine) {
     all_is_well(&gateway, &worker).await;
     cluster.start(2).await;
     // It leaves in order.
-    for topic in [scene.ping_name(), scene.pong_name()] {
-        cluster.lead(topic, 0, 3).await;
-    }
+    lead(&cluster, &scene, 3).await;
     all_is_well(&gateway, &worker).await;
     cluster.term(3).await;
     all_is_well(&gateway, &worker).await;
+}
+
+async fn lead(cluster: &Cluster, scene: &Scene, node: u32) {
+    for topic in [scene.ping_name(), scene.pong_name()] {
+        cluster.lead(topic, 0, node).await;
+    }
+}
+
+/// Its connections stay open, and so do those over which it would tell who leads now.
+pub(crate) async fn of_a_leader_that_hangs_ends_with_the_next_leader(engine: &Engine) -> Completion {
+    if !engine.can_pause_one_node() {
+        return Completion::ignored_with("this engine stops as a whole");
+    }
+    let cluster = engine.own(3).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = tokio::join!(
+        scene.gateway().set("REPLY_TIMEOUT", "2s").ready(),
+        scene.worker().ready()
+    );
+    for node in 1..=3 {
+        lead(&cluster, &scene, node).await;
+        all_is_well(&gateway, &worker).await;
+        cluster.pause_node(node).await;
+        all_is_well(&gateway, &worker).await;
+        cluster.resume_node(node).await;
+        all_is_well(&gateway, &worker).await;
+    }
+    Completion::Completed
 }
 
 pub(crate) async fn of_idle_connections_goes_unnoticed(engine: &Engine) {
