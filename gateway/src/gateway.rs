@@ -17,7 +17,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Settings,
+    Settings, descriptors,
     front::Front,
     metrics::{FrontMetrics, ReplyMetrics},
     pending::Pending,
@@ -135,7 +135,7 @@ impl Gateway {
         let server = Server::new(
             http,
             Limits {
-                max_connections: settings.max_connections,
+                max_connections: descriptors::room_for(settings.max_connections),
                 header_timeout: settings.header_timeout,
             },
         );

@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod descriptors;
 mod front;
 mod gateway;
 mod metrics;
