@@ -73,6 +73,14 @@ impl Topics {
         self.known.read().by_name.values().map(Arc::clone).collect()
     }
 
+    /// Whether a topic could have this name.
+    ///
+    /// # Errors
+    /// `INVALID_TOPIC_EXCEPTION`, or `TOPIC_ALREADY_EXISTS`.
+    pub(crate) fn check_new(&self, name: &str) -> Result<(), ResponseError> {
+        self.known.read().check_new(name)
+    }
+
     /// Whether a topic could be created.
     ///
     /// # Errors
@@ -125,11 +133,19 @@ impl Topics {
 }
 
 impl Known {
-    fn check(&self, name: &str, partitions: usize) -> Result<(), ResponseError> {
+    fn check_new(&self, name: &str) -> Result<(), ResponseError> {
         check_name(name)?;
         if self.by_name.contains_key(name.as_bytes()) {
             return Err(ResponseError::TopicAlreadyExists);
         }
+        if self.by_name.keys().any(|known| collide(known, name)) {
+            return Err(ResponseError::InvalidTopicException);
+        }
+        Ok(())
+    }
+
+    fn check(&self, name: &str, partitions: usize) -> Result<(), ResponseError> {
+        self.check_new(name)?;
         if partitions == 0 || self.partitions + partitions > MAX_PARTITIONS {
             return Err(ResponseError::InvalidPartitions);
         }
@@ -146,6 +162,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), ResponseError> {
     } else {
         Err(ResponseError::InvalidTopicException)
     }
+}
+
+/// Kafka's rule for names beside each other (`Topic.hasCollision`): in the names of metrics a dot is an underscore.
+fn collide(one: &str, other: &str) -> bool {
+    let unified = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    one.len() == other.len() && one.bytes().map(unified).eq(other.bytes().map(unified))
 }
 
 #[cfg(test)]
@@ -174,6 +196,23 @@ mod tests {
         assert_ne!(first.id, second.id);
         assert_eq!(topics.identified(&first.id).unwrap_err(), ResponseError::UnknownTopicId);
         assert_eq!(topics.named("ping").unwrap().id, second.id);
+    }
+
+    #[test]
+    fn a_name_must_differ_in_more_than_dots() {
+        let topics = Topics::default();
+        topics.create("a.b_c", 1, || Partition::new(1, 1000)).unwrap();
+        assert_eq!(topics.check_new("a.b_c"), Err(ResponseError::TopicAlreadyExists));
+        for name in ["a_b_c", "a.b.c", "a_b.c"] {
+            assert_eq!(
+                topics.check_new(name),
+                Err(ResponseError::InvalidTopicException),
+                "{name}"
+            );
+        }
+        for name in ["a-b_c", "a.b_", "a.b_c_"] {
+            assert_eq!(topics.check_new(name), Ok(()), "{name}");
+        }
     }
 
     #[test]

@@ -35,13 +35,21 @@ pub(crate) fn answer(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTop
 
 fn create(call: &Call<'_>, asked: &CreatableTopic, validate_only: bool) -> Result<(Uuid, usize), ResponseError> {
     call.admit()?;
+    // The order of the checks is that of Kafka's `ReplicationControlManager`.
+    call.cluster.topics.check_new(&asked.name)?;
+    if asked.replication_factor < -1 || asked.replication_factor == 0 {
+        return Err(ResponseError::InvalidReplicationFactor);
+    }
     let partitions = match asked.num_partitions {
         // Who names the replicas of each partition does not say how many there are.
         -1 if !asked.assignments.is_empty() => asked.assignments.len(),
         -1 => call.cluster.config.default_partitions,
-        given => usize::try_from(given).map_err(|_| ResponseError::InvalidPartitions)?,
+        given => match usize::try_from(given) {
+            Ok(0) | Err(_) => return Err(ResponseError::InvalidPartitions),
+            Ok(given) => given,
+        },
     };
-    if !matches!(asked.replication_factor, -1 | 1) {
+    if asked.replication_factor > 1 {
         return Err(ResponseError::InvalidReplicationFactor);
     }
     if validate_only {

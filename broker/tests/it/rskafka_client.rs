@@ -97,6 +97,8 @@ async fn a_topic_is_there_only_if_it_was_created() {
     for (name, partitions, replicas, error) in [
         ("a b", 1, 1, ProtocolError::InvalidTopicException),
         ("none", 0, 1, ProtocolError::InvalidPartitions),
+        ("neither", 0, 2, ProtocolError::InvalidPartitions),
+        ("neither", 0, 0, ProtocolError::InvalidReplicationFactor),
         ("huge", i32::MAX, 1, ProtocolError::InvalidPartitions),
         ("copies", 1, 2, ProtocolError::InvalidReplicationFactor),
     ] {
