@@ -1,6 +1,6 @@
 //! End-to-end tests: the real binaries, an engine that speaks Kafka's protocol, and the checks from outside.
 //!
-//! Every test runs on every engine and is named after it. Without `libtest`, because the suite owns nodes that have
+//! Every test runs on every engine and is named after it; a few compare the two. Without `libtest`, because the suite owns nodes that have
 //! to be stopped after the last test, and says at the end which engines it ran on: a run without any engine passes
 //! on a developer's machine, and fails where `CI=true`.
 
@@ -12,6 +12,7 @@
 
 mod callers;
 mod configuration;
+mod conformance;
 mod connecting;
 mod contract;
 mod halves;
@@ -26,7 +27,7 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use crate::runner::{tests, tests_without_engine};
+use crate::runner::{tests, tests_of_both, tests_without_engine};
 
 fn main() -> ExitCode {
     runner::run(
@@ -103,6 +104,9 @@ fn main() -> ExitCode {
                 survives_new_topics_of_the_same_name,
                 reads_a_new_topic_from_its_beginning,
             }
+            conformance::{
+                another_client_reads_what_it_wrote,
+            }
         },
         tests! {
             outage::{
@@ -114,6 +118,15 @@ fn main() -> ExitCode {
                 of_a_leader_that_hangs_ends_with_the_next_leader,
                 leaves_the_fate_of_a_record_open,
                 of_idle_connections_goes_unnoticed,
+            }
+        },
+        tests_of_both! {
+            conformance::{
+                of_topics,
+                of_records,
+                of_fetches,
+                of_times_and_deletions,
+                of_a_topic_that_goes,
             }
         },
         tests_without_engine! {

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     process::ExitCode,
     sync::{
         Arc,
@@ -25,10 +25,19 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Tests at the same time, at least: most of them wait most of the time.
 const MIN_THREADS: usize = 4;
 
+/// A test that runs on an engine.
+type Running<'a> = Pin<Box<dyn Future<Output = Completion> + 'a>>;
+
 /// A test of an engine.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    pub(crate) run: for<'a> fn(&'a Engine) -> Pin<Box<dyn Future<Output = Completion> + 'a>>,
+    pub(crate) run: for<'a> fn(&'a Engine) -> Running<'a>,
+}
+
+/// A test that compares two engines: the built-in broker, and Apache Kafka.
+pub(crate) struct TestOfBoth {
+    pub(crate) name: &'static str,
+    pub(crate) run: for<'a> fn(&'a Engine, &'a Engine) -> Running<'a>,
 }
 
 /// What a test comes to: nothing, or why it was skipped.
@@ -49,6 +58,19 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
+/// Functions of two engines as tests.
+macro_rules! tests_of_both {
+    ($($module:ident::{$($name:ident),* $(,)?})*) => {
+        &[$($($crate::runner::TestOfBoth {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            run: |built_in, kafka| Box::pin(async move {
+                $crate::runner::Outcome::completion($crate::$module::$name(built_in, kafka).await)
+            }),
+        }),*),*]
+    };
+}
+pub(crate) use tests_of_both;
+
 /// Functions that need no engine as tests.
 macro_rules! tests_without_engine {
     ($($module:ident::{$($name:ident),* $(,)?})*) => {
@@ -62,8 +84,13 @@ macro_rules! tests_without_engine {
 }
 pub(crate) use tests_without_engine;
 
-/// Runs the tests that share a cluster, those that stop nodes, and those that need no engine.
-pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'static [Test]) -> ExitCode {
+/// Runs the tests that share a cluster, those that stop nodes, those that compare the engines, and those that need none.
+pub(crate) fn run(
+    shared: &'static [Test],
+    stopping: &'static [Test],
+    comparing: &'static [TestOfBoth],
+    alone: &'static [Test],
+) -> ExitCode {
     let mut args = Arguments::from_args();
     let environment = Environment::read();
     let ci = environment.ci;
@@ -85,7 +112,7 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
     trials.extend(
         alone
             .iter()
-            .map(|test| trial("no_engine", test, &Run::new(Engine::built_in()), None)),
+            .map(|test| trial_on("no_engine", test, &Run::new(Engine::built_in()), None)),
     );
     for run in &engines {
         let name = run.engine.name();
@@ -93,9 +120,18 @@ pub(crate) fn run(shared: &'static [Test], stopping: &'static [Test], alone: &'s
             (shared, run.engine.cannot_share()),
             (stopping, run.engine.cannot_stop_nodes()),
         ] {
-            trials.extend(tests.iter().map(|test| trial(name, test, run, missing)));
+            trials.extend(tests.iter().map(|test| trial_on(name, test, run, missing)));
         }
     }
+    let [built_in, kafka] = &engines;
+    // The built-in broker can always run. Where Kafka cannot, the tests that share a cluster are not run on it either,
+    // and the summary says so once.
+    let missing = kafka.engine.cannot_share();
+    trials.extend(
+        comparing
+            .iter()
+            .map(|test| trial_on_both(test, built_in, kafka, missing)),
+    );
     let conclusion = libtest_mimic::run(&args, trials);
     if args.list {
         return ExitCode::SUCCESS;
@@ -153,20 +189,45 @@ impl Run {
             tests: Arc::default(),
         }
     }
+
+    /// The engine, for one more test.
+    fn counted(&self) -> &Engine {
+        self.tests.fetch_add(1, Ordering::Relaxed);
+        &self.engine
+    }
+}
+
+/// A test of one engine.
+fn trial_on(engine_name: &str, test: &'static Test, run: &Run, missing: Option<&str>) -> Trial {
+    let run = run.clone();
+    trial(engine_name, test.name, missing, async move || {
+        (test.run)(run.counted()).await
+    })
+}
+
+/// A test of both engines.
+fn trial_on_both(test: &'static TestOfBoth, built_in: &Run, kafka: &Run, missing: Option<&str>) -> Trial {
+    let (built_in, kafka) = (built_in.clone(), kafka.clone());
+    trial("both", test.name, missing, async move || {
+        (test.run)(built_in.counted(), kafka.counted()).await
+    })
 }
 
 /// A test under its full name.
-fn trial(engine_name: &str, test: &'static Test, run: &Run, missing: Option<&str>) -> Trial {
-    let run = run.clone();
+fn trial(
+    first_name: &str,
+    name: &str,
+    missing: Option<&str>,
+    test: impl AsyncFnOnce() -> Completion + Send + 'static,
+) -> Trial {
     let missing = missing.map(str::to_owned);
-    Trial::ignorable_test(format!("{engine_name}::{}", test.name), move || {
+    Trial::ignorable_test(format!("{first_name}::{name}"), move || {
         if let Some(why) = missing {
             return Ok(Completion::ignored_with(why));
         }
-        run.tests.fetch_add(1, Ordering::Relaxed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut running = (test.run)(&run.engine);
+            let mut running = pin!(test());
             // It is dropped during the panic, not before: that is how its processes know that they should show
             // their logs.
             match timeout(LIMIT, &mut running).await {
