@@ -1,6 +1,6 @@
 //! File descriptors: each connection takes one, and some have to be left for Kafka and the admin listener.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 /// What is not for callers: connections to Kafka, the admin listener's, and those beyond the bound that are told so.
 const RESERVE: usize = 192;
