@@ -15,7 +15,7 @@ pub(crate) fn room_for(max_connections: usize) -> usize {
     // A limit so low is better spent on a few callers than on none.
     let room = limit.saturating_sub(RESERVE).max(limit / 4).max(1);
     if room < max_connections {
-        warn!(
+        info!(
             limit,
             max_connections, room, "too few descriptors for MAX_CONNECTIONS: fewer connections are served"
         );
