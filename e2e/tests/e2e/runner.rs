@@ -24,7 +24,7 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Tests at the same time, at least: most of them wait most of the time.
-const MIN_THREADS: usize = 4;
+const MIN_THREADS: usize = 8;
 
 /// A test that runs on an engine.
 type Running<'a> = Pin<Box<dyn Future<Output = Completion> + 'a>>;
@@ -117,9 +117,10 @@ pub(crate) fn run(
     );
     for run in &engines {
         let name = run.engine.name();
+        // Those that stop nodes take longest and mostly wait: the others run meanwhile.
         for (tests, missing) in [
-            (shared, run.engine.cannot_share()),
             (stopping, run.engine.cannot_stop_nodes()),
+            (shared, run.engine.cannot_share()),
         ] {
             trials.extend(tests.iter().map(|test| trial_on(name, test, run, missing)));
         }
