@@ -3,7 +3,7 @@
 //! A bad value is one line that names the variable, the value and what is allowed, and exit code 64 (`EX_USAGE`
 //! of sysexits.h).
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{
     CommandFactory, Parser, Subcommand,
@@ -41,6 +41,15 @@ pub struct Common {
     /// How to log
     #[arg(long, env, default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Which partitions of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitions {
+    /// These.
+    Listed(BTreeSet<i32>),
+    /// All there are, those that are added later too.
+    All,
 }
 
 /// What a binary does instead of serving.
@@ -109,6 +118,31 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
         Ok(it) if !it.is_zero() && it <= HOUR => Ok(it),
         _ => Err("a duration above zero, 1h at most, such as 500ms, 10s or 2m".to_owned()),
     }
+}
+
+/// Partitions: `all`, or their numbers.
+///
+/// # Errors
+/// What is allowed.
+pub fn partitions(text: &str) -> Result<Partitions, String> {
+    if text.trim() == "all" {
+        return Ok(Partitions::All);
+    }
+    let listed = text.split(',').map(|it| partition(it.trim()));
+    match listed.collect() {
+        Ok(listed) => Ok(Partitions::Listed(listed)),
+        Err(_) => Err("all, or partition numbers such as 0 or 0,1,2".to_owned()),
+    }
+}
+
+/// The number of a partition.
+///
+/// # Errors
+/// What is allowed.
+pub fn partition(text: &str) -> Result<i32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits);
+    number.ok_or_else(|| "a partition number such as 0".to_owned())
 }
 
 /// An address to listen on.
@@ -208,6 +242,17 @@ mod tests {
             let line = refusal(&args);
             assert!(words.iter().all(|it| line.contains(it)), "{args:?}: {line}");
             assert_eq!(line.lines().count(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_all_or_numbers() {
+        let listed = |numbers: &[i32]| Ok(Partitions::Listed(numbers.iter().copied().collect()));
+        assert_eq!(partitions("all"), Ok(Partitions::All));
+        assert_eq!(partitions("0"), listed(&[0]));
+        assert_eq!(partitions("3, 1,3"), listed(&[1, 3]));
+        for bad in ["", "0,", "-1", "+1", "one", "All", "2147483648", "0-3"] {
+            assert!(partitions(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! client keeps a connection that hangs and a leader that moved.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -90,6 +91,22 @@ impl Cluster {
             self.forget(&client);
         }
         found
+    }
+
+    /// The topics of the cluster, each with its partitions: one bounded attempt, which creates nothing.
+    ///
+    /// # Errors
+    /// Any of them is worth another attempt.
+    pub async fn topics(&self) -> Result<BTreeMap<String, BTreeSet<i32>>, Error> {
+        let client = self.client().await?;
+        let listed = bounded(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await;
+        match listed {
+            Ok(topics) => Ok(topics.into_iter().map(|it| (it.name, it.partitions)).collect()),
+            Err(error) => {
+                self.forget(&client);
+                Err(error)
+            }
+        }
     }
 
     async fn client(&self) -> Result<Arc<Client>, Error> {
