@@ -84,7 +84,7 @@ impl Gateway {
         let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("gateway");
         let metrics = FrontMetrics::register(&mut registry);
-        let mut tasks = Tasks::default();
+        let tasks = Tasks::default();
 
         let cluster = Arc::new(Cluster::new(
             "gateway",
@@ -97,9 +97,7 @@ impl Gateway {
             metrics.in_flight.clone(),
             metrics.abandoned.clone(),
         );
-        let outbox = Outbox::spawn(
-            &mut tasks,
-            Partition::new(&cluster, &common.ping_topic, PARTITION),
+        let outbox = Outbox::new(
             OutboxSettings {
                 lanes: LANES,
                 max_bytes: OUTBOX_BYTES,
@@ -109,11 +107,12 @@ impl Gateway {
             readiness.condition("outbox"),
             OutboxMetrics::register(&mut registry),
         );
+        outbox.add(&tasks, Partition::new(&cluster, &common.ping_topic, PARTITION));
         let tail = Tail::new(
             Partition::new(&cluster, &common.pong_topic, PARTITION),
             Start::Latest,
             readiness.condition("replies"),
-            TailMetrics::register(&mut registry),
+            TailMetrics::register(&mut registry).of(PARTITION),
         );
         tasks.spawn(replies::run(
             tail,
@@ -160,7 +159,7 @@ impl Gateway {
             () = serve => {}
             panicked = tasks.panicked() => return Err(panicked),
         }
-        drop(tasks);
+        tasks.abort_all();
         admin.stop().await;
         info!("drained");
         Ok(())

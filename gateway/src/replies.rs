@@ -13,7 +13,7 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
     tail.fixed().await;
     pending.admit();
     loop {
-        let replies = tail.next().await.into_iter().filter_map(|record| {
+        let replies = tail.next().await.records.into_iter().filter_map(|record| {
             let id = correlation_id(&record);
             if id.is_none() {
                 metrics.malformed.inc();

@@ -25,5 +25,5 @@ pub use self::{
     outbox::{Fate, Outbox, OutboxSettings, Receipts},
     queue::Full,
     record::{Received, Record},
-    tail::Tail,
+    tail::{Batch, Tail},
 };

@@ -23,6 +23,8 @@ pub enum Start {
     Latest,
     /// At the first record there is.
     Earliest,
+    /// At this offset; at the first record there is if the log does not have it any more, or not yet.
+    At(i64),
 }
 
 /// What to ask the broker.
@@ -82,10 +84,14 @@ enum State {
 
 impl Cursor {
     pub(super) fn new(start: Start, metrics: TailMetrics) -> Self {
+        let (state, position) = match start {
+            Start::At(offset) => (State::Wide, offset),
+            Start::Latest | Start::Earliest => (State::Unfixed, 0),
+        };
         Self {
             start,
-            state: State::Unfixed,
-            position: 0,
+            state,
+            position,
             high_watermark: 0,
             last: None,
             metrics,
@@ -115,7 +121,8 @@ impl Cursor {
         match (self.state, self.last) {
             (State::Unfixed, _) => Ask::Offset(match self.start {
                 Start::Latest => End::Latest,
-                Start::Earliest => End::Earliest,
+                // An offset is fixed from the beginning.
+                Start::Earliest | Start::At(_) => End::Earliest,
             }),
             (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, Width::OneBatch),
             (State::Wide | State::Verifying, _) => Ask::Fetch(self.position, Width::Wide),

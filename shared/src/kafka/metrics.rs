@@ -1,11 +1,12 @@
 //! What the seam counts.
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-/// What one tail counts.
+/// What the tails of a topic count: together, but for the lag, which each partition has for itself.
 #[derive(Debug, Clone, Default)]
 pub struct TailMetrics {
     /// Records that could not be decoded.
@@ -16,8 +17,15 @@ pub struct TailMetrics {
     pub(super) stalls: Counter,
     /// Records in the log that are not read yet.
     pub(super) lag: Gauge,
+    lags: Family<Label, Gauge>,
+    label: Option<Label>,
     /// New connections after the first.
     pub(super) reconnects: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Label {
+    partition: i32,
 }
 
 /// What one outbox counts.
@@ -56,9 +64,27 @@ impl TailMetrics {
         registry.register(
             "lag_records",
             "Records in the log that are not read yet",
-            metrics.lag.clone(),
+            metrics.lags.clone(),
         );
         metrics
+    }
+
+    /// What the tail of one partition counts.
+    #[must_use]
+    pub fn of(&self, partition: i32) -> Self {
+        let label = Label { partition };
+        Self {
+            lag: self.lags.get_or_create_owned(&label),
+            label: Some(label),
+            ..self.clone()
+        }
+    }
+
+    /// The partition is not read any more.
+    pub(super) fn retire(&self) {
+        if let Some(label) = &self.label {
+            self.lags.remove(label);
+        }
     }
 }
 

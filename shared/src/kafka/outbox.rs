@@ -1,12 +1,18 @@
-//! The outbox: records go in, frames go out, and every record's fate comes back.
+//! The outbox: records go in, frames go out to one partition or to several evenly, and every record's fate comes back.
 //!
 //! [`queue`](super::queue) decides what goes when; here each lane is a task with a connection of its own that it
 //! rebuilds after every failure. One frame is in flight per connection. The one owner of a produce call is its
 //! lane: dropping a call half-way does not undo it, so no caller's future ever holds one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -14,7 +20,7 @@ use super::{
     error::{Chain, Error},
     link::{Connect, Link, Partition},
     metrics::OutboxMetrics,
-    queue::{Full, Queue, Wake},
+    queue::{Full, Queue, Turn, Wake},
     record::Record,
 };
 use crate::{readiness::Condition, tasks::Tasks};
@@ -42,7 +48,7 @@ pub trait Receipts: Send + Sync + 'static {
 /// How an outbox behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxSettings {
-    /// Connections at most.
+    /// Connections at most, where there are no more partitions than that: each partition has one, and all have as many.
     pub lanes: usize,
     /// How much may wait, in bytes of records.
     pub max_bytes: usize,
@@ -62,15 +68,16 @@ pub struct Outbox<R: Receipts> {
 struct Shared<R: Receipts> {
     queue: Mutex<Queue<Entry<R::Tag>>>,
     /// One per lane: there may be a frame for it.
-    calls: Vec<Notify>,
+    calls: RwLock<Vec<Arc<Notify>>>,
     /// There may be room again.
     room: Notify,
     /// The queue may be quiet.
     quiet: Notify,
     receipts: R,
-    condition: Condition,
+    /// Met while a home lane has a connection.
+    condition: Option<Condition>,
     metrics: OutboxMetrics,
-    resend: bool,
+    resend: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -84,42 +91,53 @@ type Frame<T> = Vec<(usize, Entry<T>)>;
 // === impl Outbox ===
 
 impl<R: Receipts> Outbox<R> {
-    /// Starts the lanes among `tasks`; they end when the outbox is flushed. `condition` is met while lane 0 is
-    /// connected.
-    pub fn spawn(
-        tasks: &mut Tasks,
-        partition: Partition,
+    /// An outbox to no partition yet. `condition` is met while one of its partitions is connected.
+    pub fn new(
         settings: OutboxSettings,
         receipts: R,
-        condition: Condition,
+        condition: impl Into<Option<Condition>>,
         metrics: OutboxMetrics,
     ) -> Self {
-        Self::spawn_over(tasks, partition, settings, receipts, condition, metrics)
+        Self {
+            shared: Arc::new(Shared {
+                queue: Mutex::new(Queue::new(settings.lanes, settings.max_bytes)),
+                calls: RwLock::default(),
+                room: Notify::new(),
+                quiet: Notify::new(),
+                receipts,
+                condition: condition.into(),
+                metrics,
+                resend: AtomicBool::new(settings.resend),
+            }),
+        }
     }
 
-    fn spawn_over<C: Connect>(
-        tasks: &mut Tasks,
-        connect: C,
-        settings: OutboxSettings,
-        receipts: R,
-        condition: Condition,
-        metrics: OutboxMetrics,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::new(settings.lanes, settings.max_bytes)),
-            calls: (0..settings.lanes).map(|_| Notify::new()).collect(),
-            room: Notify::new(),
-            quiet: Notify::new(),
-            receipts,
-            condition,
-            metrics,
-            resend: settings.resend,
-        });
+    /// Adds a partition to those it writes to. Its lanes run among `tasks`, and end when the outbox is flushed.
+    pub fn add(&self, tasks: &Tasks, partition: Partition) {
+        self.add_over(tasks, partition);
+    }
+
+    fn add_over<C: Connect>(&self, tasks: &Tasks, connect: C) {
         let connect = Arc::new(connect);
-        for lane in 0..settings.lanes {
-            tasks.spawn(run_lane(Arc::clone(&shared), Arc::clone(&connect), lane));
+        let lanes = {
+            let mut queue = self.shared.queue.lock();
+            let lanes = queue.add_partition();
+            let calls = lanes.clone().map(|_| Arc::new(Notify::new()));
+            // Under the lock of the queue, so that lanes and calls are numbered alike.
+            self.shared.calls.write().extend(calls);
+            lanes
+        };
+        let home = lanes.start;
+        for lane in lanes {
+            let is_home = lane == home;
+            tasks.spawn(run_lane(Arc::clone(&self.shared), Arc::clone(&connect), lane, is_home));
         }
-        Self { shared }
+    }
+
+    /// Bounds the connections anew.
+    pub fn set_max_lanes(&self, lanes: usize) {
+        self.shared.queue.lock().set_max_lanes(lanes);
+        self.shared.wake_all();
     }
 
     /// Takes a record in, or gives its tag back when there is no room (or the outbox is closed).
@@ -151,9 +169,7 @@ impl<R: Receipts> Outbox<R> {
     /// everything was settled.
     pub async fn flush(&self, limit: Duration) -> bool {
         self.shared.queue.lock().close();
-        for call in &self.shared.calls {
-            call.notify_one();
-        }
+        self.shared.wake_all();
         let all_settled = async {
             loop {
                 let mut quiet = std::pin::pin!(self.shared.quiet.notified());
@@ -165,6 +181,12 @@ impl<R: Receipts> Outbox<R> {
             }
         };
         timeout(limit, all_settled).await.is_ok()
+    }
+
+    /// Gives up what is not settled yet: what waits has failed, and what is under way is not sent again.
+    pub fn abandon(&self) {
+        self.shared.resend.store(false, Ordering::Relaxed);
+        self.shared.fail_waiting();
     }
 
     fn push(&self, entry: Entry<R::Tag>) -> Result<(), Full<Entry<R::Tag>>> {
@@ -186,37 +208,66 @@ impl<R: Receipts> Clone for Outbox<R> {
 
 impl<R: Receipts> Shared<R> {
     fn wake(&self, lane: Wake) {
-        if let Some(call) = lane.and_then(|it| self.calls.get(it)) {
+        if let Some(call) = lane.and_then(|it| self.call(it)) {
             call.notify_one();
         }
     }
 
+    fn wake_all(&self) {
+        for call in self.calls.read().iter() {
+            call.notify_one();
+        }
+    }
+
+    fn call(&self, lane: usize) -> Option<Arc<Notify>> {
+        self.calls.read().get(lane).cloned()
+    }
+
     async fn called(&self, lane: usize) {
-        match self.calls.get(lane) {
+        match self.call(lane) {
             Some(call) => call.notified().await,
             None => std::future::pending().await,
         }
     }
 
-    /// The next frame for a lane; `None` when the outbox is closed and empty.
+    fn resends(&self) -> bool {
+        self.resend.load(Ordering::Relaxed)
+    }
+
+    /// A lane has a connection.
+    fn linked(&self) {
+        self.condition.as_ref().inspect(|it| it.met());
+    }
+
+    /// A lane has none, because of `error`.
+    fn unlinked(&self, error: &Error) {
+        if let Some(condition) = &self.condition
+            && !self.queue.lock().any_home_linked()
+        {
+            condition.unmet(&Chain(error));
+        }
+    }
+
+    /// The next frame for a lane; `None` when it is to close its connection, because the outbox is closed and empty or
+    /// because there are to be fewer connections.
     async fn next_frame(&self, lane: usize) -> Option<Frame<R::Tag>> {
         loop {
-            let (frame, wake, closed) = {
+            let (turn, wake, closed) = {
                 let mut queue = self.queue.lock();
-                let (frame, wake) = queue.take(lane);
-                (frame, wake, queue.is_closed())
+                let (turn, wake) = queue.take(lane);
+                (turn, wake, queue.is_closed())
             };
             self.wake(wake);
-            match frame {
-                Some(frame) => {
+            match turn {
+                Turn::Send(frame) => {
                     self.room.notify_waiters();
                     return Some(frame);
                 }
-                None if closed => {
+                Turn::Wait if !closed => self.called(lane).await,
+                Turn::Wait | Turn::Unlink => {
                     self.quiet.notify_waiters();
                     return None;
                 }
-                None => self.called(lane).await,
             }
         }
     }
@@ -249,10 +300,13 @@ impl<R: Receipts> Shared<R> {
 
     /// If Kafka is out of reach for every lane, what waits was never sent, and its senders should know now.
     fn give_up_waiting(&self) {
-        if self.resend {
-            return;
+        if !self.resends() && !self.queue.lock().any_linked() {
+            self.fail_waiting();
         }
-        let waiting = self.queue.lock().give_up();
+    }
+
+    fn fail_waiting(&self) {
+        let waiting = self.queue.lock().drain();
         if !waiting.is_empty() {
             let tags = waiting.into_iter().map(|entry| entry.tag).collect();
             self.receipts.settled(tags, Fate::Failed);
@@ -262,10 +316,11 @@ impl<R: Receipts> Shared<R> {
 
     /// Sends a frame; gives back what is to be sent again of it.
     async fn send_frame(&self, link: &impl Link, mut frame: Frame<R::Tag>) -> Result<(), (Error, Frame<R::Tag>)> {
+        let resend = self.resends();
         let records = frame
             .iter_mut()
             .map(|(_, entry)| {
-                if self.resend {
+                if resend {
                     entry.record.clone()
                 } else {
                     std::mem::replace(&mut entry.record, Record::new(Vec::new(), Vec::new()))
@@ -286,7 +341,7 @@ impl<R: Receipts> Shared<R> {
                 tracing::warn!(error = %Chain(&error), "records dropped");
                 Ok(())
             }
-            _ if self.resend => Err((error, frame)),
+            _ if resend && self.resends() => Err((error, frame)),
             Error::TimedOut(_) => {
                 self.settle(frame, Fate::Unknown);
                 Err((error, Vec::new()))
@@ -301,9 +356,7 @@ impl<R: Receipts> Shared<R> {
 
 /// A lane: connects, sends frame after frame, connects anew after a failure. Ends when the outbox is closed and
 /// empty.
-async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<C>, lane: usize) {
-    // The first lane speaks for the outbox.
-    let condition = (lane == 0).then_some(&shared.condition);
+async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<C>, lane: usize, is_home: bool) {
     let mut backoff = Backoff::default();
     let mut link: Option<C::Link> = None;
     loop {
@@ -313,11 +366,13 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             }
             match connect.connect().await {
                 Ok(new) => {
-                    condition.inspect(|it| it.met());
+                    if is_home {
+                        shared.linked();
+                    }
                     link = Some(new);
                 }
                 Err(error) => {
-                    condition.inspect(|it| it.unmet(&Chain(&error)));
+                    shared.unlinked(&error);
                     shared.give_up_waiting();
                     backoff.pause().await;
                 }
@@ -325,16 +380,17 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             continue;
         };
         let Some(frame) = shared.next_frame(lane).await else {
-            return;
+            link = None;
+            continue;
         };
         match shared.send_frame(connected, frame).await {
             // A connection alone proves nothing: a broker may take it and refuse every frame.
             Ok(()) => backoff.reset(),
             Err((error, unsent)) => {
-                condition.inspect(|it| it.unmet(&Chain(&error)));
                 shared.metrics.connection_failures.inc();
                 link = None;
                 let wake = shared.queue.lock().lose(lane, unsent);
+                shared.unlinked(&error);
                 shared.wake(wake);
                 if backoff.has_failed() {
                     shared.give_up_waiting();

@@ -1,11 +1,14 @@
 //! What waits to be produced, and which lane takes it: the state machine of the outbox, without any I/O.
 //!
-//! - A lane sends one frame at a time. The first lane that has a connection takes whatever waits as soon as it is free,
-//!   so the outbox clocks itself: an idle one sends at once, a busy one gathers.
-//! - Any other lane takes a frame only when a whole one is waiting, so it is used when the first cannot keep up.
+//! - A lane sends one frame at a time. The *home* lane of a partition has a connection whenever it can; the partition's
+//!   further lanes make one on demand.
+//! - The lane whose turn it is takes whatever waits as soon as it is free, so the outbox clocks itself: an idle one sends
+//!   at once, a busy one gathers. The turn goes round the home lanes, one frame each: that spreads the partitions evenly
+//!   and leaves the frames as large as with one.
+//! - Any other lane takes a frame only when a whole one is waiting, so it is used when the others cannot keep up.
 //! - At most one lane is being called at a time; every step that may leave cause for another says whom to call.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 /// The records of one frame, in bytes: 7.5 KiB less the batch's and the request's own bytes.
 ///
@@ -24,12 +27,20 @@ pub(super) struct Queue<T> {
     waiting_bytes: usize,
     max_bytes: usize,
     lanes: Vec<Lane>,
+    /// How many of them are home lanes: one for each partition.
+    homes: usize,
+    /// How many lanes may have connections, if there are no more partitions than that.
+    max_lanes: usize,
+    /// The home lane whose turn it is, or the first one after it that has a connection.
+    turn: usize,
     /// No more entries are taken in, and any lane takes what is left.
     closed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Lane {
+    /// 0 is the home lane of its partition.
+    rank: usize,
     state: State,
     /// It has a connection, as far as it knows.
     linked: bool,
@@ -50,22 +61,50 @@ enum State {
 /// The index of a lane that has to be woken.
 pub(super) type Wake = Option<usize>;
 
+/// What a lane with a connection does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn<T> {
+    /// Send this frame.
+    Send(Vec<(usize, T)>),
+    /// Wait to be called.
+    Wait,
+    /// Close the connection, then wait to be called.
+    Unlink,
+}
+
 // === impl Queue ===
 
 impl<T> Queue<T> {
-    /// Nobody has a connection yet.
-    pub(super) fn new(lanes: usize, max_bytes: usize) -> Self {
-        let away = Lane {
-            state: State::Away,
-            linked: false,
-        };
+    /// A queue without lanes.
+    pub(super) fn new(max_lanes: usize, max_bytes: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             max_bytes,
-            lanes: vec![away; lanes],
+            lanes: Vec::new(),
+            homes: 0,
+            max_lanes,
+            turn: 0,
             closed: false,
         }
+    }
+
+    /// Adds the lanes of one more partition, which have no connections yet. Gives their indices, the home lane's first.
+    pub(super) fn add_partition(&mut self) -> Range<usize> {
+        let first = self.lanes.len();
+        self.homes += 1;
+        let ranks = (self.max_lanes / self.homes).max(1);
+        self.lanes.extend((0..ranks).map(|rank| Lane {
+            rank,
+            state: State::Away,
+            linked: false,
+        }));
+        first..self.lanes.len()
+    }
+
+    /// Bounds the connections anew; every lane has to be woken.
+    pub(super) fn set_max_lanes(&mut self, max_lanes: usize) {
+        self.max_lanes = max_lanes;
     }
 
     /// Adds an entry at the end. An entry larger than the queue fits when nothing else waits.
@@ -79,21 +118,29 @@ impl<T> Queue<T> {
         Ok(self.call())
     }
 
-    /// A lane that has a connection and is free asks for its next frame. Without one it is idle until it is called.
-    pub(super) fn take(&mut self, lane: usize) -> (Option<Vec<(usize, T)>>, Wake) {
-        self.set(lane, State::Idle, true);
-        let frame = self.is_wanted(lane).then(|| self.frame());
-        if frame.is_some() {
-            self.set(lane, State::Busy, true);
+    /// A lane that has a connection is free, and asks what to do.
+    pub(super) fn take(&mut self, lane: usize) -> (Turn<T>, Wake) {
+        if self.state(lane) == Some(State::Busy) && self.first() == Some(lane) {
+            self.turn = lane + 1;
         }
-        (frame, self.call())
+        self.set(lane, State::Idle, true);
+        let turn = if self.is_wanted(lane, self.first()) {
+            self.set(lane, State::Busy, true);
+            Turn::Send(self.frame())
+        } else if self.is_allowed(lane) {
+            Turn::Wait
+        } else {
+            self.set(lane, State::Idle, false);
+            Turn::Unlink
+        };
+        (turn, self.call())
     }
 
-    /// A lane without connection asks whether to make one: the first always, any other with cause. Without cause it
+    /// A lane without connection asks whether to make one: a home lane always, any other with cause. Without cause it
     /// is idle until it is called.
     pub(super) fn knock(&mut self, lane: usize) -> (bool, Wake) {
         self.set(lane, State::Idle, false);
-        let wanted = self.is_wanted(lane) || (lane == 0 && !self.closed);
+        let wanted = self.is_wanted(lane, self.first()) || (self.is_home(lane) && !self.closed);
         if wanted {
             self.set(lane, State::Away, false);
         }
@@ -111,11 +158,8 @@ impl<T> Queue<T> {
         self.call()
     }
 
-    /// Takes everything that waits out, unless a lane has a connection to send it by.
-    pub(super) fn give_up(&mut self) -> Vec<T> {
-        if self.any_linked() {
-            return Vec::new();
-        }
+    /// Takes everything out that waits.
+    pub(super) fn drain(&mut self) -> Vec<T> {
         self.waiting_bytes = 0;
         self.waiting.drain(..).map(|(_, entry)| entry).collect()
     }
@@ -134,20 +178,51 @@ impl<T> Queue<T> {
         self.waiting.is_empty() && self.lanes.iter().all(|it| it.state != State::Busy)
     }
 
-    /// Whether there is a frame for a lane.
-    fn is_wanted(&self, lane: usize) -> bool {
-        let first_linked = self.lanes.iter().position(|it| it.linked);
-        match first_linked {
+    /// Whether any lane has a connection.
+    pub(super) fn any_linked(&self) -> bool {
+        self.lanes.iter().any(|it| it.linked)
+    }
+
+    /// Whether any partition's home lane has a connection.
+    pub(super) fn any_home_linked(&self) -> bool {
+        self.lanes.iter().any(|it| it.linked && it.rank == 0)
+    }
+
+    /// Whether there is a frame for a lane, if `first` is the first to take one.
+    fn is_wanted(&self, lane: usize, first: Option<usize>) -> bool {
+        match first {
+            _ if !self.is_allowed(lane) => false,
             _ if self.closed => !self.waiting.is_empty(),
-            // Nobody has a connection: the first lane sees to it, the others would only fail beside it.
-            None => lane == 0 && !self.waiting.is_empty(),
+            // Nobody has a connection: the home lanes see to it, the others would only fail beside them.
+            None => self.is_home(lane) && !self.waiting.is_empty(),
             Some(first) if first == lane => !self.waiting.is_empty(),
             Some(_) => self.waiting_bytes >= FRAME_BYTES,
         }
     }
 
-    fn any_linked(&self) -> bool {
-        self.lanes.iter().any(|it| it.linked)
+    /// The lane that takes whatever waits: a home lane if one has a connection.
+    fn first(&self) -> Option<usize> {
+        let linked = |lane: &usize| self.lanes.get(*lane).is_some_and(|it| it.linked);
+        self.round()
+            .find(|lane| self.is_home(*lane) && linked(lane))
+            .or_else(|| self.round().find(linked))
+    }
+
+    /// All lanes, beginning with the turn.
+    fn round(&self) -> impl Iterator<Item = usize> + use<T> {
+        let count = self.lanes.len();
+        let turn = self.turn.min(count);
+        (turn..count).chain(0..turn)
+    }
+
+    fn is_home(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|it| it.rank == 0)
+    }
+
+    /// Whether a lane may have a connection: each partition has one, and more as long as all have as many.
+    fn is_allowed(&self, lane: usize) -> bool {
+        let rank = self.lanes.get(lane).map_or(0, |it| it.rank);
+        rank == 0 || (rank + 1) * self.homes <= self.max_lanes
     }
 
     /// The longest run of entries that fits a frame, one at least.
@@ -171,17 +246,23 @@ impl<T> Queue<T> {
         if self.lanes.iter().any(|it| it.state == State::Called) {
             return None;
         }
-        let idle = |lane: usize| self.lanes.get(lane).is_some_and(|it| it.state == State::Idle);
-        let lane = (0..self.lanes.len()).find(|&lane| idle(lane) && self.is_wanted(lane))?;
+        let first = self.first();
+        let called = |lane: &usize| self.state(*lane) == Some(State::Idle) && self.is_wanted(*lane, first);
+        let lane = self.round().find(called)?;
         if let Some(called) = self.lanes.get_mut(lane) {
             called.state = State::Called;
         }
         Some(lane)
     }
 
+    fn state(&self, lane: usize) -> Option<State> {
+        self.lanes.get(lane).map(|it| it.state)
+    }
+
     fn set(&mut self, lane: usize, state: State, linked: bool) {
         if let Some(it) = self.lanes.get_mut(lane) {
-            *it = Lane { state, linked };
+            it.state = state;
+            it.linked = linked;
         }
     }
 }

@@ -12,6 +12,15 @@ use super::{
 };
 use crate::readiness::Condition;
 
+/// What a step through the log gave.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The records, in the order of their offsets; none if there was only something to step over.
+    pub records: Vec<Received>,
+    /// The offset to read next. It goes back where another log has taken the place of the one that was read.
+    pub position: i64,
+}
+
 /// Reads a partition from a start on.
 #[derive(Debug)]
 #[expect(
@@ -55,21 +64,28 @@ impl<C: Connect> Tail<C> {
         }
     }
 
-    /// Waits for the next records, in the order of their offsets, one at least. Cancelling loses nothing.
-    pub async fn next(&mut self) -> Vec<Received> {
+    /// The offset to read next, once the start is fixed.
+    #[must_use]
+    pub fn position(&self) -> i64 {
+        self.cursor.position()
+    }
+
+    /// Waits until there is something to read or to step over. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Batch {
         loop {
-            if let Some(records) = self.advance().await {
-                return records;
+            if let Some(batch) = self.advance().await {
+                return batch;
             }
         }
     }
 
     /// One call, or one attempt at a connection.
-    async fn advance(&mut self) -> Option<Vec<Received>> {
+    async fn advance(&mut self) -> Option<Batch> {
         let Some(link) = &self.link else {
             self.reconnect().await;
             return None;
         };
+        let before = self.cursor.position();
         // The cursor moves only after the last await: a call that is dropped half-way changes nothing.
         let answer = match self.cursor.ask() {
             Ask::Offset(end) => link.offset(end).await.map(Answer::Offset),
@@ -99,10 +115,12 @@ impl<C: Connect> Tail<C> {
             self.condition.met();
         }
         self.metrics.lag.set(self.cursor.lag());
-        match step {
-            Step::Deliver(records) => Some(records),
-            _ => None,
-        }
+        let records = match step {
+            Step::Deliver(records) => records,
+            _ => Vec::new(),
+        };
+        let position = self.cursor.position();
+        (position != before).then_some(Batch { records, position })
     }
 
     async fn reconnect(&mut self) {
@@ -128,6 +146,12 @@ impl<C: Connect> Tail<C> {
         self.link = None;
         self.condition.unmet(&Chain(error));
         self.backoff.pause().await;
+    }
+}
+
+impl<C: Connect> Drop for Tail<C> {
+    fn drop(&mut self) {
+        self.metrics.retire();
     }
 }
 

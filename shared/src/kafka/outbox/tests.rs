@@ -112,20 +112,19 @@ impl Setup {
         broker.0.lock().produces = produces.into();
         let (sender, fates) = mpsc::channel(10_000);
         let readiness = Readiness::default();
-        let mut tasks = Tasks::default();
+        let tasks = Tasks::default();
         let settings = OutboxSettings {
             lanes,
             max_bytes: 100 * FRAME_BYTES,
             resend,
         };
-        let outbox = Outbox::spawn_over(
-            &mut tasks,
-            broker.clone(),
+        let outbox = Outbox::new(
             settings,
             Fates(sender),
             readiness.condition("outbox"),
             OutboxMetrics::default(),
         );
+        outbox.add_over(&tasks, broker.clone());
         Self {
             broker,
             outbox,

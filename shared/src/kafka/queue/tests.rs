@@ -5,15 +5,29 @@ const PER_FRAME: usize = FRAME_BYTES / RECORD;
 
 /// A queue whose lanes all have connections and nothing to do.
 fn queue(lanes: usize) -> Queue<usize> {
-    let mut queue = Queue::new(lanes, 1 << 20);
+    let mut queue = unlinked(lanes, 1 << 20);
     for lane in 0..lanes {
-        assert!(queue.take(lane).0.is_none(), "an empty queue has no frame");
+        assert_eq!(queue.take(lane).0, Turn::Wait, "an empty queue has no frame");
     }
     queue
 }
 
-fn entries(frame: Option<Vec<(usize, usize)>>) -> Vec<usize> {
-    frame.into_iter().flatten().map(|(_, it)| it).collect()
+/// A queue for one partition whose lanes have no connection yet.
+fn unlinked(lanes: usize, max_bytes: usize) -> Queue<usize> {
+    let mut queue = Queue::new(lanes, max_bytes);
+    assert_eq!(queue.add_partition(), 0..lanes);
+    queue
+}
+
+fn frame(turn: Turn<usize>) -> Option<Vec<(usize, usize)>> {
+    match turn {
+        Turn::Send(frame) => Some(frame),
+        Turn::Wait | Turn::Unlink => None,
+    }
+}
+
+fn entries(turn: Turn<usize>) -> Vec<usize> {
+    frame(turn).into_iter().flatten().map(|(_, it)| it).collect()
 }
 
 #[test]
@@ -44,7 +58,7 @@ fn a_second_lane_is_called_for_whole_frames_only() {
         .collect();
     assert_eq!(called.iter().flatten().collect::<Vec<_>>(), [&1]);
     assert_eq!(entries(queue.take(1).0), (0..PER_FRAME).collect::<Vec<_>>());
-    assert!(queue.take(1).0.is_none(), "the rest is less than a frame");
+    assert_eq!(queue.take(1).0, Turn::Wait, "the rest is less than a frame");
     assert_eq!(entries(queue.take(0).0), [PER_FRAME]);
 }
 
@@ -56,10 +70,10 @@ fn a_burst_calls_lane_after_lane() {
         .collect();
     assert_eq!(called, [0], "the called lane calls the next");
     let (first, wake) = queue.take(0);
-    assert_eq!((first.unwrap().len(), wake), (PER_FRAME, Some(1)));
+    assert_eq!((entries(first).len(), wake), (PER_FRAME, Some(1)));
     let (second, wake) = queue.take(1);
-    assert_eq!((second.unwrap().len(), wake), (PER_FRAME, Some(2)));
-    assert_eq!(queue.take(2).0.unwrap().len(), PER_FRAME);
+    assert_eq!((entries(second).len(), wake), (PER_FRAME, Some(2)));
+    assert_eq!(entries(queue.take(2).0).len(), PER_FRAME);
 }
 
 #[test]
@@ -75,7 +89,7 @@ fn no_frame_is_larger_than_the_limit_but_for_a_single_record() {
 
 #[test]
 fn a_full_queue_gives_the_entry_back() {
-    let mut queue = Queue::new(1, 250);
+    let mut queue = unlinked(1, 250);
     assert!(queue.push(300, 1).is_ok(), "alone, any entry fits");
     assert_eq!(queue.push(1, 2).unwrap_err().0, 2);
     queue.take(0);
@@ -90,7 +104,7 @@ fn a_frame_that_is_to_be_sent_again_is_the_next_one_in_its_old_order() {
     for entry in 0..3 {
         queue.push(RECORD, entry).unwrap();
     }
-    let frame = queue.take(0).0.unwrap();
+    let frame = frame(queue.take(0).0).unwrap();
     queue.push(RECORD, 3).unwrap();
     queue.lose(0, frame);
     assert_eq!(entries(queue.take(0).0), [0, 1, 2, 3]);
@@ -104,11 +118,11 @@ fn a_frame_that_another_lane_lost_calls_the_idle_one() {
     for entry in 1..=PER_FRAME {
         queue.push(RECORD, entry).unwrap();
     }
-    let frame = queue.take(1).0.unwrap();
+    let frame = frame(queue.take(1).0).unwrap();
     queue.take(0);
     queue.take(0);
     assert_eq!(queue.lose(1, frame), Some(0));
-    assert_eq!(queue.take(0).0.unwrap().len(), PER_FRAME);
+    assert_eq!(entries(queue.take(0).0).len(), PER_FRAME);
     assert!(!queue.knock(1).0, "there is nothing left for it");
 }
 
@@ -121,8 +135,8 @@ fn while_the_first_lane_is_away_the_next_stands_in_for_it() {
     assert_eq!(queue.knock(0), (true, None));
     assert_eq!(queue.push(RECORD, 1).unwrap(), Some(1));
     assert_eq!(entries(queue.take(1).0), [1]);
-    assert!(queue.give_up().is_empty());
-    assert!(queue.take(0).0.is_none(), "back again");
+    assert!(queue.any_linked());
+    assert_eq!(queue.take(0).0, Turn::Wait, "back again");
     queue.push(RECORD, 2).unwrap();
     assert_eq!(entries(queue.take(0).0), [2]);
 }
@@ -134,10 +148,11 @@ fn what_waits_is_given_up_only_when_no_lane_has_a_connection() {
         queue.push(RECORD, lane).unwrap();
         queue.take(lane);
         queue.push(RECORD, 10).unwrap();
-        assert!(queue.give_up().is_empty());
+        assert!(queue.any_linked());
         queue.lose(lane, Vec::new());
     }
-    assert_eq!(queue.give_up(), [10]);
+    assert!(!queue.any_linked());
+    assert_eq!(queue.drain(), [10]);
     assert!(queue.is_quiet());
 }
 
@@ -157,7 +172,7 @@ fn a_closed_queue_is_emptied_by_any_lane_and_takes_nothing_in() {
 
 #[test]
 fn a_lane_without_connection_makes_one_only_for_a_whole_frame() {
-    let mut queue = Queue::new(2, 1 << 20);
+    let mut queue = unlinked(2, 1 << 20);
     assert_eq!(queue.knock(1), (false, None));
     assert_eq!(queue.knock(0), (true, None), "the first lane always has one");
     queue.push(RECORD, 0).unwrap();
@@ -169,11 +184,77 @@ fn a_lane_without_connection_makes_one_only_for_a_whole_frame() {
 
 #[test]
 fn without_any_connection_only_the_first_lane_is_tried() {
-    let mut queue = Queue::new(2, 1 << 20);
+    let mut queue = unlinked(2, 1 << 20);
     queue.knock(0);
     queue.knock(1);
     let called = (0..3 * PER_FRAME).find_map(|entry| queue.push(RECORD, entry).unwrap());
     assert_eq!(called, None);
+}
+
+#[test]
+fn the_turn_goes_round_the_partitions_frame_by_frame() {
+    let mut queue = Queue::new(4, 1 << 20);
+    let homes = [queue.add_partition(), queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
+    homes.map(|lane| queue.take(lane));
+    for (entry, lane) in homes.into_iter().cycle().take(7).enumerate() {
+        assert_eq!(queue.push(RECORD, entry).unwrap(), Some(lane));
+        assert_eq!(entries(queue.take(lane).0), [entry]);
+        assert_eq!(queue.take(lane), (Turn::Wait, None));
+    }
+}
+
+#[test]
+fn what_arrives_meanwhile_goes_to_the_next_partition_in_one_frame() {
+    let mut queue = Queue::new(4, 1 << 20);
+    let homes = [queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
+    homes.map(|lane| queue.take(lane));
+    queue.push(RECORD, 0).unwrap();
+    queue.take(homes[0]);
+    assert_eq!(queue.push(RECORD, 1).unwrap(), None, "a frame is under way");
+    assert_eq!(queue.push(RECORD, 2).unwrap(), None, "a frame is under way");
+    assert_eq!(queue.take(homes[0]), (Turn::Wait, Some(homes[1])));
+    assert_eq!(entries(queue.take(homes[1]).0), [1, 2]);
+}
+
+#[test]
+fn a_partition_without_connection_is_passed_over() {
+    let mut queue = Queue::new(2, 1 << 20);
+    let homes = [queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
+    homes.map(|lane| queue.take(lane));
+    queue.lose(homes[0], Vec::new());
+    for entry in 0..3 {
+        assert_eq!(queue.push(RECORD, entry).unwrap(), Some(homes[1]));
+        assert_eq!(entries(queue.take(homes[1]).0), [entry]);
+        assert_eq!(queue.take(homes[1]), (Turn::Wait, None));
+    }
+}
+
+#[test]
+fn partitions_have_as_many_lanes_each_and_one_at_least() {
+    for (partitions, allowed) in [(1, 4), (2, 4), (3, 3), (4, 4), (6, 6)] {
+        let mut queue = Queue::<usize>::new(4, 1 << 20);
+        (0..partitions).for_each(|_| drop(queue.add_partition()));
+        let lanes = 0..queue.lanes.len();
+        assert_eq!(
+            lanes.filter(|lane| queue.is_allowed(*lane)).count(),
+            allowed,
+            "{partitions}"
+        );
+    }
+}
+
+#[test]
+fn a_lane_too_many_closes_its_connection_when_its_frame_is_sent() {
+    let mut queue = queue(2);
+    for entry in 0..3 * PER_FRAME {
+        queue.push(RECORD, entry).unwrap();
+    }
+    queue.take(0);
+    queue.take(1);
+    queue.set_max_lanes(1);
+    assert_eq!(queue.take(1).0, Turn::Unlink);
+    assert_eq!(queue.knock(1), (false, None));
+    assert_eq!(entries(queue.take(0).0).len(), PER_FRAME);
 }
 
 mod model {
@@ -183,7 +264,8 @@ mod model {
 
     use super::*;
 
-    const LANES: usize = 3;
+    const PARTITIONS: usize = 2;
+    const LANES: usize = 6;
 
     #[derive(Debug, Clone, Copy)]
     enum Act {
@@ -194,6 +276,10 @@ mod model {
         Step {
             lane: usize,
             well: bool,
+        },
+        /// The bound on the lanes changes.
+        Limit {
+            lanes: usize,
         },
     }
 
@@ -210,7 +296,8 @@ mod model {
     fn acts() -> impl Strategy<Value = Vec<Act>> {
         let push = (1..FRAME_BYTES).prop_map(|bytes| Act::Push { bytes });
         let step = (0..LANES, prop::bool::weighted(0.7)).prop_map(|(lane, well)| Act::Step { lane, well });
-        prop::collection::vec(prop_oneof![push, step], 0..200)
+        let limit = (1..=LANES).prop_map(|lanes| Act::Limit { lanes });
+        prop::collection::vec(prop_oneof![8 => push, 8 => step, 1 => limit], 0..200)
     }
 
     struct World {
@@ -222,8 +309,12 @@ mod model {
     impl World {
         fn ask(&mut self, lane: usize, linked: bool) {
             let wake = if linked {
-                let (frame, wake) = self.queue.take(lane);
-                self.lanes[lane] = frame.map_or(Doing::Sleeping { linked }, Doing::Sending);
+                let (turn, wake) = self.queue.take(lane);
+                self.lanes[lane] = match turn {
+                    Turn::Send(frame) => Doing::Sending(frame),
+                    Turn::Wait => Doing::Sleeping { linked },
+                    Turn::Unlink => Doing::Sleeping { linked: false },
+                };
                 wake
             } else {
                 let (wanted, wake) = self.queue.knock(lane);
@@ -243,6 +334,14 @@ mod model {
                     panic!("lane {lane} was called while it was {:?}", self.lanes[lane]);
                 };
                 self.ask(lane, linked);
+            }
+        }
+
+        fn wake_all(&mut self) {
+            for lane in 0..self.lanes.len() {
+                if let Doing::Sleeping { linked } = self.lanes[lane] {
+                    self.ask(lane, linked);
+                }
             }
         }
 
@@ -266,12 +365,15 @@ mod model {
     proptest! {
         #[test]
         fn everything_is_sent_once(acts in acts()) {
+            let mut queue = Queue::new(LANES, usize::MAX);
+            (0..PARTITIONS).for_each(|_| drop(queue.add_partition()));
+            let lanes = queue.lanes.len();
             let mut world = World {
-                queue: Queue::new(LANES, usize::MAX),
-                lanes: (0..LANES).map(|_| Doing::Connecting).collect(),
+                queue,
+                lanes: (0..lanes).map(|_| Doing::Connecting).collect(),
                 sent: Vec::new(),
             };
-            (0..LANES).for_each(|lane| world.ask(lane, false));
+            (0..lanes).for_each(|lane| world.ask(lane, false));
             let mut pushed = 0;
             for act in acts {
                 match act {
@@ -280,12 +382,16 @@ mod model {
                         pushed += 1;
                         world.wake(wake);
                     }
-                    Act::Step { lane, well } => world.step(lane, well),
+                    Act::Step { lane, well } => world.step(lane % lanes, well),
+                    Act::Limit { lanes } => {
+                        world.queue.set_max_lanes(lanes);
+                        world.wake_all();
+                    }
                 }
             }
             // From here on all goes well, and nobody is called from outside.
             for _ in 0..=pushed {
-                (0..LANES).for_each(|lane| world.step(lane, true));
+                (0..lanes).for_each(|lane| world.step(lane, true));
             }
             world.sent.sort_unstable();
             prop_assert_eq!(world.sent, (0..pushed).collect::<Vec<_>>());
