@@ -101,7 +101,7 @@ impl Gateway {
             OutboxSettings {
                 lanes: LANES,
                 max_bytes: OUTBOX_BYTES,
-                resend: false,
+                patience: Duration::ZERO,
             },
             SendReceipts(pending.clone()),
             readiness.condition("outbox"),

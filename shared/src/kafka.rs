@@ -22,7 +22,7 @@ pub use self::{
     error::{Chain, Error},
     link::Partition,
     metrics::{OutboxMetrics, TailMetrics},
-    outbox::{Fate, Outbox, OutboxSettings, Receipts},
+    outbox::{Closed, Fate, Outbox, OutboxSettings, Receipts},
     queue::Full,
     record::{Received, Record},
     tail::{Batch, Tail},

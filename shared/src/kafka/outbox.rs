@@ -13,7 +13,10 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     backoff::Backoff,
@@ -45,6 +48,10 @@ pub trait Receipts: Send + Sync + 'static {
     fn settled(&self, tags: Vec<Self::Tag>, fate: Fate);
 }
 
+/// The outbox takes nothing more. Holds what was offered.
+#[derive(Debug)]
+pub struct Closed<T>(pub Record, pub T);
+
 /// How an outbox behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxSettings {
@@ -52,10 +59,10 @@ pub struct OutboxSettings {
     pub lanes: usize,
     /// How much may wait, in bytes of records.
     pub max_bytes: usize,
-    /// Whether to send again what Kafka did not acknowledge, until it does: the reader then sees duplicates and
-    /// no gap. Otherwise each record is sent once by us; the client repeats what a connection broke over, or what a
+    /// For how long to send again what Kafka does not acknowledge: the reader then sees duplicates and no gap. With
+    /// [`Duration::ZERO`] each record is sent once by us; the client repeats what a connection broke over, or what a
     /// broker that is no longer the leader refused, for half a second.
-    pub resend: bool,
+    pub patience: Duration,
 }
 
 /// A handle to put records in. Cheap to clone.
@@ -77,7 +84,9 @@ struct Shared<R: Receipts> {
     /// Met while a home lane has a connection.
     condition: Option<Condition>,
     metrics: OutboxMetrics,
-    resend: AtomicBool,
+    patience: Duration,
+    /// Nobody wants to wait for what is not settled yet.
+    abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -107,7 +116,8 @@ impl<R: Receipts> Outbox<R> {
                 receipts,
                 condition: condition.into(),
                 metrics,
-                resend: AtomicBool::new(settings.resend),
+                patience: settings.patience,
+                abandoned: AtomicBool::new(false),
             }),
         }
     }
@@ -150,15 +160,17 @@ impl<R: Receipts> Outbox<R> {
 
     /// Takes a record in as soon as there is room. Cancelling loses the record, but nothing else.
     ///
-    /// After [`Outbox::flush`] it waits for ever: whoever sends must stop first.
-    pub async fn send(&self, record: Record, tag: R::Tag) {
+    /// # Errors
+    /// [`Closed`] after [`Outbox::flush`].
+    pub async fn send(&self, record: Record, tag: R::Tag) -> Result<(), Closed<R::Tag>> {
         let mut entry = Entry { record, tag };
         loop {
             let mut room = std::pin::pin!(self.shared.room.notified());
             // Registered before the attempt, so that room made in between is not missed.
             room.as_mut().enable();
             match self.push(entry) {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
+                Err(Full(back)) if self.shared.queue.lock().is_closed() => return Err(Closed(back.record, back.tag)),
                 Err(Full(back)) => entry = back,
             }
             room.await;
@@ -170,6 +182,7 @@ impl<R: Receipts> Outbox<R> {
     pub async fn flush(&self, limit: Duration) -> bool {
         self.shared.queue.lock().close();
         self.shared.wake_all();
+        self.shared.room.notify_waiters();
         let all_settled = async {
             loop {
                 let mut quiet = std::pin::pin!(self.shared.quiet.notified());
@@ -185,7 +198,7 @@ impl<R: Receipts> Outbox<R> {
 
     /// Gives up what is not settled yet: what waits has failed, and what is under way is not sent again.
     pub fn abandon(&self) {
-        self.shared.resend.store(false, Ordering::Relaxed);
+        self.shared.abandoned.store(true, Ordering::Relaxed);
         self.shared.fail_waiting();
     }
 
@@ -230,8 +243,10 @@ impl<R: Receipts> Shared<R> {
         }
     }
 
-    fn resends(&self) -> bool {
-        self.resend.load(Ordering::Relaxed)
+    /// Whether to send again, when nothing has gone well since `failing`.
+    fn insists(&self, failing: Option<Instant>) -> bool {
+        let failing = failing.map_or(Duration::ZERO, |since| since.elapsed());
+        failing < self.patience && !self.abandoned.load(Ordering::Relaxed)
     }
 
     /// A lane has a connection.
@@ -299,8 +314,8 @@ impl<R: Receipts> Shared<R> {
     }
 
     /// If Kafka is out of reach for every lane, what waits was never sent, and its senders should know now.
-    fn give_up_waiting(&self) {
-        if !self.resends() && !self.queue.lock().any_linked() {
+    fn give_up_waiting(&self, failing: Option<Instant>) {
+        if !self.insists(failing) && !self.queue.lock().any_linked() {
             self.fail_waiting();
         }
     }
@@ -315,12 +330,17 @@ impl<R: Receipts> Shared<R> {
     }
 
     /// Sends a frame; gives back what is to be sent again of it.
-    async fn send_frame(&self, link: &impl Link, mut frame: Frame<R::Tag>) -> Result<(), (Error, Frame<R::Tag>)> {
-        let resend = self.resends();
+    async fn send_frame(
+        &self,
+        link: &impl Link,
+        mut frame: Frame<R::Tag>,
+        failing: Option<Instant>,
+    ) -> Result<(), (Error, Frame<R::Tag>)> {
+        let keep = self.insists(failing);
         let records = frame
             .iter_mut()
             .map(|(_, entry)| {
-                if resend {
+                if keep {
                     entry.record.clone()
                 } else {
                     std::mem::replace(&mut entry.record, Record::new(Vec::new(), Vec::new()))
@@ -341,7 +361,7 @@ impl<R: Receipts> Shared<R> {
                 tracing::warn!(error = %Chain(&error), "records dropped");
                 Ok(())
             }
-            _ if resend && self.resends() => Err((error, frame)),
+            _ if keep && self.insists(failing) => Err((error, frame)),
             Error::TimedOut(_) => {
                 self.settle(frame, Fate::Unknown);
                 Err((error, Vec::new()))
@@ -358,6 +378,7 @@ impl<R: Receipts> Shared<R> {
 /// empty.
 async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<C>, lane: usize, is_home: bool) {
     let mut backoff = Backoff::default();
+    let mut failing = None;
     let mut link: Option<C::Link> = None;
     loop {
         let Some(connected) = &link else {
@@ -372,8 +393,9 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
                     link = Some(new);
                 }
                 Err(error) => {
+                    failing = failing.or_else(|| Some(Instant::now()));
                     shared.unlinked(&error);
-                    shared.give_up_waiting();
+                    shared.give_up_waiting(failing);
                     backoff.pause().await;
                 }
             }
@@ -383,17 +405,21 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             link = None;
             continue;
         };
-        match shared.send_frame(connected, frame).await {
+        match shared.send_frame(connected, frame, failing).await {
             // A connection alone proves nothing: a broker may take it and refuse every frame.
-            Ok(()) => backoff.reset(),
+            Ok(()) => {
+                backoff.reset();
+                failing = None;
+            }
             Err((error, unsent)) => {
+                failing = failing.or_else(|| Some(Instant::now()));
                 shared.metrics.connection_failures.inc();
                 link = None;
                 let wake = shared.queue.lock().lose(lane, unsent);
                 shared.unlinked(&error);
                 shared.wake(wake);
                 if backoff.has_failed() {
-                    shared.give_up_waiting();
+                    shared.give_up_waiting(failing);
                 }
                 backoff.pause_unless_first().await;
             }

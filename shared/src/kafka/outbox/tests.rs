@@ -12,6 +12,10 @@ use super::{
 };
 use crate::readiness::Readiness;
 
+const ONCE: Duration = Duration::ZERO;
+
+const ALWAYS: Duration = Duration::MAX;
+
 /// What a scripted broker does with the next call. When the script is over, all is well.
 #[derive(Debug)]
 enum Act {
@@ -102,11 +106,11 @@ struct Setup {
     outbox: Outbox<Fates>,
     fates: mpsc::Receiver<(usize, Fate)>,
     readiness: Readiness,
-    _tasks: Tasks,
+    tasks: Tasks,
 }
 
 impl Setup {
-    fn new(resend: bool, lanes: usize, connects: Vec<Act>, produces: Vec<Act>) -> Self {
+    fn new(patience: Duration, lanes: usize, connects: Vec<Act>, produces: Vec<Act>) -> Self {
         let broker = Broker::default();
         broker.0.lock().connects = connects.into();
         broker.0.lock().produces = produces.into();
@@ -116,7 +120,7 @@ impl Setup {
         let settings = OutboxSettings {
             lanes,
             max_bytes: 100 * FRAME_BYTES,
-            resend,
+            patience,
         };
         let outbox = Outbox::new(
             settings,
@@ -130,7 +134,7 @@ impl Setup {
             outbox,
             fates,
             readiness,
-            _tasks: tasks,
+            tasks,
         }
     }
 
@@ -153,7 +157,7 @@ impl Setup {
 #[tokio::test(start_paused = true)]
 async fn what_arrives_while_a_frame_is_under_way_goes_with_the_next() {
     let go = Arc::new(Notify::new());
-    let mut setup = Setup::new(false, 2, vec![], vec![Act::Wait(Arc::clone(&go))]);
+    let mut setup = Setup::new(ONCE, 2, vec![], vec![Act::Wait(Arc::clone(&go))]);
     setup.send(1);
     tokio::time::sleep(Duration::from_millis(1)).await;
     setup.send(2);
@@ -170,7 +174,7 @@ async fn what_arrives_while_a_frame_is_under_way_goes_with_the_next() {
 async fn whole_frames_open_further_lanes_up_to_the_bound() {
     let go = Arc::new(Notify::new());
     let waits = (0..10).map(|_| Act::Wait(Arc::clone(&go))).collect();
-    let setup = Setup::new(false, 3, vec![], waits);
+    let setup = Setup::new(ONCE, 3, vec![], waits);
     for tag in 0..10_000 {
         setup.send(tag);
     }
@@ -180,7 +184,7 @@ async fn whole_frames_open_further_lanes_up_to_the_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_frame_is_told_at_once_and_the_next_goes_over_a_new_connection() {
-    let mut setup = Setup::new(false, 1, vec![], vec![Act::Fail]);
+    let mut setup = Setup::new(ONCE, 1, vec![], vec![Act::Fail]);
     setup.send(1);
     assert_eq!(setup.fate().await, (1, Fate::Failed));
     setup.send(2);
@@ -190,7 +194,7 @@ async fn a_failed_frame_is_told_at_once_and_the_next_goes_over_a_new_connection(
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_without_answer_is_unknown_and_is_not_sent_again() {
-    let mut setup = Setup::new(false, 1, vec![], vec![Act::Hang]);
+    let mut setup = Setup::new(ONCE, 1, vec![], vec![Act::Hang]);
     setup.send(1);
     assert_eq!(setup.fate().await, (1, Fate::Unknown));
     setup.send(2);
@@ -200,7 +204,7 @@ async fn a_frame_without_answer_is_unknown_and_is_not_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn without_connection_senders_are_told_and_it_is_not_ready() {
-    let mut setup = Setup::new(false, 1, vec![Act::Hang, Act::Fail, Act::Fail], vec![]);
+    let mut setup = Setup::new(ONCE, 1, vec![Act::Hang, Act::Fail, Act::Fail], vec![]);
     setup.send(1);
     let start = Instant::now();
     assert_eq!(setup.fate().await, (1, Fate::Failed));
@@ -215,7 +219,7 @@ async fn without_connection_senders_are_told_and_it_is_not_ready() {
 #[tokio::test(start_paused = true)]
 async fn with_resend_everything_arrives_in_order_through_any_failure() {
     let connects = vec![Act::Fail, Act::Hang];
-    let mut setup = Setup::new(true, 1, connects, vec![Act::Fail, Act::Hang, Act::Fail]);
+    let mut setup = Setup::new(ALWAYS, 1, connects, vec![Act::Fail, Act::Hang, Act::Fail]);
     for tag in 0..5 {
         setup.send(tag);
     }
@@ -227,7 +231,7 @@ async fn with_resend_everything_arrives_in_order_through_any_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_broker_will_never_take_is_dropped_even_with_resend() {
-    let mut setup = Setup::new(true, 1, vec![], vec![Act::Refuse]);
+    let mut setup = Setup::new(ALWAYS, 1, vec![], vec![Act::Refuse]);
     setup.send(1);
     assert_eq!(setup.fate().await, (1, Fate::Failed));
     setup.send(2);
@@ -238,7 +242,7 @@ async fn what_the_broker_will_never_take_is_dropped_even_with_resend() {
 #[tokio::test(start_paused = true)]
 async fn a_full_outbox_refuses_or_waits_for_room() {
     let go = Arc::new(Notify::new());
-    let mut setup = Setup::new(false, 1, vec![], vec![Act::Wait(Arc::clone(&go))]);
+    let mut setup = Setup::new(ONCE, 1, vec![], vec![Act::Wait(Arc::clone(&go))]);
     setup.send(0);
     tokio::time::sleep(Duration::from_millis(1)).await;
     let record = || Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]);
@@ -248,7 +252,8 @@ async fn a_full_outbox_refuses_or_waits_for_room() {
     }
     assert!((90..=100).contains(&fitting), "{fitting}");
     let late = setup.outbox.send(record(), 2);
-    let (_, ()) = tokio::join!(late, async { go.notify_one() });
+    let (sent, ()) = tokio::join!(late, async { go.notify_one() });
+    sent.unwrap();
     let mut fates = Vec::new();
     while fates.len() < fitting + 2 {
         fates.push(setup.fate().await);
@@ -259,7 +264,7 @@ async fn a_full_outbox_refuses_or_waits_for_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_sends_what_waits_and_takes_nothing_more() {
-    let setup = Setup::new(false, 2, vec![], vec![Act::Hang]);
+    let setup = Setup::new(ONCE, 2, vec![], vec![Act::Hang]);
     setup.send(1);
     tokio::time::sleep(Duration::from_millis(1)).await;
     setup.send(2);
@@ -270,9 +275,64 @@ async fn a_flush_sends_what_waits_and_takes_nothing_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_is_bounded() {
-    let setup = Setup::new(true, 1, vec![], (0..100).map(|_| Act::Hang).collect());
+    let setup = Setup::new(ALWAYS, 1, vec![], (0..100).map(|_| Act::Hang).collect());
     setup.send(1);
     let start = Instant::now();
     assert!(!setup.outbox.flush(Duration::from_secs(3)).await);
     assert_eq!(start.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_is_told_that_the_outbox_is_closed() {
+    let setup = Setup::new(ALWAYS, 1, vec![], (0..100).map(|_| Act::Hang).collect());
+    let record = || Record::new(Vec::new(), vec![b'x'; 100 * FRAME_BYTES]);
+    setup.outbox.try_send(record(), 1).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    setup.outbox.try_send(record(), 2).unwrap();
+    let (sent, _) = tokio::join!(
+        setup.outbox.send(record(), 3),
+        setup.outbox.flush(Duration::from_secs(1))
+    );
+    assert!(matches!(sent, Err(Closed(_, 3))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_has_an_end() {
+    let mut setup = Setup::new(
+        Duration::from_secs(30),
+        1,
+        vec![],
+        (0..100).map(|_| Act::Hang).collect(),
+    );
+    setup.send(1);
+    let start = Instant::now();
+    assert_eq!(setup.fate().await, (1, Fate::Unknown));
+    assert!(start.elapsed() >= Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(start.elapsed() <= Duration::from_secs(36), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_abandoned_has_failed_and_its_lanes_end() {
+    let mut setup = Setup::new(ALWAYS, 1, vec![], (0..100).map(|_| Act::Hang).collect());
+    setup.send(1);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    setup.send(2);
+    assert!(!setup.outbox.flush(Duration::ZERO).await);
+    setup.outbox.abandon();
+    assert_eq!(setup.fate().await, (2, Fate::Failed));
+    assert_eq!(setup.fate().await, (1, Fate::Unknown));
+    assert!(setup.outbox.flush(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_take_turns() {
+    let mut setup = Setup::new(ONCE, 4, vec![], vec![]);
+    let other = Broker::default();
+    setup.outbox.add_over(&setup.tasks, other.clone());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for tag in 0..10 {
+        setup.send(tag);
+        assert_eq!(setup.fate().await, (tag, Fate::Acknowledged));
+    }
+    assert_eq!((setup.taken().len(), other.0.lock().frames.len()), (5, 5));
 }

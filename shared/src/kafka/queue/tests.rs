@@ -195,7 +195,7 @@ fn without_any_connection_only_the_first_lane_is_tried() {
 fn the_turn_goes_round_the_partitions_frame_by_frame() {
     let mut queue = Queue::new(4, 1 << 20);
     let homes = [queue.add_partition(), queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
-    homes.map(|lane| queue.take(lane));
+    homes.iter().for_each(|lane| drop(queue.take(*lane)));
     for (entry, lane) in homes.into_iter().cycle().take(7).enumerate() {
         assert_eq!(queue.push(RECORD, entry).unwrap(), Some(lane));
         assert_eq!(entries(queue.take(lane).0), [entry]);
@@ -207,7 +207,7 @@ fn the_turn_goes_round_the_partitions_frame_by_frame() {
 fn what_arrives_meanwhile_goes_to_the_next_partition_in_one_frame() {
     let mut queue = Queue::new(4, 1 << 20);
     let homes = [queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
-    homes.map(|lane| queue.take(lane));
+    homes.iter().for_each(|lane| drop(queue.take(*lane)));
     queue.push(RECORD, 0).unwrap();
     queue.take(homes[0]);
     assert_eq!(queue.push(RECORD, 1).unwrap(), None, "a frame is under way");
@@ -220,7 +220,7 @@ fn what_arrives_meanwhile_goes_to_the_next_partition_in_one_frame() {
 fn a_partition_without_connection_is_passed_over() {
     let mut queue = Queue::new(2, 1 << 20);
     let homes = [queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
-    homes.map(|lane| queue.take(lane));
+    homes.iter().for_each(|lane| drop(queue.take(*lane)));
     queue.lose(homes[0], Vec::new());
     for entry in 0..3 {
         assert_eq!(queue.push(RECORD, entry).unwrap(), Some(homes[1]));

@@ -1,0 +1,288 @@
+//! Where replies go: an outbox for each partition that requests name, opened when the first one does.
+//!
+//! - The contract's place, partition 0 of the reply topic, is open from the start.
+//! - Whoever writes requests names places, so their number is bounded, and the one unused longest is closed for a new one.
+//! - A place that the cluster does not list is refused: nothing is ever created by its name.
+//! - Connections: each place has one, and all have as many, [`LANES`] together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use shared::{
+    kafka::{Chain, Closed, Cluster, Full, Outbox, OutboxMetrics, OutboxSettings, Partition, Record},
+    readiness::Condition,
+    tasks::Tasks,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+use crate::{progress::Open, receipts::ReplyReceipts};
+
+/// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
+const LANES: usize = 4;
+
+/// Replies that may wait for Kafka at one place, in bytes.
+const OUTBOX_BYTES: usize = 1 << 20;
+
+/// Places open at the same time, the contract's included.
+const MAX_PLACES: usize = 64;
+
+/// The cluster is asked about unknown places this often at most: any client can name one in every request.
+const LISTING_AGE: Duration = Duration::from_secs(1);
+
+/// Pause between attempts to ask it.
+const LISTING_RETRY: Duration = Duration::from_millis(200);
+
+/// How long replies are sent again to a place that a request named. Who asked has given up long before.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a place that is closed may take to write what it has.
+const LAST_REPLIES: Duration = Duration::from_secs(10);
+
+/// Why a reply was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The cluster has no such topic or partition.
+    #[error("there is no such topic or partition")]
+    Missing,
+    /// It takes fewer replies than there are.
+    #[error("its replies pile up")]
+    Full,
+}
+
+/// The places. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Destinations {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cluster: Arc<Cluster>,
+    tasks: Tasks,
+    topic: String,
+    /// Partition 0 of the reply topic.
+    home: Outbox<ReplyReceipts>,
+    receipts: ReplyReceipts,
+    metrics: OutboxMetrics,
+    places: Mutex<Places>,
+    /// One at a time asks the cluster.
+    opening: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    /// By topic and partition; without the home.
+    open: BTreeMap<String, BTreeMap<i32, Place>>,
+    /// Counts uses.
+    clock: u64,
+    /// What the cluster had when it was asked last.
+    listed: BTreeMap<String, BTreeSet<i32>>,
+    listed_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Place {
+    outbox: Outbox<ReplyReceipts>,
+    /// The clock when it was used last.
+    used: u64,
+}
+
+// === impl Destinations ===
+
+impl Destinations {
+    /// With partition 0 of `topic` open; `condition` is met while it is connected.
+    pub(crate) fn new(
+        cluster: &Arc<Cluster>,
+        tasks: &Tasks,
+        topic: &str,
+        receipts: ReplyReceipts,
+        condition: Condition,
+        metrics: OutboxMetrics,
+    ) -> Self {
+        // The contract's replies are kept until Kafka takes them.
+        let settings = OutboxSettings {
+            lanes: LANES,
+            max_bytes: OUTBOX_BYTES,
+            patience: Duration::MAX,
+        };
+        let home = Outbox::new(settings, receipts.clone(), condition, metrics.clone());
+        home.add(tasks, Partition::new(cluster, topic, 0));
+        Self {
+            shared: Arc::new(Shared {
+                cluster: Arc::clone(cluster),
+                tasks: tasks.clone(),
+                topic: topic.to_owned(),
+                home,
+                receipts,
+                metrics,
+                places: Mutex::default(),
+                opening: Semaphore::new(1),
+            }),
+        }
+    }
+
+    /// Hands a reply to its place (`None` is the contract's), as soon as there is room. A reply that is not taken is done.
+    ///
+    /// Only a topic named by somebody else may refuse for want of room: it must not hold up the others.
+    pub(crate) async fn send(&self, place: Option<(&str, i32)>, record: Record, open: Open) -> Result<(), Refused> {
+        let shared = &self.shared;
+        let (mut record, mut open) = (record, open);
+        loop {
+            let foreign = place.is_some_and(|(topic, _)| topic != shared.topic);
+            let outbox = match place {
+                Some((topic, partition)) if foreign || partition != 0 => match shared.outbox(topic, partition).await {
+                    Ok(outbox) => outbox,
+                    Err(refused) => {
+                        open.done();
+                        return Err(refused);
+                    }
+                },
+                _ => shared.home.clone(),
+            };
+            if foreign {
+                return outbox.try_send(record, open).map_err(|Full(open)| {
+                    open.done();
+                    Refused::Full
+                });
+            }
+            match outbox.send(record, open).await {
+                Ok(()) => return Ok(()),
+                // Closed for a newer one, just now.
+                Err(Closed(back, tag)) => (record, open) = (back, tag),
+            }
+        }
+    }
+
+    /// Takes nothing more, and waits until everything is settled or `limit` has passed. Returns whether it was.
+    pub(crate) async fn flush(&self, limit: Duration) -> bool {
+        let outboxes = self.shared.places.lock().outboxes();
+        let all = outboxes.iter().chain([&self.shared.home]).map(|it| it.flush(limit));
+        join_all(all).await.into_iter().all(|flushed| flushed)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn outbox(&self, topic: &str, partition: i32) -> Result<Outbox<ReplyReceipts>, Refused> {
+        if let Some(outbox) = self.places.lock().get(topic, partition) {
+            return Ok(outbox);
+        }
+        // It is never closed; without a permit the attempt is merely not the only one.
+        let _permit = self.opening.acquire().await;
+        if let Some(outbox) = self.places.lock().get(topic, partition) {
+            return Ok(outbox);
+        }
+        if !self.exists(topic, partition).await {
+            return Err(Refused::Missing);
+        }
+        Ok(self.open(topic, partition))
+    }
+
+    async fn exists(&self, topic: &str, partition: i32) -> bool {
+        let known = |places: &Places| places.listed.get(topic).is_some_and(|it| it.contains(&partition));
+        {
+            let places = self.places.lock();
+            let fresh = places.listed_at.is_some_and(|at| at.elapsed() < LISTING_AGE);
+            if fresh || known(&places) {
+                return known(&places);
+            }
+        }
+        let mut complained = false;
+        let listed = loop {
+            match self.cluster.topics().await {
+                Ok(listed) => break listed,
+                Err(error) => {
+                    if !std::mem::replace(&mut complained, true) {
+                        warn!(error = %Chain(&error), topic, partition, "the place of a reply cannot be looked up");
+                    }
+                    sleep(LISTING_RETRY).await;
+                }
+            }
+        };
+        let mut places = self.places.lock();
+        places.listed = listed;
+        places.listed_at = Some(Instant::now());
+        known(&places)
+    }
+
+    fn open(&self, topic: &str, partition: i32) -> Outbox<ReplyReceipts> {
+        let settings = OutboxSettings {
+            lanes: LANES,
+            max_bytes: OUTBOX_BYTES,
+            patience: PATIENCE,
+        };
+        let outbox = Outbox::new(settings, self.receipts.clone(), None, self.metrics.clone());
+        let mut places = self.places.lock();
+        let closed = places.insert(topic, partition, outbox.clone());
+        let open = places.outboxes();
+        drop(places);
+        let lanes = (LANES / (open.len() + 1)).max(1);
+        for it in open.iter().chain([&self.home]) {
+            it.set_max_lanes(lanes);
+        }
+        outbox.add(&self.tasks, Partition::new(&self.cluster, topic, partition));
+        info!(topic, partition, places = open.len() + 1, "replies go to another place");
+        if let Some(closed) = closed {
+            self.tasks.spawn(async move {
+                if !closed.flush(LAST_REPLIES).await {
+                    closed.abandon();
+                }
+            });
+        }
+        outbox
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    fn get(&mut self, topic: &str, partition: i32) -> Option<Outbox<ReplyReceipts>> {
+        let place = self.open.get_mut(topic)?.get_mut(&partition)?;
+        self.clock += 1;
+        place.used = self.clock;
+        Some(place.outbox.clone())
+    }
+
+    /// Adds one, and gives the one that has to make room for it.
+    fn insert(&mut self, topic: &str, partition: i32, outbox: Outbox<ReplyReceipts>) -> Option<Outbox<ReplyReceipts>> {
+        // The new one and the home are places too.
+        let full = self.outboxes().len() + 2 > MAX_PLACES;
+        let removed = full.then(|| self.remove_oldest()).flatten();
+        self.clock += 1;
+        let place = Place {
+            outbox,
+            used: self.clock,
+        };
+        self.open.entry(topic.to_owned()).or_default().insert(partition, place);
+        removed
+    }
+
+    fn remove_oldest(&mut self) -> Option<Outbox<ReplyReceipts>> {
+        let all = self.open.iter().flat_map(|(topic, partitions)| {
+            let key = move |(partition, place): (&i32, &Place)| (place.used, topic.clone(), *partition);
+            partitions.iter().map(key)
+        });
+        let (_, topic, partition) = all.min()?;
+        let partitions = self.open.get_mut(&topic)?;
+        let removed = partitions.remove(&partition);
+        if partitions.is_empty() {
+            self.open.remove(&topic);
+        }
+        removed.map(|it| it.outbox)
+    }
+
+    fn outboxes(&self) -> Vec<Outbox<ReplyReceipts>> {
+        let places = self.open.values().flat_map(BTreeMap::values);
+        places.map(|it| it.outbox.clone()).collect()
+    }
+}
