@@ -19,13 +19,14 @@ use tracing::{info, warn};
 use crate::{
     Settings, descriptors,
     front::Front,
+    mailbox::Mailbox,
     metrics::{FrontMetrics, ReplyMetrics},
     pending::Pending,
     replies,
     requests::SendReceipts,
 };
 
-/// The partition of both topics that the contract names.
+/// The partition of the request topic that the contract names.
 const PARTITION: i32 = 0;
 
 /// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
@@ -109,17 +110,24 @@ impl Gateway {
             readiness.condition("outbox"),
             OutboxMetrics::register(&mut registry),
         );
-        let tail = Tail::new(
-            Partition::new(&cluster, &common.pong_topic, PARTITION),
-            Start::Latest,
-            readiness.condition("replies"),
-            TailMetrics::register(&mut registry),
-        );
-        tasks.spawn(replies::run(
-            tail,
-            pending.clone(),
-            ReplyMetrics::register(&mut registry),
+        let mailbox = Arc::new(Mailbox::new(
+            &cluster,
+            &common.pong_topic,
+            settings.reply_partition,
+            settings.hostname,
+            settings.wire_headers,
         ));
+        tasks.spawn({
+            let (mailbox, pending) = (Arc::clone(&mailbox), pending.clone());
+            let condition = readiness.condition("replies");
+            let tail_metrics = TailMetrics::register(&mut registry);
+            let metrics = ReplyMetrics::register(&mut registry);
+            async move {
+                let partition = mailbox.open(&condition).await;
+                let tail = Tail::new(partition, Start::Latest, condition, tail_metrics);
+                replies::run(tail, pending, metrics).await;
+            }
+        });
         tasks.spawn(pending.clone().expire());
 
         let serving = readiness.condition("serving");
@@ -128,6 +136,7 @@ impl Gateway {
         let front = Front {
             pending: pending.clone(),
             outbox: outbox.clone(),
+            mailbox,
             metrics,
             max_body_bytes: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
             body_timeout: settings.header_timeout,

@@ -189,8 +189,11 @@ pub(crate) fn is_topic_name(text: &str) -> bool {
 // === impl Common ===
 
 impl Common {
-    /// What of these settings contradicts another, on one line.
-    pub(crate) fn validate(&self) -> Result<(), String> {
+    /// Checks that these settings agree with each other.
+    ///
+    /// # Errors
+    /// The contradiction, on one line.
+    pub fn validate(&self) -> Result<(), String> {
         if self.ping_topic == self.pong_topic {
             return Err(format!(
                 "PING_TOPIC, PONG_TOPIC: both are {:?}: they must be different topics",

@@ -17,6 +17,7 @@ mod record;
 mod tail;
 
 pub use self::{
+    backoff::Backoff,
     cluster::Cluster,
     cursor::Start,
     error::{Chain, Error},
