@@ -29,6 +29,7 @@ pub(crate) enum Refusal {
     TooManyConnections,
     ShuttingDown,
     SendFailed,
+    ServiceFailed,
     TimedOut,
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn reply(value: &[u8]) -> Answer {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -71,6 +72,7 @@ impl Refusal {
         Self::TooManyConnections,
         Self::ShuttingDown,
         Self::SendFailed,
+        Self::ServiceFailed,
         Self::TimedOut,
     ];
 
@@ -93,6 +95,7 @@ impl Refusal {
             Self::TooManyConnections => (S::SERVICE_UNAVAILABLE, "too many connections"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting down"),
             Self::SendFailed => (S::INTERNAL_SERVER_ERROR, "failed to send message to Kafka"),
+            Self::ServiceFailed => (S::INTERNAL_SERVER_ERROR, "the service failed"),
             Self::TimedOut => (S::INTERNAL_SERVER_ERROR, "timeout waiting for response"),
         }
     }
@@ -170,6 +173,7 @@ mod tests {
                 500,
                 r#"{"error":"failed to send message to Kafka"}"#,
             ),
+            (Refusal::ServiceFailed, 500, r#"{"error":"the service failed"}"#),
             (Refusal::NotReady, 503, r#"{"error":"not ready"}"#),
             (Refusal::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
         ] {

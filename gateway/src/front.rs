@@ -1,6 +1,6 @@
 //! The front: from an HTTP request to its answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, Request, body::Incoming};
 use shared::{
@@ -8,9 +8,12 @@ use shared::{
     server::{Answer, Handler, Peer},
 };
 use tokio::time::Instant;
+use tracing::{debug, field};
 
 use crate::{
     answers::{self, Refusal},
+    context::Context,
+    mailbox::Mailbox,
     metrics::FrontMetrics,
     pending::Pending,
     requests::{SendReceipts, Words},
@@ -21,6 +24,7 @@ use crate::{
 pub(crate) struct Front {
     pub(crate) pending: Pending,
     pub(crate) outbox: Outbox<SendReceipts>,
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) metrics: FrontMetrics,
     pub(crate) max_body_bytes: usize,
     /// How long a caller may take to send a body.
@@ -31,11 +35,12 @@ pub(crate) struct Front {
 
 impl Handler for Front {
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let context = Context::of(request.headers());
         let outcome = match peer {
-            Peer::Admitted => self.ping(request).await,
+            Peer::Admitted => self.ping(request, &context).await,
             Peer::Excess => Err(Refusal::TooManyConnections),
         };
-        match outcome {
+        let mut answer = match outcome {
             Ok(reply) => {
                 self.metrics.answered();
                 answers::reply(&reply)
@@ -44,12 +49,14 @@ impl Handler for Front {
                 self.metrics.refused(refusal);
                 refusal.answer()
             }
-        }
+        };
+        context.sign(&mut answer);
+        answer
     }
 }
 
 impl Front {
-    async fn ping(&self, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
+    async fn ping(&self, request: Request<Incoming>, context: &Context) -> Result<Vec<u8>, Refusal> {
         if request.uri().path() != "/ping" {
             return Err(Refusal::NotFound);
         }
@@ -65,11 +72,22 @@ impl Front {
         // every way out drops the ticket, which frees the place.
         let ticket = self.pending.open()?;
         let opened = Instant::now();
-        let record = words.into_record(ticket.id());
-        if self.outbox.try_send(record, ticket.id()).is_err() {
+        let id = ticket.id();
+        debug!(
+            %id,
+            traceparent = context.traceparent(),
+            tracestate = context.tracestate(),
+            x_request_id = context.request_id(),
+            "request"
+        );
+        let mut headers = self.mailbox.headers(id);
+        context.trace(&mut headers);
+        if self.outbox.try_send(words.into_record(id, headers), id).is_err() {
             return Err(ticket.withdraw(Refusal::Full));
         }
-        let reply = ticket.await?;
+        let outcome = ticket.await;
+        debug!(%id, x_request_id = context.request_id(), refusal = outcome.as_ref().err().map(field::debug), "outcome");
+        let reply = outcome?;
         self.metrics.latency.observe(opened.elapsed().as_secs_f64());
         Ok(reply)
     }

@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
-    kafka::{Cluster, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Tail, TailMetrics},
+    config::Partitions,
+    kafka::{Cluster, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Survey, Tail, TailMetrics},
     readiness::Readiness,
     server::{BindError, Limits, Server, bind},
     tasks::{Panicked, Tasks},
@@ -19,14 +20,12 @@ use tracing::{info, warn};
 use crate::{
     Settings, descriptors,
     front::Front,
+    mailbox::Mailbox,
     metrics::{FrontMetrics, ReplyMetrics},
     pending::Pending,
     replies,
     requests::SendReceipts,
 };
-
-/// The partition of both topics that the contract names.
-const PARTITION: i32 = 0;
 
 /// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
 const LANES: usize = 4;
@@ -107,18 +106,32 @@ impl Gateway {
             readiness.condition("outbox"),
             OutboxMetrics::register(&mut registry),
         );
-        outbox.add(&tasks, Partition::new(&cluster, &common.ping_topic, PARTITION));
-        let tail = Tail::new(
-            Partition::new(&cluster, &common.pong_topic, PARTITION),
-            Start::Latest,
-            readiness.condition("replies"),
-            TailMetrics::register(&mut registry).of(PARTITION),
-        );
-        tasks.spawn(replies::run(
-            tail,
-            pending.clone(),
-            ReplyMetrics::register(&mut registry),
+        tasks.spawn(write_to(
+            settings.request_partitions,
+            Arc::clone(&cluster),
+            common.ping_topic.clone(),
+            outbox.clone(),
+            tasks.clone(),
         ));
+        let mailbox = Arc::new(Mailbox::new(
+            &cluster,
+            &common.pong_topic,
+            settings.reply_partition,
+            settings.hostname,
+            settings.wire_headers,
+        ));
+        tasks.spawn({
+            let (mailbox, pending) = (Arc::clone(&mailbox), pending.clone());
+            let condition = readiness.condition("replies");
+            let tail_metrics = TailMetrics::register(&mut registry);
+            let metrics = ReplyMetrics::register(&mut registry);
+            async move {
+                let partition = mailbox.open(&condition).await;
+                let tail_metrics = tail_metrics.of(partition.number());
+                let tail = Tail::new(partition, Start::Latest, condition, tail_metrics);
+                replies::run(tail, pending, metrics).await;
+            }
+        });
         tasks.spawn(pending.clone().expire());
 
         let serving = readiness.condition("serving");
@@ -127,6 +140,7 @@ impl Gateway {
         let front = Front {
             pending: pending.clone(),
             outbox: outbox.clone(),
+            mailbox,
             metrics,
             max_body_bytes: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
             body_timeout: settings.header_timeout,
@@ -163,5 +177,21 @@ impl Gateway {
         admin.stop().await;
         info!("drained");
         Ok(())
+    }
+}
+
+/// Has the outbox write to these partitions of the topic.
+async fn write_to(
+    partitions: Partitions,
+    cluster: Arc<Cluster>,
+    topic: String,
+    outbox: Outbox<SendReceipts>,
+    tasks: Tasks,
+) {
+    let mut survey = Survey::new(&cluster, &topic, partitions);
+    loop {
+        for partition in survey.next().await {
+            outbox.add(&tasks, Partition::new(&cluster, &topic, partition));
+        }
     }
 }

@@ -6,13 +6,15 @@
 //! ```
 
 mod answers;
+mod context;
 mod descriptors;
 mod front;
 mod gateway;
+mod mailbox;
 mod metrics;
 mod pending;
 mod replies;
 mod requests;
 mod settings;
 
-pub use self::{gateway::Gateway, settings::Settings};
+pub use self::{gateway::Gateway, mailbox::ReplyPartition, settings::Settings};

@@ -114,6 +114,7 @@ fn outcome(refusal: Refusal) -> &'static str {
         Refusal::TooManyConnections => "too_many_connections",
         Refusal::ShuttingDown => "shutting_down",
         Refusal::SendFailed => "send_failed",
+        Refusal::ServiceFailed => "service_failed",
         Refusal::TimedOut => "timeout",
     }
 }

@@ -1,11 +1,16 @@
 //! The reply loop: from the tail of `pong` to the callers. Nothing in it can wait for a caller.
 
-use shared::kafka::{Received, Tail};
+use shared::{
+    kafka::{Received, Tail},
+    wire,
+};
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::{
+    answers::Refusal,
     metrics::ReplyMetrics,
-    pending::{Found, Pending},
+    pending::{Found, Outcome, Pending},
 };
 
 /// Reads replies for ever. Callers are admitted once the start is fixed.
@@ -14,11 +19,11 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
     pending.admit();
     loop {
         let replies = tail.next().await.records.into_iter().filter_map(|record| {
-            let id = correlation_id(&record);
-            if id.is_none() {
+            let Some(id) = wire::correlation(record.headers(), record.key()) else {
                 metrics.malformed.inc();
-            }
-            Some((id?, Ok(record.into_value().unwrap_or_default())))
+                return None;
+            };
+            Some((id, outcome(id, record)))
         });
         pending.resolve(replies, |found| match found {
             Found::Waiting => _ = metrics.answered.inc(),
@@ -28,8 +33,11 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
     }
 }
 
-/// The key, if it is what we wrote: 36 ASCII characters of a UUID. (Shorter forms of one are somebody else's.)
-fn correlation_id(record: &Received) -> Option<Uuid> {
-    let key = record.key().filter(|it| it.len() == 36)?;
-    Uuid::try_parse_ascii(key).ok()
+/// What a reply says: its value, or that the service failed. How it failed is not for the caller.
+fn outcome(id: Uuid, record: Received) -> Outcome {
+    if let Some(error) = wire::failure(record.headers()) {
+        debug!(%id, error = %error.escape_ascii(), "the service failed");
+        return Err(Refusal::ServiceFailed);
+    }
+    Ok(record.into_value().unwrap_or_default())
 }

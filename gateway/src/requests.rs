@@ -12,6 +12,7 @@ use serde::Deserialize;
 use shared::{
     kafka::{Fate, Receipts, Record},
     message::{MyMessage, from_object},
+    wire::Headers,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -64,7 +65,7 @@ impl Words {
     }
 
     /// The request record: key = the id, value = the contract's JSON.
-    pub(crate) fn into_record(self, id: Uuid) -> Record {
+    pub(crate) fn into_record(self, id: Uuid, headers: Headers) -> Record {
         let id = id.to_string();
         let key = id.clone().into_bytes();
         let message = MyMessage {
@@ -73,7 +74,8 @@ impl Words {
             value: self.value,
         };
         // Strings always serialize.
-        Record::new(key, serde_json::to_vec(&message).unwrap_or_default())
+        let value = serde_json::to_vec(&message).unwrap_or_default();
+        Record { key, value, headers }
     }
 }
 
@@ -109,21 +111,20 @@ mod tests {
     #[test]
     fn the_record_is_the_contracts() {
         let id = Uuid::new_v4();
-        let record = Words::ping().into_record(id);
+        let record = Words::ping().into_record(id, Headers::new());
         assert_eq!(record.key, id.to_string().as_bytes());
         assert_eq!(record.key.len(), 36);
         assert_eq!(
             String::from_utf8(record.value).unwrap(),
             format!(r#"{{"id":"{id}","name":"Ping","value":"Pong"}}"#)
         );
-        assert!(record.headers.is_empty());
     }
 
     #[test]
     fn the_callers_id_is_ignored() {
         let words: Words = from_object(br#"{"id":"mine","value":"v","name":"n"}"#).unwrap();
         let id = Uuid::new_v4();
-        let value = String::from_utf8(words.into_record(id).value).unwrap();
+        let value = String::from_utf8(words.into_record(id, Headers::new()).value).unwrap();
         assert_eq!(value, format!(r#"{{"id":"{id}","name":"n","value":"v"}}"#));
     }
 

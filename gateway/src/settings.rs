@@ -5,9 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use bytesize::ByteSize;
 use clap::Parser;
 use shared::{
-    config::{Command, Common, address, positive_duration},
+    config::{Command, Common, Partitions, address, partition, partitions, positive_duration},
     process,
+    wire::Dialect,
 };
+
+use crate::mailbox::ReplyPartition;
 
 /// The largest body that can be allowed: with its frame it still fits the largest record that a broker takes by
 /// default (`message.max.bytes`, 1 MiB), even if each byte is escaped in JSON.
@@ -41,6 +44,22 @@ pub struct Settings {
     #[arg(long, env, default_value = "10s", value_parser = positive_duration)]
     pub reply_timeout: Duration,
 
+    /// Partitions of the request topic to write to: all, or their numbers
+    #[arg(long, env, default_value = "0", value_parser = partitions)]
+    pub request_partitions: Partitions,
+
+    /// Partition of the reply topic to read: a number, or auto (by the number at the end of HOSTNAME)
+    #[arg(long, env, default_value = "0", value_parser = reply_partition)]
+    pub reply_partition: ReplyPartition,
+
+    /// Name of this host, for REPLY_PARTITION=auto
+    #[arg(long, env)]
+    pub hostname: Option<String>,
+
+    /// Whose headers the requests have
+    #[arg(long, env, default_value = "common")]
+    pub wire_headers: Dialect,
+
     /// Callers that may wait at the same time; more are refused with 503
     #[arg(long, env, default_value = "16384", value_parser = up_to_a_million)]
     pub max_in_flight: usize,
@@ -71,6 +90,31 @@ impl process::Settings for Settings {
 
     fn command(&self) -> Option<Command> {
         self.command
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.common.validate()?;
+        let topic = &self.common.pong_topic;
+        match (self.wire_headers, self.reply_partition) {
+            (Dialect::None, ReplyPartition::Fixed(0)) => Ok(()),
+            (Dialect::None, choice) => Err(format!(
+                "REPLY_PARTITION: \"{choice}\" is not allowed with WIRE_HEADERS=none: it must be 0, because requests \
+                 that do not say where their replies go get them there"
+            )),
+            _ if topic.starts_with("__") => Err(format!(
+                "PONG_TOPIC: {topic:?} is not allowed unless WIRE_HEADERS=none: it must not begin with __, which is \
+                 for Kafka's own topics; workers refuse to reply there"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn reply_partition(text: &str) -> Result<ReplyPartition, String> {
+    match (text.trim(), partition(text.trim())) {
+        ("auto", _) => Ok(ReplyPartition::Auto),
+        (_, Ok(number)) => Ok(ReplyPartition::Fixed(number)),
+        _ => Err("auto, or a partition number such as 0".to_owned()),
     }
 }
 

@@ -173,20 +173,27 @@ fn broker(text: &str) -> Result<String, String> {
     }
 }
 
-/// Kafka's own rule for topic names.
 fn topic(text: &str) -> Result<String, String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if text.is_empty() || text.len() > 249 || matches!(text, "." | "..") || !text.chars().all(legal) {
-        return Err("a topic name: 1 to 249 of a-z A-Z 0-9 . _ -".to_owned());
+    if is_topic_name(text) {
+        return Ok(text.to_owned());
     }
-    Ok(text.to_owned())
+    Err("a topic name: 1 to 249 of a-z A-Z 0-9 . _ -".to_owned())
+}
+
+/// Kafka's own rule for topic names.
+pub(crate) fn is_topic_name(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    matches!(text.len(), 1..=249) && !matches!(text, "." | "..") && text.bytes().all(legal)
 }
 
 // === impl Common ===
 
 impl Common {
-    /// What of these settings contradicts another, on one line.
-    pub(crate) fn validate(&self) -> Result<(), String> {
+    /// Checks that these settings agree with each other.
+    ///
+    /// # Errors
+    /// The contradiction, on one line.
+    pub fn validate(&self) -> Result<(), String> {
         if self.ping_topic == self.pong_topic {
             return Err(format!(
                 "PING_TOPIC, PONG_TOPIC: both are {:?}: they must be different topics",

@@ -14,9 +14,11 @@ mod metrics;
 mod outbox;
 mod queue;
 mod record;
+mod survey;
 mod tail;
 
 pub use self::{
+    backoff::Backoff,
     cluster::Cluster,
     cursor::Start,
     error::{Chain, Error},
@@ -25,5 +27,6 @@ pub use self::{
     outbox::{Closed, Fate, Outbox, OutboxSettings, Receipts},
     queue::Full,
     record::{Received, Record},
+    survey::Survey,
     tail::{Batch, Tail},
 };

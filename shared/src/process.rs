@@ -25,6 +25,14 @@ pub trait Settings: clap::Parser {
 
     /// What it does instead of serving.
     fn command(&self) -> Option<Command>;
+
+    /// Checks that the settings agree with each other.
+    ///
+    /// # Errors
+    /// The contradiction, on one line.
+    fn validate(&self) -> Result<(), String> {
+        self.common().validate()
+    }
 }
 
 /// Runs a process to its end. Exit code 0 after a shutdown, 64 for a bad configuration, 1 for anything else.
@@ -37,7 +45,7 @@ where
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Err(line) = settings.common().validate() {
+    if let Err(line) = settings.validate() {
         return config::usage_error(&line);
     }
     telemetry::init(&settings.common().rust_log, settings.common().log_format);

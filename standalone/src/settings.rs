@@ -69,6 +69,10 @@ impl process::Settings for AllInOne {
     fn command(&self) -> Option<Command> {
         self.gateway.command
     }
+
+    fn validate(&self) -> Result<(), String> {
+        self.gateway.validate()
+    }
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ pub(super) const MAX: Duration = Duration::from_millis(200);
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Waits before the next attempt: 10 ms, 20 ms, … 200 ms, each up to a half shorter at random so that many
     /// clients of one broker do not come back in step.
-    pub(super) async fn pause(&mut self) {
+    pub async fn pause(&mut self) {
         let full = INITIAL.saturating_mul(1 << self.failures.min(8)).min(MAX);
         self.failures = self.failures.saturating_add(1);
         tokio::time::sleep(full.mul_f64(1.0 - fastrand::f64() / 2.0)).await;

@@ -109,6 +109,15 @@ impl Cluster {
         }
     }
 
+    /// The partitions of a topic: one bounded attempt.
+    ///
+    /// # Errors
+    /// [`Error::TopicMissing`], or what [`Cluster::topics`] fails with.
+    pub async fn partitions(&self, topic: &str) -> Result<BTreeSet<i32>, Error> {
+        let found = self.topics().await?.remove(topic);
+        found.ok_or_else(|| Error::TopicMissing(topic.to_owned()))
+    }
+
     async fn client(&self) -> Result<Arc<Client>, Error> {
         // The semaphore is never closed; without a permit the attempt is merely not exclusive.
         let _permit = self.bootstrapping.acquire().await;

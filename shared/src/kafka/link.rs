@@ -86,6 +86,12 @@ impl Partition {
             partition,
         }
     }
+
+    /// Its number in the topic.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.partition
+    }
 }
 
 impl Connect for Partition {

@@ -78,6 +78,12 @@ impl Received {
         self.0.record.value.as_deref()
     }
 
+    /// Its headers; of several with one name, the last.
+    #[must_use]
+    pub fn headers(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.0.record.headers
+    }
+
     /// The value, taken out.
     #[must_use]
     pub fn into_value(self) -> Option<Vec<u8>> {

@@ -1,0 +1,339 @@
+use super::*;
+
+const ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_4cde_8f01_2345_6789_abcd);
+const ID_TEXT: &[u8] = b"01234567-89ab-4cde-8f01-23456789abcd";
+const ID_BYTES: &[u8] = b"\x01\x23\x45\x67\x89\xab\x4c\xde\x8f\x01\x23\x45\x67\x89\xab\xcd";
+
+fn headers(of: &[(&str, &[u8])]) -> Headers {
+    let headers: Headers = of
+        .iter()
+        .map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()))
+        .collect();
+    assert_eq!(headers.len(), of.len(), "a name is there once");
+    headers
+}
+
+fn malformed(of: &[(&str, &[u8])]) -> String {
+    ReplyTo::of(&headers(of)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_request_has_the_bytes_of_its_dialect() {
+    let rows: [(Dialect, i32, &[(&str, &[u8])]); 10] = [
+        (
+            Dialect::Common,
+            0,
+            &[("kafka_correlationId", ID_TEXT), ("kafka_replyTopic", b"pong")],
+        ),
+        (
+            Dialect::Common,
+            258,
+            &[
+                ("kafka_correlationId", ID_TEXT),
+                ("kafka_replyTopic", b"pong"),
+                ("pingpong_replyPartition", b"258"),
+            ],
+        ),
+        (
+            Dialect::Spring,
+            0,
+            &[
+                ("kafka_correlationId", ID_TEXT),
+                ("kafka_replyTopic", b"pong"),
+                ("kafka_replyPartition", b"\0\0\0\0"),
+            ],
+        ),
+        (
+            Dialect::Spring,
+            258,
+            &[
+                ("kafka_correlationId", ID_TEXT),
+                ("kafka_replyTopic", b"pong"),
+                ("kafka_replyPartition", b"\0\0\x01\x02"),
+            ],
+        ),
+        (
+            Dialect::Nest,
+            0,
+            &[
+                ("kafka_correlationId", ID_TEXT),
+                ("kafka_replyTopic", b"pong"),
+                ("kafka_replyPartition", b"0"),
+            ],
+        ),
+        (
+            Dialect::Nest,
+            258,
+            &[
+                ("kafka_correlationId", ID_TEXT),
+                ("kafka_replyTopic", b"pong"),
+                ("kafka_replyPartition", b"258"),
+            ],
+        ),
+        (
+            Dialect::SmallRye,
+            0,
+            &[
+                ("REPLY_CORRELATION_ID", ID_TEXT),
+                ("REPLY_TOPIC", b"pong"),
+                ("REPLY_PARTITION", b"\0\0\0\0"),
+            ],
+        ),
+        (
+            Dialect::SmallRye,
+            258,
+            &[
+                ("REPLY_CORRELATION_ID", ID_TEXT),
+                ("REPLY_TOPIC", b"pong"),
+                ("REPLY_PARTITION", b"\0\0\x01\x02"),
+            ],
+        ),
+        (Dialect::None, 0, &[]),
+        (Dialect::None, 258, &[]),
+    ];
+    for (dialect, partition, expected) in rows {
+        let written = dialect.request(ID, "pong", partition);
+        assert_eq!(written, headers(expected), "{dialect:?} {partition}");
+    }
+}
+
+#[test]
+fn a_reply_goes_where_its_request_says_in_any_dialect() {
+    let rows: [(&[(&str, &[u8])], Option<(&str, i32)>); 17] = [
+        (&[], None),
+        (&[("kafka_correlationId", ID_TEXT)], None),
+        (&[("kafka_replyPartition", b"\0\0\0\x03")], None),
+        (&[("kafka_replyTopic", b"a.reply")], Some(("a.reply", 0))),
+        (
+            &[("kafka_replyTopic", b"a"), ("pingpong_replyPartition", b"12")],
+            Some(("a", 12)),
+        ),
+        // Spring.
+        (
+            &[("kafka_replyTopic", b"a"), ("kafka_replyPartition", b"\0\0\0\0")],
+            Some(("a", 0)),
+        ),
+        (
+            &[("kafka_replyTopic", b"a"), ("kafka_replyPartition", b"\0\0\0\x30")],
+            Some(("a", 0x30)),
+        ),
+        (
+            &[
+                ("kafka_replyTopic", b"a"),
+                ("kafka_replyPartition", b"\x7f\xff\xff\xff"),
+            ],
+            Some(("a", i32::MAX)),
+        ),
+        // NestJS; four digits are no four bytes.
+        (
+            &[("kafka_replyTopic", b"a"), ("kafka_replyPartition", b"0")],
+            Some(("a", 0)),
+        ),
+        (
+            &[("kafka_replyTopic", b"a"), ("kafka_replyPartition", b"1024")],
+            Some(("a", 1024)),
+        ),
+        (
+            &[("kafka_replyTopic", b"a"), ("kafka_replyPartition", b"12345")],
+            Some(("a", 12345)),
+        ),
+        // SmallRye.
+        (&[("REPLY_TOPIC", b"a")], Some(("a", 0))),
+        (
+            &[("REPLY_TOPIC", b"a"), ("REPLY_PARTITION", b"\0\0\x01\0")],
+            Some(("a", 256)),
+        ),
+        // Each dialect's topic goes with its own partition.
+        (&[("REPLY_TOPIC", b"a"), ("kafka_replyPartition", b"1")], Some(("a", 0))),
+        (
+            &[("kafka_replyTopic", b"a"), ("REPLY_PARTITION", b"\0\0\0\x01")],
+            Some(("a", 0)),
+        ),
+        (
+            &[
+                ("kafka_replyTopic", b"a"),
+                ("REPLY_TOPIC", b"b"),
+                ("kafka_replyPartition", b"1"),
+            ],
+            Some(("a", 1)),
+        ),
+        (
+            &[
+                ("kafka_replyTopic", b"a"),
+                ("kafka_replyPartition", b"1"),
+                ("pingpong_replyPartition", b"2"),
+            ],
+            Some(("a", 1)),
+        ),
+    ];
+    for (request, expected) in rows {
+        let request = headers(request);
+        assert_eq!(ReplyTo::of(&request).unwrap().place, expected, "{request:?}");
+    }
+}
+
+#[test]
+fn a_reply_carries_the_bytes_of_its_request() {
+    let trace: [(&str, &[u8]); 2] = [
+        (
+            "traceparent",
+            b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+        ("tracestate", b"vendor=\xff"),
+    ];
+    let rows: [(&[(&str, &[u8])], &[(&str, &[u8])]); 8] = [
+        (&[], &[]),
+        (&[("other", b"1")], &[]),
+        (&trace, &trace),
+        // What a Spring client writes: binary, and anything at all.
+        (
+            &[("kafka_correlationId", ID_BYTES), ("kafka_replyTopic", b"a")],
+            &[("kafka_correlationId", ID_BYTES)],
+        ),
+        (
+            &[
+                ("kafka_correlationId", b"\0\xff"),
+                ("kafka_replyTopic", b"a"),
+                ("kafka_replyPartition", b"\0\0\0\x01"),
+            ],
+            &[("kafka_correlationId", b"\0\xff")],
+        ),
+        (
+            &[
+                ("kafka_correlationId", b"c1t2h3"),
+                ("kafka_replyTopic", b"a.reply"),
+                ("kafka_replyPartition", b"1"),
+            ],
+            &[("kafka_correlationId", b"c1t2h3"), ("kafka_nest-is-disposed", b"\0")],
+        ),
+        (
+            &[
+                ("REPLY_CORRELATION_ID", ID_TEXT),
+                ("REPLY_TOPIC", b"a"),
+                ("REPLY_PARTITION", b"\0\0\0\x01"),
+            ],
+            &[("REPLY_CORRELATION_ID", ID_TEXT)],
+        ),
+        (
+            &[
+                ("kafka_correlationId", ID_TEXT),
+                ("kafka_replyTopic", b"a"),
+                ("pingpong_replyPartition", b"1"),
+                ("pingpong_gatewayId", b"g"),
+            ],
+            &[("kafka_correlationId", ID_TEXT)],
+        ),
+    ];
+    for (request, expected) in rows {
+        let request = headers(request);
+        let written = ReplyTo::of(&request).unwrap().headers();
+        assert_eq!(written, headers(expected), "{request:?}");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_is_malformed() {
+    let long = [b'a'; 250];
+    for topic in [
+        &b""[..],
+        b"..",
+        b"a b",
+        b"a/b",
+        b"\xff",
+        b"__consumer_offsets",
+        b"__",
+        &long,
+    ] {
+        for name in ["kafka_replyTopic", "REPLY_TOPIC"] {
+            let said = malformed(&[(name, topic)]);
+            assert!(said.contains(name), "{said}");
+        }
+    }
+    for partition in [
+        &b""[..],
+        b"-1",
+        b"+1",
+        b"1.0",
+        b" 1",
+        b"Infinity",
+        b"2147483648",
+        b"\0",
+        b"\0\0\x01",
+        b"\0\0\0\0\x01",
+        b"\xff\xff\xff\xff",
+        b"\x80\0\0\0",
+    ] {
+        for (topic, name) in [
+            ("kafka_replyTopic", "kafka_replyPartition"),
+            ("kafka_replyTopic", "pingpong_replyPartition"),
+            ("REPLY_TOPIC", "REPLY_PARTITION"),
+        ] {
+            let said = malformed(&[(topic, b"a"), (name, partition)]);
+            assert!(said.contains(name), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_malformed_is_shown_escaped_and_cut() {
+    assert_eq!(
+        malformed(&[("kafka_replyTopic", b"\n\"\xff")]),
+        r#"the header kafka_replyTopic is "\n\"\xff": it must be the name of a topic, and not one of Kafka's own"#
+    );
+    let said = malformed(&[("kafka_replyTopic", &[b'!'; 10_000])]);
+    assert!(said.len() < 200, "{said}");
+}
+
+#[test]
+fn a_reply_is_known_by_its_correlation_or_else_by_its_key() {
+    let other = Uuid::from_u128(7).to_string();
+    let other = other.as_bytes();
+    let rows: [(&[(&str, &[u8])], Option<&[u8]>, Option<Uuid>); 14] = [
+        (&[], Some(ID_TEXT), Some(ID)),
+        (&[("traceparent", b"")], Some(ID_TEXT), Some(ID)),
+        (&[], None, None),
+        (&[], Some(b""), None),
+        // A key is text.
+        (&[], Some(ID_BYTES), None),
+        (&[], Some(b"0123456789ab4cde8f0123456789abcd"), None),
+        (&[("kafka_correlationId", ID_TEXT)], None, Some(ID)),
+        (&[("kafka_correlationId", ID_BYTES)], None, Some(ID)),
+        (&[("REPLY_CORRELATION_ID", ID_TEXT)], Some(b"k"), Some(ID)),
+        (&[("REPLY_CORRELATION_ID", ID_BYTES)], Some(other), Some(ID)),
+        (&[("kafka_correlationId", ID_TEXT)], Some(other), Some(ID)),
+        // A header that is somebody else's: the key does not make it ours.
+        (&[("kafka_correlationId", b"c1t2h3")], Some(ID_TEXT), None),
+        (&[("kafka_correlationId", b"")], Some(ID_TEXT), None),
+        (
+            &[("kafka_correlationId", b"0123456789ab4cde8f0123456789abcd")],
+            Some(ID_TEXT),
+            None,
+        ),
+    ];
+    for (reply, key, expected) in rows {
+        assert_eq!(correlation(&headers(reply), key), expected, "{reply:?} {key:?}");
+    }
+}
+
+#[test]
+fn a_failure_is_what_nest_says() {
+    assert_eq!(failure(&headers(&[])), None);
+    assert_eq!(failure(&headers(&[("kafka_nest-is-disposed", b"\0")])), None);
+    let failed = headers(&[("kafka_nest-err", b"Internal server error")]);
+    assert_eq!(failure(&failed), Some(&b"Internal server error"[..]));
+}
+
+#[test]
+fn the_halves_understand_each_other_in_every_dialect() {
+    for dialect in Dialect::value_variants() {
+        for partition in [0, 1, 1_000, 65_536] {
+            let request = dialect.request(ID, "pong", partition);
+            let reply_to = ReplyTo::of(&request).unwrap();
+            let reply = reply_to.headers();
+            let expected = (*dialect != Dialect::None).then_some(("pong", partition));
+            assert_eq!(reply_to.place, expected, "{dialect:?}");
+            assert_eq!(correlation(&reply, Some(ID_TEXT)), Some(ID), "{dialect:?}");
+            assert_eq!(reply.is_empty(), *dialect == Dialect::None, "{dialect:?}");
+        }
+    }
+}
