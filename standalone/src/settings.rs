@@ -28,7 +28,7 @@ pub(crate) struct AllInOne {
     pub(crate) broker_addr: SocketAddr,
 
     /// Where the worker begins in the topic of the requests
-    #[arg(long, env, default_value = "latest")]
+    #[arg(long, env, default_value = "resume")]
     pub(crate) start_from: StartFrom,
 }
 
@@ -52,6 +52,10 @@ impl AllInOne {
             command: None,
             common: self.gateway.common.clone(),
             admin_addr,
+            // It reads what the gateway writes.
+            partitions: Some(self.gateway.request_partitions.clone()),
+            worker_group: None,
+            position_group: worker::POSITION_GROUP.to_owned(),
             start_from: self.start_from,
         }
     }

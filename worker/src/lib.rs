@@ -1,13 +1,23 @@
 //! The worker: reads requests from `ping`, answers each by a pure function, and writes the replies to `pong`.
 
 mod answer;
+mod assignment;
 mod complaints;
+mod coordinator;
+mod crew;
+mod destinations;
+mod group;
+mod membership;
 mod metrics;
-mod requests;
+mod positions;
+mod progress;
+mod reader;
+mod receipts;
 mod settings;
+mod skipped;
 mod worker;
 
 pub use self::{
-    settings::{Settings, StartFrom},
+    settings::{POSITION_GROUP, Settings, StartFrom},
     worker::Worker,
 };

@@ -1,8 +1,8 @@
-//! What the worker counts. Every counter is looked up once, at the start.
+//! What the worker counts. Every counter of the hot path is looked up once, at the start.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -11,17 +11,28 @@ use prometheus_client::{
 pub(crate) struct Metrics {
     /// Requests read.
     pub(crate) requests: Counter,
-    /// Requests whose value the contract does not know.
-    pub(crate) bad_value: Counter,
+    /// Requests not answered, by reason.
+    skipped: Family<Skipped, Counter>,
     /// Replies that Kafka has.
     pub(crate) acknowledged: Counter,
     /// Replies that Kafka will never take.
     pub(crate) refused: Counter,
+    /// Commits of positions that Kafka took.
+    pub(crate) commits: Counter,
+    /// Commits and look-ups of positions that it did not.
+    pub(crate) commits_refused: Counter,
+    /// Partitions that are read.
+    pub(crate) partitions: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Skipped {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Commit {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,17 +44,31 @@ struct Reply {
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let skipped = Family::<Skipped, Counter>::default();
         let replies = Family::<Reply, Counter>::default();
+        let commits = Family::<Commit, Counter>::default();
         let metrics = Self {
             requests: Counter::default(),
-            bad_value: skipped.get_or_create_owned(&Skipped { reason: "bad_value" }),
+            skipped: Family::default(),
             acknowledged: replies.get_or_create_owned(&Reply { fate: "acknowledged" }),
             refused: replies.get_or_create_owned(&Reply { fate: "refused" }),
+            commits: commits.get_or_create_owned(&Commit { outcome: "taken" }),
+            commits_refused: commits.get_or_create_owned(&Commit { outcome: "refused" }),
+            partitions: Gauge::default(),
         };
         registry.register("requests", "Requests read", metrics.requests.clone());
-        registry.register("records_skipped", "Requests not answered, by reason", skipped);
+        registry.register(
+            "records_skipped",
+            "Requests not answered, by reason",
+            metrics.skipped.clone(),
+        );
         registry.register("replies", "Replies by what Kafka said", replies);
+        registry.register("position_commits", "Commits of positions by what Kafka said", commits);
+        registry.register("partitions", "Partitions that are read", metrics.partitions.clone());
         metrics
+    }
+
+    /// A request is not answered.
+    pub(crate) fn skipped(&self, reason: &'static str) {
+        self.skipped.get_or_create(&Skipped { reason }).inc();
     }
 }

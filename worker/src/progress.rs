@@ -78,6 +78,11 @@ impl Progress {
         self.state.lock().saved = Some(position);
     }
 
+    /// Kafka is to be told again.
+    pub(crate) fn renew(&self) {
+        self.state.lock().saved = None;
+    }
+
     /// Kafka has the start, or will not take it now.
     pub(crate) fn start_offered(&self) {
         self.state.lock().start_offered = true;

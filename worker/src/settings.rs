@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
 use shared::{
-    config::{Command, Common, address},
-    kafka::Start,
+    config::{Command, Common, Partitions, address, partitions},
     process,
 };
+
+/// Under whose name the positions of workers without group are kept.
+pub const POSITION_GROUP: &str = "worker-static";
 
 /// Settings of the worker: each is a flag and an environment variable.
 #[derive(Debug, Clone, Parser)]
@@ -25,14 +27,28 @@ pub struct Settings {
     #[arg(long, env, default_value = "0.0.0.0:8082", value_parser = address)]
     pub admin_addr: SocketAddr,
 
+    /// Partitions of the request topic to read: all, or their numbers [default: 0]
+    #[arg(long, env, value_parser = partitions)]
+    pub partitions: Option<Partitions>,
+
+    /// Group of workers among which Kafka divides the partitions (Kafka 4.0 or later)
+    #[arg(long, env, value_parser = group)]
+    pub worker_group: Option<String>,
+
+    /// Group under whose name the positions are kept, without WORKER_GROUP
+    #[arg(long, env, default_value = POSITION_GROUP, value_parser = group)]
+    pub position_group: String,
+
     /// Where to begin in the topic of the requests
-    #[arg(long, env, default_value = "latest")]
+    #[arg(long, env, default_value = "resume")]
     pub start_from: StartFrom,
 }
 
 /// Where a worker begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StartFrom {
+    /// Where the last worker was, or else with what comes after its start.
+    Resume,
     /// With what comes after its start.
     Latest,
     /// With the first request in the log.
@@ -53,15 +69,22 @@ impl process::Settings for Settings {
     fn command(&self) -> Option<Command> {
         self.command
     }
-}
 
-// === impl StartFrom ===
-
-impl From<StartFrom> for Start {
-    fn from(start: StartFrom) -> Self {
-        match start {
-            StartFrom::Latest => Self::Latest,
-            StartFrom::Earliest => Self::Earliest,
+    fn validate(&self) -> Result<(), String> {
+        self.common.validate()?;
+        match (&self.worker_group, &self.partitions) {
+            (Some(group), Some(_)) => Err(format!(
+                "PARTITIONS, WORKER_GROUP: only one of them is allowed: in the group {group:?} Kafka divides the partitions"
+            )),
+            _ => Ok(()),
         }
     }
+}
+
+/// The name of a group; Kafka allows any text.
+fn group(text: &str) -> Result<String, String> {
+    if matches!(text.len(), 1..=249) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err("the name of a group: 1 to 249 characters".to_owned())
 }

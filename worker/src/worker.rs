@@ -1,11 +1,12 @@
 //! A worker from its port to its end.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
-    kafka::{Cluster, Outbox, OutboxMetrics, OutboxSettings, Partition, Tail, TailMetrics},
+    config::Partitions,
+    kafka::{Cluster, OutboxMetrics, Survey, TailMetrics},
     readiness::Readiness,
     server::{BindError, bind},
     tasks::{Panicked, Tasks},
@@ -15,18 +16,24 @@ use tracing::{info, warn};
 
 use crate::{
     Settings,
+    assignment::Assignment,
+    coordinator::{Coordinator, Subscription},
+    crew::Crew,
+    destinations::Destinations,
+    group::Group,
     metrics::Metrics,
-    requests::{self, ReplyReceipts},
+    positions::Positions,
+    receipts::ReplyReceipts,
 };
 
-/// The partition of both topics that the contract names.
+/// How we call ourselves to the brokers.
+const CLIENT_ID: &str = "worker";
+
+/// The partition that the contract names.
 const PARTITION: i32 = 0;
 
-/// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
-const LANES: usize = 4;
-
-/// Replies that may wait for Kafka, in bytes; then no more requests are read.
-const OUTBOX_BYTES: usize = 1 << 20;
+/// What the shutdown may take beyond the drain: committing, and leaving the group.
+const LAST_WORDS: Duration = Duration::from_millis(800);
 
 /// A worker that has its port.
 #[derive(Debug)]
@@ -65,57 +72,81 @@ impl Worker {
         let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("worker");
         let metrics = Metrics::register(&mut registry);
-        let mut tasks = Tasks::default();
+        let tasks = Tasks::default();
 
         let cluster = Arc::new(Cluster::new(
-            "worker",
+            CLIENT_ID,
             common.kafka_brokers.clone(),
             vec![common.ping_topic.clone(), common.pong_topic.clone()],
         ));
-        let outbox = Outbox::spawn(
-            &mut tasks,
-            Partition::new(&cluster, &common.pong_topic, PARTITION),
-            OutboxSettings {
-                lanes: LANES,
-                max_bytes: OUTBOX_BYTES,
-                resend: true,
-            },
+        let replies = Destinations::new(
+            &cluster,
+            &tasks,
+            &common.pong_topic,
             ReplyReceipts(metrics.clone()),
             readiness.condition("outbox"),
             OutboxMetrics::register(&mut registry),
         );
-        let tail = Tail::new(
-            Partition::new(&cluster, &common.ping_topic, PARTITION),
-            settings.start_from.into(),
-            readiness.condition("requests"),
-            TailMetrics::register(&mut registry),
-        );
+        let group_name = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
+        let coordinator = || Coordinator::new(CLIENT_ID, common.kafka_brokers.clone(), group_name.clone());
+        let assignment = if settings.worker_group.is_some() {
+            let subscription = Subscription {
+                topic: common.ping_topic.clone(),
+                // A reader may take the drain to finish, and its last commit some more.
+                rebalance_timeout: common.drain_timeout + 2 * LAST_WORDS,
+            };
+            Assignment::Group(Group::spawn(
+                &tasks,
+                coordinator(),
+                subscription,
+                readiness.condition("group"),
+            ))
+        } else {
+            let partitions = settings.partitions.clone();
+            let partitions = partitions.unwrap_or_else(|| Partitions::Listed([PARTITION].into()));
+            Assignment::Static(Survey::new(&cluster, &common.ping_topic, partitions))
+        };
+        let crew = Crew {
+            cluster,
+            topic: common.ping_topic.clone(),
+            assignment,
+            positions: Positions::new(coordinator(), &common.ping_topic, settings.start_from, metrics.clone()),
+            replies: replies.clone(),
+            metrics,
+            tail_metrics: TailMetrics::register(&mut registry),
+            condition: readiness.condition("partitions"),
+            readiness: readiness.clone(),
+            drain: common.drain_timeout,
+        };
         let serving = readiness.condition("serving");
         serving.met();
         let admin = Admin::spawn(admin, readiness, registry);
 
+        // Nothing is ever sent: the end of the sender is the signal.
         let (stop, stopped) = oneshot::channel::<Infallible>();
-        let mut answering = pin!(requests::run(tail, outbox.clone(), metrics, async {
-            // Nothing is ever sent: the end of the sender is the signal.
-            let _ = stopped.await;
-        }));
+        let (working, mut finished) = oneshot::channel::<Infallible>();
+        tasks.spawn(async move {
+            crew.run(async { drop(stopped.await) }).await;
+            drop(working);
+        });
         tokio::select! {
-            // It is not stopped yet, and does not end by itself.
-            () = &mut answering => {}
             () = shutdown => {}
             panicked = tasks.panicked() => return Err(panicked),
         }
         serving.unmet(&"shutting down");
         drop(stop);
         let drain = async {
-            // What is read already: it waits for room in the outbox only.
-            answering.await;
-            outbox.flush(common.drain_timeout).await
+            let _ = (&mut finished).await;
+            replies.flush(common.drain_timeout).await
         };
-        if !timeout(common.drain_timeout, drain).await.unwrap_or(false) {
+        let drained = tokio::select! {
+            drained = timeout(common.drain_timeout + LAST_WORDS, drain) => drained.unwrap_or(false),
+            panicked = tasks.panicked() => return Err(panicked),
+        };
+        if !drained {
             warn!("requests were still unanswered at the end of the drain");
         }
-        drop(tasks);
+        tasks.abort_all();
         admin.stop().await;
         info!("drained");
         Ok(())

@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, mem::replace, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{
-    backoff::Backoff,
-    cluster::Cluster,
-    error::{Chain, Error},
-};
+use super::{backoff::Backoff, cluster::Cluster, error::Chain};
 use crate::config::Partitions;
 
 /// How soon a new partition is noticed.

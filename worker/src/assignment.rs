@@ -1,0 +1,63 @@
+//! Where the partitions come from: a list, all there are, or a group.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use shared::kafka::Survey;
+
+use crate::{
+    group::Group,
+    membership::{Change, Identity},
+};
+
+/// What decides which partitions this worker reads.
+#[derive(Debug)]
+pub(crate) enum Assignment {
+    /// The settings.
+    Static(Survey),
+    /// Kafka's group coordinator.
+    Group(Group),
+}
+
+// === impl Assignment ===
+
+impl Assignment {
+    /// Waits for the next change. Cancelling loses nothing.
+    pub(crate) async fn next(&mut self) -> Change {
+        match self {
+            Self::Static(survey) => Change::Take(survey.next().await),
+            Self::Group(group) => group.next().await,
+        }
+    }
+
+    /// These are read no further, and what was read of them is committed.
+    pub(crate) fn released(&self, partitions: &BTreeSet<i32>) {
+        if let Self::Group(group) = self {
+            group.released(partitions);
+        }
+    }
+
+    /// Who commits; nobody in particular without a group.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        match self {
+            Self::Static(_) => None,
+            Self::Group(group) => Some(group.identity()),
+        }
+    }
+
+    /// A commit was refused in a way that leaves the membership in doubt.
+    pub(crate) fn doubt(&self) {
+        if let Self::Group(group) = self {
+            group.doubt();
+        }
+    }
+
+    /// Gives the partitions back.
+    pub(crate) async fn leave(self, limit: Duration) {
+        if let Self::Group(group) = self
+            && !group.leave(limit).await
+        {
+            tracing::warn!("the group coordinator did not hear that this worker leaves");
+        }
+    }
+}

@@ -1,0 +1,475 @@
+use std::collections::BTreeSet;
+
+use proptest::{collection::btree_set, prelude::*};
+
+use super::*;
+
+const OLD: Uuid = Uuid::from_u128(1);
+const NEW: Uuid = Uuid::from_u128(2);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn member() -> (Membership, Instant) {
+    let now = Instant::now();
+    (Membership::new("member".into(), now), now)
+}
+
+fn of(topic: Uuid, partitions: &[i32]) -> BTreeSet<TopicPartition> {
+    let partitions = partitions.iter().copied();
+    partitions
+        .map(|partition| TopicPartition { topic, partition })
+        .collect()
+}
+
+fn set(partitions: &[i32]) -> BTreeSet<i32> {
+    partitions.iter().copied().collect()
+}
+
+fn answer(epoch: i32, assignment: Option<&[i32]>) -> Answer {
+    Answer {
+        epoch,
+        interval: 5 * SECOND,
+        assignment: assignment.map(|it| of(OLD, it)),
+    }
+}
+
+/// A heartbeat, and the answer to it.
+fn beat(member: &mut Membership, answer: Answer, now: Instant) -> Heartbeat {
+    let heartbeat = member.heartbeat();
+    member.on_answer(answer, now);
+    heartbeat
+}
+
+/// A member that has taken these partitions and said so.
+fn stable(partitions: &[i32]) -> (Membership, Instant) {
+    let (mut member, now) = member();
+    beat(&mut member, answer(1, Some(partitions)), now);
+    assert_eq!(member.change(), Some(Change::Take(set(partitions))));
+    beat(&mut member, answer(1, None), now);
+    assert_eq!(member.change(), None);
+    (member, now)
+}
+
+#[test]
+fn it_joins_with_everything_and_then_says_only_what_changes() {
+    let (mut member, now) = member();
+    assert_eq!(member.due(), now);
+    let joining = member.heartbeat();
+    assert_eq!((joining.identity.epoch, joining.full), (0, true));
+    assert_eq!(joining.owned, Some(BTreeSet::new()));
+
+    member.on_answer(answer(3, Some(&[0, 1])), now);
+    assert_eq!(member.identity().epoch, 3);
+    assert_eq!(member.change(), Some(Change::Take(set(&[0, 1]))));
+    assert_eq!(member.due(), now, "there is something to acknowledge");
+    let taken = member.heartbeat();
+    assert_eq!((taken.full, taken.owned), (false, Some(of(OLD, &[0, 1]))));
+
+    member.on_answer(answer(3, None), now);
+    assert_eq!(member.due(), now + 5 * SECOND);
+    let quiet = member.heartbeat();
+    assert_eq!((quiet.full, quiet.owned), (false, None));
+    assert_eq!(member.change(), None);
+}
+
+#[test]
+fn a_revoked_partition_is_owned_until_it_is_released() {
+    let (mut member, now) = stable(&[0, 1]);
+    beat(&mut member, answer(1, Some(&[0])), now);
+    assert_eq!(member.change(), Some(Change::Release(set(&[1]))));
+    assert_eq!(member.change(), None);
+    let heard = beat(&mut member, answer(1, None), now);
+    assert_eq!(heard.owned, Some(of(OLD, &[0, 1])));
+    assert_eq!(member.due(), now + 5 * SECOND, "there is nothing to say yet");
+    member.heartbeat();
+    member.on_failure(now);
+    let heard = beat(&mut member, answer(1, None), now);
+    assert_eq!(heard.owned, Some(of(OLD, &[0, 1])));
+    assert_eq!(member.due(), now + 5 * SECOND, "there is still nothing to say");
+
+    member.on_released(&set(&[1]));
+    assert_eq!(member.due(), now);
+    assert_eq!(member.heartbeat().owned, Some(of(OLD, &[0])));
+}
+
+#[test]
+fn what_is_released_while_a_heartbeat_is_under_way_is_said_in_the_next() {
+    let (mut member, now) = stable(&[0, 1]);
+    beat(&mut member, answer(1, Some(&[0])), now);
+    member.change();
+    assert_eq!(member.heartbeat().owned, Some(of(OLD, &[0, 1])));
+    member.on_released(&set(&[1]));
+    member.on_answer(answer(1, None), now);
+    assert_eq!(member.due(), now);
+    assert_eq!(member.heartbeat().owned, Some(of(OLD, &[0])));
+}
+
+#[test]
+fn what_is_given_back_is_taken_after_its_release() {
+    let (mut member, now) = stable(&[0, 1]);
+    beat(&mut member, answer(1, Some(&[0])), now);
+    assert_eq!(member.change(), Some(Change::Release(set(&[1]))));
+    beat(&mut member, answer(1, Some(&[0, 1, 2])), now);
+    assert_eq!(member.change(), Some(Change::Take(set(&[2]))));
+    assert_eq!(member.change(), None);
+    member.on_released(&set(&[1]));
+    assert_eq!(member.change(), Some(Change::Take(set(&[1]))));
+}
+
+#[test]
+fn only_what_is_to_be_released_can_be() {
+    let (mut member, now) = stable(&[0, 1]);
+    beat(&mut member, answer(1, Some(&[0])), now);
+    // Not handed on yet.
+    member.on_released(&set(&[0, 1, 2]));
+    assert_eq!(member.heartbeat().owned, Some(of(OLD, &[0, 1])));
+}
+
+#[test]
+fn a_topic_of_the_same_name_is_another() {
+    let (mut member, now) = stable(&[0]);
+    let successor = Answer {
+        assignment: Some(of(NEW, &[0])),
+        ..answer(2, None)
+    };
+    beat(&mut member, successor, now);
+    assert_eq!(member.change(), Some(Change::Release(set(&[0]))));
+    assert_eq!(member.change(), None);
+    member.on_released(&set(&[0]));
+    assert_eq!(member.change(), Some(Change::Take(set(&[0]))));
+    assert_eq!(member.heartbeat().owned, Some(of(NEW, &[0])));
+}
+
+#[test]
+fn who_is_expelled_loses_everything_and_joins_anew_after_a_pause() {
+    let (mut member, now) = stable(&[0, 1]);
+    beat(&mut member, answer(1, Some(&[0])), now);
+    assert_eq!(member.change(), Some(Change::Release(set(&[1]))));
+    member.heartbeat();
+    member.on_expelled(now);
+    let due = member.due();
+    assert!(due > now && due <= now + PAUSE_MIN, "{:?}", due - now);
+    // The release is reported before anybody knows of the loss, and counts for nothing.
+    member.on_released(&set(&[1]));
+    let joining = member.heartbeat();
+    assert_eq!((&*joining.identity.member_id, joining.identity.epoch), ("member", 0));
+    assert_eq!((joining.full, joining.owned), (true, Some(BTreeSet::new())));
+    member.on_answer(answer(7, Some(&[1])), due);
+    assert_eq!(member.change(), Some(Change::Lose));
+    assert_eq!(member.change(), Some(Change::Take(set(&[1]))));
+}
+
+#[test]
+fn who_owns_nothing_loses_nothing() {
+    let (mut member, now) = member();
+    member.heartbeat();
+    member.on_expelled(now);
+    assert_eq!(member.change(), None);
+}
+
+#[test]
+fn failures_change_nothing_but_the_pace() {
+    let (mut member, mut now) = stable(&[0]);
+    for pause in [100, 200, 400, 800, 1000, 1000, 1000, 1000, 1000, 1000] {
+        let pause = Duration::from_millis(pause);
+        member.heartbeat();
+        member.on_failure(now);
+        let due = member.due();
+        assert!((now + pause / 2..=now + pause).contains(&due), "{:?}", due - now);
+        now = due;
+    }
+    assert_eq!(member.change(), None);
+    let next = member.heartbeat();
+    assert_eq!((next.identity.epoch, next.full), (1, true));
+    assert_eq!(next.owned, Some(of(OLD, &[0])));
+    member.on_answer(answer(1, None), now);
+    assert_eq!(member.due(), now + 5 * SECOND);
+}
+
+#[test]
+fn an_interval_is_neither_a_busy_loop_nor_an_absence() {
+    let (mut member, now) = stable(&[0]);
+    for (interval, due) in [(Duration::ZERO, INTERVAL_MIN), (Duration::MAX, INTERVAL_MAX)] {
+        // The same assignment again and again is nothing to hurry for.
+        let insisting = Answer {
+            interval,
+            ..answer(1, Some(&[0]))
+        };
+        beat(&mut member, insisting, now);
+        assert_eq!(member.due(), now + due);
+    }
+}
+
+#[test]
+fn an_assignment_that_is_gone_before_it_was_taken_is_acknowledged() {
+    let (mut member, now) = member();
+    beat(&mut member, answer(1, Some(&[0])), now);
+    beat(&mut member, answer(1, Some(&[])), now);
+    assert_eq!(member.change(), None);
+    assert_eq!(member.due(), now);
+    assert_eq!(member.heartbeat().owned, Some(BTreeSet::new()));
+}
+
+#[test]
+fn a_doubt_is_cleared_by_a_heartbeat() {
+    let (mut member, now) = stable(&[0]);
+    member.doubt();
+    assert_eq!(member.due(), now);
+    beat(&mut member, answer(2, None), now);
+    assert_eq!(member.due(), now + 5 * SECOND);
+}
+
+#[test]
+fn it_leaves_once() {
+    let (mut member, now) = stable(&[0]);
+    member.leave();
+    assert_eq!(member.due(), now);
+    assert_eq!(member.heartbeat().identity.epoch, LEAVING);
+    member.on_failure(now);
+    assert!(!member.has_left(), "the coordinator may not know");
+    assert_eq!(member.heartbeat().identity.epoch, LEAVING);
+    member.on_answer(answer(LEAVING, None), now);
+    assert!(member.has_left());
+    member.leave();
+    assert!(member.has_left());
+    assert_eq!(member.change(), None);
+}
+
+#[test]
+fn who_is_not_there_need_not_leave() {
+    let (mut never_joined, now) = member();
+    never_joined.leave();
+    never_joined.heartbeat();
+    never_joined.on_failure(now);
+    assert!(never_joined.has_left());
+    let (mut expelled, now) = stable(&[0]);
+    expelled.leave();
+    expelled.heartbeat();
+    expelled.on_expelled(now);
+    assert!(expelled.has_left());
+}
+
+/// The coordinator's side for one member, by `CurrentAssignmentBuilder` and
+/// `GroupMetadataManager.throwIfConsumerGroupMemberEpochIsInvalid` of Kafka 4.
+#[derive(Debug, Default)]
+struct Broker {
+    target: BTreeSet<TopicPartition>,
+    member: Option<Known>,
+    last_epoch: i32,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    epoch: i32,
+    previous_epoch: i32,
+    owned: BTreeSet<TopicPartition>,
+    assigned: BTreeSet<TopicPartition>,
+    revoking: BTreeSet<TopicPartition>,
+}
+
+impl Broker {
+    /// The answer; none if the member is expelled.
+    fn answer(&mut self, heartbeat: &Heartbeat) -> Option<Answer> {
+        let epoch = heartbeat.identity.epoch;
+        if epoch == 0 {
+            assert!(heartbeat.full && heartbeat.owned == Some(BTreeSet::new()));
+            self.member = Some(Known::default());
+        }
+        let known = self.member.as_mut()?;
+        let owned = heartbeat.owned.as_ref();
+        let repeats = epoch == known.previous_epoch && owned.is_some_and(|it| it.is_subset(&known.assigned));
+        if epoch != known.epoch && !repeats {
+            self.member = None;
+            return None;
+        }
+        if let Some(owned) = owned {
+            known.owned.clone_from(owned);
+        }
+        let before = known.assigned.clone();
+        let waits = !known.revoking.is_empty() && owned.is_none_or(|it| !it.is_disjoint(&known.revoking));
+        let revoke: BTreeSet<_> = known.assigned.difference(&self.target).copied().collect();
+        if waits {
+            // Until it does not name them any more.
+        } else if !revoke.is_empty() {
+            known.assigned.retain(|it| self.target.contains(it));
+            known.revoking = revoke;
+        } else if known.assigned != self.target || !known.revoking.is_empty() || known.epoch == 0 {
+            known.assigned.clone_from(&self.target);
+            known.revoking.clear();
+            known.previous_epoch = known.epoch;
+            self.last_epoch += 1;
+            known.epoch = self.last_epoch;
+        }
+        let changed = heartbeat.full || known.assigned != before;
+        Some(Answer {
+            epoch: known.epoch,
+            interval: 5 * SECOND,
+            assignment: changed.then(|| known.assigned.clone()),
+        })
+    }
+}
+
+/// Whoever reads: what it was told, and checks of that.
+#[derive(Debug, Default)]
+struct Reader {
+    reading: BTreeSet<i32>,
+    releasing: BTreeSet<i32>,
+}
+
+impl Reader {
+    fn obey(&mut self, change: Change) {
+        match change {
+            Change::Take(partitions) => {
+                assert!(partitions.is_disjoint(&self.reading) && partitions.is_disjoint(&self.releasing));
+                assert!(!partitions.is_empty());
+                self.reading.extend(partitions);
+            }
+            Change::Release(partitions) => {
+                assert!(partitions.is_subset(&self.reading) && !partitions.is_empty());
+                self.reading.retain(|it| !partitions.contains(it));
+                self.releasing.extend(partitions);
+            }
+            Change::Lose => *self = Self::default(),
+        }
+    }
+
+    fn uses(&self) -> BTreeSet<i32> {
+        &self.reading | &self.releasing
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Target(Uuid, BTreeSet<i32>),
+    Heartbeat,
+    RequestLost,
+    AnswerLost,
+    /// Something happens to the reader while the heartbeat is under way.
+    HeartbeatDuring(Box<Event>),
+    Expelled,
+    Change,
+    Release(BTreeSet<i32>),
+    Doubt,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let reader = prop_oneof![
+        3 => Just(Event::Change),
+        2 => btree_set(0..4, 0..4).prop_map(Event::Release),
+        1 => Just(Event::Doubt),
+    ];
+    prop_oneof![
+        2 => (prop_oneof![5 => Just(OLD), 1 => Just(NEW)], btree_set(0..4, 0..4)).prop_map(|(id, it)| Event::Target(id, it)),
+        4 => Just(Event::Heartbeat),
+        1 => Just(Event::RequestLost),
+        1 => Just(Event::AnswerLost),
+        1 => Just(Event::Expelled),
+        2 => reader.clone().prop_map(|it| Event::HeartbeatDuring(Box::new(it))),
+        6 => reader,
+    ]
+}
+
+struct World {
+    member: Membership,
+    broker: Broker,
+    reader: Reader,
+    now: Instant,
+    /// The member knows of a loss that the reader has not been told.
+    lost: bool,
+}
+
+impl World {
+    fn heartbeat(&mut self) -> Heartbeat {
+        self.now = self.now.max(self.member.due());
+        let heartbeat = self.member.heartbeat();
+        match (&heartbeat.owned, &self.broker.member) {
+            (Some(owned), _) if !self.lost => assert_eq!(numbers(owned), self.reader.uses()),
+            (None, Some(known)) => assert!(self.lost || numbers(&known.owned) == self.reader.uses()),
+            _ => {}
+        }
+        heartbeat
+    }
+
+    fn answered(&mut self, answer: Option<Answer>) {
+        match answer {
+            Some(answer) => self.member.on_answer(answer, self.now),
+            None => {
+                self.lost |= !self.reader.uses().is_empty();
+                self.member.on_expelled(self.now);
+                assert!(self.member.due() > self.now, "a busy loop");
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Target(topic, partitions) => {
+                let partitions: Vec<_> = partitions.into_iter().collect();
+                self.broker.target = of(topic, &partitions);
+            }
+            Event::Heartbeat => {
+                let heartbeat = self.heartbeat();
+                let answer = self.broker.answer(&heartbeat);
+                self.answered(answer);
+            }
+            Event::HeartbeatDuring(event) => {
+                let heartbeat = self.heartbeat();
+                self.happen(*event);
+                let answer = self.broker.answer(&heartbeat);
+                self.answered(answer);
+            }
+            Event::RequestLost => {
+                self.heartbeat();
+                self.member.on_failure(self.now);
+            }
+            Event::AnswerLost => {
+                let heartbeat = self.heartbeat();
+                self.broker.answer(&heartbeat);
+                self.member.on_failure(self.now);
+            }
+            Event::Expelled => self.broker.member = None,
+            Event::Change => {
+                if let Some(change) = self.member.change() {
+                    assert_eq!(change == Change::Lose, std::mem::take(&mut self.lost));
+                    self.reader.obey(change);
+                } else {
+                    assert!(!self.lost);
+                }
+            }
+            Event::Release(partitions) => {
+                let released = &partitions & &self.reader.releasing;
+                self.member.on_released(&released);
+                self.reader.releasing.retain(|it| !released.contains(it));
+            }
+            Event::Doubt => self.member.doubt(),
+        }
+        assert!(self.member.due() <= self.now + INTERVAL_MAX);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_nothing_is_given_away_that_is_in_use(events in proptest::collection::vec(event(), 0..60)) {
+        let (member, now) = member();
+        let mut world = World {
+            member,
+            broker: Broker::default(),
+            reader: Reader::default(),
+            now,
+            lost: false,
+        };
+        for event in events {
+            world.happen(event);
+        }
+        // When nothing fails any more, it gets there.
+        for _ in 0..8 {
+            world.happen(Event::Heartbeat);
+            for _ in 0..3 {
+                world.happen(Event::Change);
+                world.happen(Event::Release(set(&[0, 1, 2, 3])));
+            }
+        }
+        prop_assert_eq!(&world.reader.reading, &numbers(&world.broker.target));
+        prop_assert!(world.reader.releasing.is_empty());
+        prop_assert_eq!(world.member.due(), world.now + 5 * SECOND);
+    }
+}

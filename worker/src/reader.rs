@@ -1,0 +1,177 @@
+//! A reader: reads the requests of one partition, answers them, and never waits for an answer to be sent.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use shared::{
+    kafka::{Batch, Received, Record, Tail},
+    wire::{Headers, ReplyTo, TRACEPARENT},
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::{AbortHandle, JoinSet, yield_now},
+    time::sleep,
+};
+use tracing::debug;
+
+use crate::{
+    answer::answer,
+    complaints::{Complaints, Excerpt},
+    destinations::Destinations,
+    metrics::Metrics,
+    progress::{Open, Progress},
+    skipped::Skipped,
+};
+
+/// So many requests are answered before the lanes get to send: a fetch can bring thousands.
+const TURN: usize = 64;
+
+/// A reader that runs.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    progress: Arc<Progress>,
+    /// Told or dropped, it reads no further.
+    stop: watch::Sender<bool>,
+    task: AbortHandle,
+}
+
+/// What a reader works with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) tail: Tail,
+    pub(crate) replies: Destinations,
+    pub(crate) metrics: Metrics,
+    /// How long it may take to finish what it has read.
+    pub(crate) drain: Duration,
+    /// Told when the start is fixed.
+    pub(crate) fixed: Arc<Notify>,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Starts a reader of `partition`. It ends when it was stopped and what it has read is done.
+    pub(crate) fn spawn(running: &mut JoinSet<i32>, partition: i32, desk: Desk) -> Self {
+        let progress = Arc::new(Progress::default());
+        let (stop, stopped) = watch::channel(false);
+        let work = run(desk, Arc::clone(&progress), stopped);
+        let task = running.spawn(async move {
+            work.await;
+            partition
+        });
+        Self { progress, stop, task }
+    }
+
+    /// Its place among those that run.
+    pub(crate) fn id(&self) -> tokio::task::Id {
+        self.task.id()
+    }
+
+    /// How far it is.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// It reads no further, and finishes what it has read.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// It does nothing more.
+    pub(crate) fn abort(&self) {
+        self.task.abort();
+    }
+}
+
+async fn run(desk: Desk, progress: Arc<Progress>, stopped: watch::Receiver<bool>) {
+    let drain = desk.drain;
+    let told = async |mut stopped: watch::Receiver<bool>| {
+        // An error means that the reader is gone, which stops it as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let late = async {
+        told(stopped.clone()).await;
+        sleep(drain).await;
+    };
+    let work = async {
+        read(desk, &progress, told(stopped.clone())).await;
+        progress.until_all_done().await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = late => {}
+    }
+}
+
+/// Reads and answers until `stop` resolves; what it has read by then is still answered.
+async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output = ()>) {
+    let mut complaints = Complaints::default();
+    let mut stop = pin!(stop);
+    let begin = async {
+        desk.tail.fixed().await;
+        progress.read([].into_iter(), desk.tail.position());
+        desk.fixed.notify_one();
+        // A quiet partition must not be begun at its newest record again by somebody else.
+        progress.until_start_offered().await;
+    };
+    tokio::select! {
+        biased;
+        () = &mut stop => return,
+        () = begin => {}
+    }
+    loop {
+        let Batch { records, position } = tokio::select! {
+            // In this order: under load there is always something more to read.
+            biased;
+            () = &mut stop => return,
+            batch = desk.tail.next() => batch,
+        };
+        progress.read(records.iter().map(Received::offset), position);
+        for (index, record) in records.into_iter().enumerate() {
+            if index % TURN == TURN - 1 {
+                yield_now().await;
+            }
+            desk.metrics.requests.inc();
+            let open = progress.open(record.offset());
+            if let Err(skipped) = serve(&desk.replies, &record, open).await {
+                desk.metrics.skipped(skipped.reason());
+                skipped.complain(&mut complaints, &record);
+            }
+        }
+    }
+}
+
+/// Answers a request. One that is skipped is done.
+async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<(), Skipped> {
+    let value = record.value().unwrap_or_default();
+    let trace = record.headers().get(TRACEPARENT);
+    debug!(
+        offset = record.offset(),
+        traceparent = trace.map(|it| display(it.escape_ascii())),
+        value = %Excerpt(value),
+        "Received message"
+    );
+    let (reply_to, reply) = match respond(record.headers(), value) {
+        Ok(response) => response,
+        Err(skipped) => {
+            open.done();
+            return Err(skipped);
+        }
+    };
+    // Waits for room only: when Kafka takes no replies there is no use in reading more requests.
+    let sent = replies.send(reply_to.place, reply, open).await;
+    sent.map_err(|cause| {
+        let (topic, partition) = reply_to.place.unwrap_or_default();
+        Skipped::Place {
+            place: format!("{topic}/{partition}"),
+            cause,
+        }
+    })
+}
+
+/// The reply, and where it goes.
+fn respond<'a>(headers: &'a Headers, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
+    let reply_to = ReplyTo::of(headers).map_err(Skipped::Headers)?;
+    let mut reply = answer(value).map_err(Skipped::Value)?;
+    reply.headers = reply_to.headers();
+    Ok((reply_to, reply))
+}
