@@ -1,4 +1,4 @@
-//! Partition 0 of a topic as Kafka has it: records written and read without any code of the gateway or the worker.
+//! A partition of a topic as Kafka has it: records written and read without any code of the gateway or the worker.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -15,7 +15,7 @@ use rskafka::{
 
 use crate::wait::{SOON, within};
 
-/// Partition 0 of a topic.
+/// A partition of a topic.
 #[derive(Debug)]
 pub struct Topic {
     name: String,
@@ -37,23 +37,31 @@ pub fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
 // === impl Topic ===
 
 impl Topic {
-    /// Connects to it, and creates it with one partition if it is not there.
+    /// Connects to partition 0 of a topic, and creates it with one partition if it is not there.
     ///
     /// # Panics
     /// When Kafka is not there.
     pub async fn open(brokers: &str, name: &str) -> Self {
+        Self::partition(brokers, name, 0).await
+    }
+
+    /// Connects to a partition, and creates the topic with as many as it takes if it is not there.
+    ///
+    /// # Panics
+    /// When Kafka is not there, or the topic has too few.
+    pub async fn partition(brokers: &str, name: &str, partition: i32) -> Self {
         let what = format!("topic {name} at {brokers}");
         within(&what, SOON, async {
             let client = connect(brokers).await;
-            make(&client, name, 1).await;
-            let partition = async || {
-                let found = client.partition_client(name, 0, UnknownTopicHandling::Retry);
-                found.await.expect("the topic has a leader")
+            make(&client, name, partition + 1).await;
+            let connected = async || {
+                let found = client.partition_client(name, partition, UnknownTopicHandling::Retry);
+                found.await.expect("the partition has a leader")
             };
             Self {
                 name: name.to_owned(),
-                reader: partition().await,
-                writer: partition().await,
+                reader: connected().await,
+                writer: connected().await,
             }
         })
         .await

@@ -51,9 +51,28 @@ pub(crate) async fn of_the_gateway_is_checked_at_the_start() {
         ("HEADER_TIMEOUT", "-1s", "a duration above zero"),
         ("MAX_BODY", "0", "512KiB"),
         ("MAX_BODY", "1GiB", "512KiB"),
+        ("REQUEST_PARTITIONS", "0-3", "all, or partition numbers"),
+        ("REPLY_PARTITION", "-1", "auto, or a partition number"),
+        ("REPLY_PARTITION", "all", "auto, or a partition number"),
+        ("WIRE_HEADERS", "go", "common, spring, nest, smallrye, none"),
+        ("PONG_TOPIC", "__replies", "unless WIRE_HEADERS=none"),
     ] {
         let ended = Setup::gateway().set(variable, value).run().await;
         assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
+    }
+    // Requests without headers cannot send their replies anywhere.
+    for value in ["1", "auto"] {
+        let setup = Setup::gateway().set("REPLY_PARTITION", value);
+        let ended = setup.set("WIRE_HEADERS", "none").run().await;
+        assert_refused(
+            &ended,
+            &[
+                "REPLY_PARTITION",
+                &format!("{value:?}"),
+                "WIRE_HEADERS=none",
+                "must be 0",
+            ],
+        );
     }
 }
 
@@ -98,6 +117,9 @@ pub(crate) async fn is_explained_by_the_help() {
         "MAX_CONNECTIONS",
         "HEADER_TIMEOUT",
         "MAX_BODY",
+        "REQUEST_PARTITIONS",
+        "REPLY_PARTITION",
+        "WIRE_HEADERS",
     ];
     for (setup, own) in [
         (Setup::gateway as fn() -> Setup, &gateway[..]),

@@ -15,6 +15,7 @@ mod configuration;
 mod conformance;
 mod connecting;
 mod contract;
+mod dialects;
 mod halves;
 mod health;
 mod outage;
@@ -48,6 +49,17 @@ fn main() -> ExitCode {
                 a_worker_answers_a_hand_made_gateway,
                 a_worker_begins_with_what_comes_after_its_start,
                 a_worker_can_begin_with_the_first_request,
+            }
+            dialects::{
+                say_where_the_reply_goes,
+                are_answered_by_correlation_whatever_the_key,
+                leave_what_is_somebody_elses,
+                tell_of_a_service_that_failed,
+                hand_a_trace_on,
+                ignore_a_malformed_trace,
+                name_a_request_as_its_caller_does,
+                spread_gateways_over_partitions_by_their_hosts,
+                wait_for_the_partition_of_the_replies,
             }
             callers::{
                 may_write_a_request_in_any_form,
@@ -138,6 +150,9 @@ fn main() -> ExitCode {
                 that_is_not_text_is_refused,
                 is_explained_by_the_help,
                 of_a_taken_port_is_one_line,
+            }
+            dialects::{
+                wait_for_kafka_to_choose_a_partition,
             }
             refusals::{
                 while_not_ready,
