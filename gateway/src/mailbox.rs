@@ -77,7 +77,7 @@ impl Mailbox {
             ReplyPartition::Auto => self.choose(condition).await,
         };
         let partition = *self.partition.get_or_init(|| partition);
-        info!(topic = self.topic, partition, "replies are read from");
+        info!(topic = self.topic, partition, "mailbox");
         Partition::new(&self.cluster, &self.topic, partition)
     }
 

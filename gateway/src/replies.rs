@@ -13,6 +13,9 @@ use crate::{
     pending::{Found, Outcome, Pending},
 };
 
+/// Bytes of a service's error that are logged.
+const SHOWN_BYTES: usize = 1024;
+
 /// Reads replies for ever. Callers are admitted once the start is fixed.
 pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics) {
     tail.fixed().await;
@@ -36,7 +39,8 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
 /// What a reply says: its value, or that the service failed. How it failed is not for the caller.
 fn outcome(id: Uuid, record: Received) -> Outcome {
     if let Some(error) = wire::failure(record.headers()) {
-        debug!(%id, error = %error.escape_ascii(), "the service failed");
+        let shown = error.get(..SHOWN_BYTES).unwrap_or(error);
+        debug!(%id, error = %shown.escape_ascii(), "the service failed");
         return Err(Refusal::ServiceFailed);
     }
     Ok(record.into_value().unwrap_or_default())

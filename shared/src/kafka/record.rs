@@ -8,6 +8,9 @@ use chrono::Utc;
 /// record of less than 8 KiB take at most this much.
 const OVERHEAD_BYTES: usize = 16;
 
+/// The same around a header: two lengths.
+const HEADER_OVERHEAD_BYTES: usize = 4;
+
 /// A record to be written. Its timestamp is the moment it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -42,7 +45,7 @@ impl Record {
         let headers: usize = self
             .headers
             .iter()
-            .map(|(name, value)| name.len() + value.len() + OVERHEAD_BYTES)
+            .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD_BYTES)
             .sum();
         self.key.len() + self.value.len() + headers + OVERHEAD_BYTES
     }
@@ -94,5 +97,39 @@ impl Received {
     #[must_use]
     pub fn timestamp_ms(&self) -> i64 {
         self.0.record.timestamp.timestamp_millis()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of a length as a zigzag varint.
+    fn length_bytes(length: usize) -> usize {
+        1 + (2 * length).max(1).ilog2() as usize / 7
+    }
+
+    #[test]
+    fn a_record_is_never_smaller_than_it_really_is() {
+        for bytes in [0, 1, 63, 64, 1_000, 7_000] {
+            for headers in 0..5 {
+                let (name, value) = ("n".repeat(bytes / 8), vec![0; bytes / 8]);
+                let mut record = Record::new(vec![0; 36], vec![0; bytes / 2]);
+                record.headers = (0..headers).map(|n| (format!("{n}{name}"), value.clone())).collect();
+                let field = |length: usize| length_bytes(length) + length;
+                let of_headers: usize = record
+                    .headers
+                    .iter()
+                    .map(|(name, value)| field(name.len()) + field(value.len()))
+                    .sum();
+                // Attributes, and two deltas of a frame's size.
+                let body = 1 + 3 + 2 + field(36) + field(bytes / 2) + length_bytes(headers) + of_headers;
+                let real = field(body);
+                assert!(
+                    (real..real + 16 + 4 * headers).contains(&record.size_bytes()),
+                    "{bytes} {headers}"
+                );
+            }
+        }
     }
 }
