@@ -48,11 +48,11 @@ pub struct Settings {
     #[arg(long, env, default_value = "0", value_parser = partitions)]
     pub request_partitions: Partitions,
 
-    /// Partition of the reply topic to read: a number, or auto (by the number at the end of HOSTNAME)
+    /// Partition of the reply topic to read: a number, or auto (the number at the end of HOSTNAME)
     #[arg(long, env, default_value = "0", value_parser = reply_partition)]
     pub reply_partition: ReplyPartition,
 
-    /// Name of this host, for REPLY_PARTITION=auto
+    /// Name of this host, by which an automatic reply partition is chosen
     #[arg(long, env)]
     pub hostname: Option<String>,
 

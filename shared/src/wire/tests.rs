@@ -4,7 +4,9 @@ const ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_4cde_8f01_2345_6789_abcd);
 const ID_TEXT: &[u8] = b"01234567-89ab-4cde-8f01-23456789abcd";
 const ID_BYTES: &[u8] = b"\x01\x23\x45\x67\x89\xab\x4c\xde\x8f\x01\x23\x45\x67\x89\xab\xcd";
 
-fn headers(of: &[(&str, &[u8])]) -> Headers {
+type Fields<'a> = &'a [(&'a str, &'a [u8])];
+
+fn headers(of: Fields<'_>) -> Headers {
     let headers: Headers = of
         .iter()
         .map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()))
@@ -13,13 +15,13 @@ fn headers(of: &[(&str, &[u8])]) -> Headers {
     headers
 }
 
-fn malformed(of: &[(&str, &[u8])]) -> String {
+fn malformed(of: Fields<'_>) -> String {
     ReplyTo::of(&headers(of)).unwrap_err().to_string()
 }
 
 #[test]
 fn a_request_has_the_bytes_of_its_dialect() {
-    let rows: [(Dialect, i32, &[(&str, &[u8])]); 10] = [
+    let rows: [(Dialect, i32, Fields<'_>); 10] = [
         (
             Dialect::Common,
             0,
@@ -99,7 +101,7 @@ fn a_request_has_the_bytes_of_its_dialect() {
 
 #[test]
 fn a_reply_goes_where_its_request_says_in_any_dialect() {
-    let rows: [(&[(&str, &[u8])], Option<(&str, i32)>); 17] = [
+    let rows: [(Fields<'_>, Option<(&str, i32)>); 17] = [
         (&[], None),
         (&[("kafka_correlationId", ID_TEXT)], None),
         (&[("kafka_replyPartition", b"\0\0\0\x03")], None),
@@ -181,7 +183,7 @@ fn a_reply_carries_the_bytes_of_its_request() {
         ),
         ("tracestate", b"vendor=\xff"),
     ];
-    let rows: [(&[(&str, &[u8])], &[(&str, &[u8])]); 8] = [
+    let rows: [(Fields<'_>, Fields<'_>); 8] = [
         (&[], &[]),
         (&[("other", b"1")], &[]),
         (&trace, &trace),
@@ -286,9 +288,10 @@ fn what_is_malformed_is_shown_escaped_and_cut() {
 
 #[test]
 fn a_reply_is_known_by_its_correlation_or_else_by_its_key() {
+    type Row<'a> = (Fields<'a>, Option<&'a [u8]>, Option<Uuid>);
     let other = Uuid::from_u128(7).to_string();
     let other = other.as_bytes();
-    let rows: [(&[(&str, &[u8])], Option<&[u8]>, Option<Uuid>); 14] = [
+    let rows: [Row<'_>; 14] = [
         (&[], Some(ID_TEXT), Some(ID)),
         (&[("traceparent", b"")], Some(ID_TEXT), Some(ID)),
         (&[], None, None),
