@@ -25,7 +25,9 @@ pub(crate) enum Refusal {
     BadBody,
     BadJson,
     NotReady,
+    NoWorker,
     Full,
+    Overloaded,
     TooManyConnections,
     ShuttingDown,
     SendFailed,
@@ -59,7 +61,7 @@ pub(crate) fn reply(value: &[u8]) -> Answer {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -68,7 +70,9 @@ impl Refusal {
         Self::BadBody,
         Self::BadJson,
         Self::NotReady,
+        Self::NoWorker,
         Self::Full,
+        Self::Overloaded,
         Self::TooManyConnections,
         Self::ShuttingDown,
         Self::SendFailed,
@@ -91,6 +95,8 @@ impl Refusal {
                 "body must be a JSON object with the strings \"name\" and \"value\"",
             ),
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not ready"),
+            Self::NoWorker => (S::SERVICE_UNAVAILABLE, "no worker available"),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Full => (S::SERVICE_UNAVAILABLE, "too many requests in flight"),
             Self::TooManyConnections => (S::SERVICE_UNAVAILABLE, "too many connections"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting down"),
@@ -175,6 +181,8 @@ mod tests {
             ),
             (Refusal::ServiceFailed, 500, r#"{"error":"the service failed"}"#),
             (Refusal::NotReady, 503, r#"{"error":"not ready"}"#),
+            (Refusal::NoWorker, 503, r#"{"error":"no worker available"}"#),
+            (Refusal::Overloaded, 503, r#"{"error":"overloaded"}"#),
             (Refusal::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
         ] {
             let answer = refusal.answer();

@@ -119,6 +119,7 @@ impl Gateway {
             settings.reply_partition,
             settings.hostname,
             settings.wire_headers,
+            settings.reply_timeout,
         ));
         tasks.spawn({
             let (mailbox, pending) = (Arc::clone(&mailbox), pending.clone());

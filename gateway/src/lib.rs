@@ -8,10 +8,13 @@
 mod answers;
 mod context;
 mod descriptors;
+mod finished;
 mod front;
 mod gateway;
+mod liveness;
 mod mailbox;
 mod metrics;
+mod pace;
 mod pending;
 mod replies;
 mod requests;

@@ -6,12 +6,13 @@ use std::{
     collections::BTreeSet,
     fmt::{self, Display},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use shared::{
     kafka::{Backoff, Chain, Cluster, Error, Partition},
     readiness::Condition,
-    wire::{Dialect, Headers},
+    wire::{Deadline, Dialect, Headers},
 };
 use tracing::info;
 use uuid::Uuid;
@@ -33,6 +34,10 @@ pub(crate) struct Mailbox {
     choice: ReplyPartition,
     hostname: Option<String>,
     dialect: Dialect,
+    /// Tells this process from every other gateway.
+    gateway_id: String,
+    /// How long callers wait.
+    patience: Duration,
     /// Empty until it is open.
     partition: OnceLock<i32>,
 }
@@ -58,6 +63,7 @@ impl Mailbox {
         choice: ReplyPartition,
         hostname: Option<String>,
         dialect: Dialect,
+        patience: Duration,
     ) -> Self {
         Self {
             cluster: Arc::clone(cluster),
@@ -65,6 +71,8 @@ impl Mailbox {
             choice,
             hostname,
             dialect,
+            gateway_id: format!("{:016x}", fastrand::u64(..)),
+            patience,
             partition: OnceLock::new(),
         }
     }
@@ -81,11 +89,19 @@ impl Mailbox {
         Partition::new(&self.cluster, &self.topic, partition)
     }
 
-    /// The headers of a request, so that its reply comes here.
+    /// The headers of a request, so that its reply comes here, and in time.
     pub(crate) fn headers(&self, id: Uuid) -> Headers {
         // Nobody asks before it is open.
         let partition = self.partition.get().copied().unwrap_or_default();
-        self.dialect.request(id, &self.topic, partition)
+        let mut headers = self.dialect.request(id, &self.topic, partition);
+        if self.dialect != Dialect::None {
+            let deadline = Deadline {
+                gateway: self.gateway_id.as_bytes(),
+                left: self.patience,
+            };
+            deadline.write(&mut headers);
+        }
+        headers
     }
 
     async fn choose(&self, condition: &Condition) -> i32 {

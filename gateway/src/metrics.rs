@@ -28,9 +28,11 @@ pub(crate) struct FrontMetrics {
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyMetrics {
     pub(crate) answered: Counter,
+    pub(crate) late: Counter,
     pub(crate) duplicate: Counter,
-    pub(crate) unknown: Counter,
+    pub(crate) foreign: Counter,
     pub(crate) malformed: Counter,
+    pub(crate) announcement: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,7 +112,9 @@ fn outcome(refusal: Refusal) -> &'static str {
         Refusal::BadBody => "bad_body",
         Refusal::BadJson => "bad_json",
         Refusal::NotReady => "not_ready",
+        Refusal::NoWorker => "no_worker",
         Refusal::Full => "full",
+        Refusal::Overloaded => "overloaded",
         Refusal::TooManyConnections => "too_many_connections",
         Refusal::ShuttingDown => "shutting_down",
         Refusal::SendFailed => "send_failed",
@@ -127,9 +131,11 @@ impl ReplyMetrics {
         let of = |kind| replies.get_or_create_owned(&Reply { kind });
         let metrics = Self {
             answered: of("answered"),
+            late: of("late"),
             duplicate: of("duplicate"),
-            unknown: of("unknown"),
+            foreign: of("foreign"),
             malformed: of("malformed"),
+            announcement: of("announcement"),
         };
         registry.register("replies", "Records read from the reply topic, by kind", replies);
         metrics

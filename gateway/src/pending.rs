@@ -7,7 +7,7 @@
 //!
 //! - A ticket is open before its record is sent: a reply cannot come too early.
 //! - Only the drop of a ticket removes its entry, so every way out of a request frees its place.
-//! - A ticket is resolved once; what comes later finds it resolved.
+//! - A ticket is resolved once; what comes later finds it resolved, and for a while after its end what became of it.
 //! - No waker is woken, and nothing awaited, under the lock.
 //! - All callers have the same patience, so the deadlines are a queue and one task watches them all.
 
@@ -25,7 +25,11 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::answers::Refusal;
+use crate::{
+    answers::Refusal,
+    finished::{End, Finished},
+    pace::Pace,
+};
 
 /// How exactly deadlines are kept: the watch sleeps this long at least.
 const GRANULARITY: Duration = Duration::from_millis(10);
@@ -41,9 +45,11 @@ pub(crate) type Outcome = Result<Vec<u8>, Refusal>;
 pub(crate) enum Found {
     /// Its caller, who has it now.
     Waiting,
-    /// A caller who had an outcome already.
-    Resolved,
-    /// Nobody.
+    /// A caller who had a reply already.
+    Answered,
+    /// A caller who had given up or was told something else.
+    GivenUp,
+    /// No request that was made here, or one that is long over.
     Nobody,
 }
 
@@ -65,7 +71,11 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     admission: Admission,
+    /// Nobody is there to answer.
+    deserted: bool,
     waiting: HashMap<Uuid, Slot>,
+    finished: Finished,
+    pace: Pace,
     /// In the order of opening, which is the order of the deadlines.
     deadlines: VecDeque<(Instant, Uuid)>,
 }
@@ -78,11 +88,26 @@ enum Admission {
     ShuttingDown,
 }
 
-/// Invariant: with an outcome there is no waker left to wake.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
-    outcome: Option<Outcome>,
-    waker: Option<Waker>,
+    opened: Instant,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// With whom to wake, once the ticket was polled.
+    Waiting(Option<Waker>),
+    Resolved(Resolution),
+    /// The ticket has its outcome; only its drop is missing.
+    Taken(End),
+}
+
+/// An outcome, and whether it came with a reply.
+#[derive(Debug)]
+struct Resolution {
+    outcome: Outcome,
+    end: End,
 }
 
 /// A caller's place. Resolves to the outcome; when it is dropped the place is free.
@@ -100,7 +125,10 @@ impl Pending {
     pub(crate) fn new(max: usize, patience: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
         let state = State {
             admission: Admission::NotReady,
+            deserted: false,
             waiting: HashMap::new(),
+            finished: Finished::default(),
+            pace: Pace::new(patience),
             deadlines: VecDeque::new(),
         };
         Self {
@@ -122,21 +150,31 @@ impl Pending {
         }
     }
 
+    /// Whether nobody is there to answer: then no callers are taken.
+    pub(crate) fn set_deserted(&self, deserted: bool) {
+        self.shared.state.lock().deserted = deserted;
+    }
+
     /// Registers a caller.
     pub(crate) fn open(&self) -> Result<Ticket, Refusal> {
         let id = Uuid::new_v4();
-        let deadline = Instant::now() + self.shared.patience;
+        let now = Instant::now();
         let mut state = self.shared.state.lock();
         match state.admission {
             Admission::NotReady => return Err(Refusal::NotReady),
             Admission::ShuttingDown => return Err(Refusal::ShuttingDown),
+            Admission::Open if state.deserted => return Err(Refusal::NoWorker),
             Admission::Open => {}
         }
         if state.waiting.len() >= self.shared.max {
             return Err(Refusal::Full);
         }
-        state.waiting.insert(id, Slot::default());
-        state.deadlines.push_back((deadline, id));
+        if state.waiting.len() >= state.pace.room() {
+            return Err(Refusal::Overloaded);
+        }
+        let stage = Stage::Waiting(None);
+        state.waiting.insert(id, Slot { opened: now, stage });
+        state.deadlines.push_back((now + self.shared.patience, id));
         state.forget_stale_deadlines();
         drop(state);
         self.shared.in_flight.inc();
@@ -146,20 +184,34 @@ impl Pending {
         })
     }
 
-    /// Gives outcomes to callers, a whole batch under one lock; `found` hears of each in turn.
-    pub(crate) fn resolve(&self, outcomes: impl IntoIterator<Item = (Uuid, Outcome)>, mut found: impl FnMut(Found)) {
+    /// Gives replies to callers, a whole batch under one lock; `found` hears of each in turn.
+    pub(crate) fn reply(&self, replies: impl IntoIterator<Item = (Uuid, Outcome)>, mut found: impl FnMut(Found)) {
+        let now = Instant::now();
+        let mut wakers = Vec::new();
+        let mut waited = None;
+        let mut count = 0;
+        let mut state = self.shared.state.lock();
+        for (id, outcome) in replies {
+            let end = End::Answered;
+            let (what, opened) = state.resolve(id, Resolution { outcome, end }, &mut wakers);
+            count += u32::from(what == Found::Waiting);
+            waited = opened.map(|it| now - it).or(waited);
+            found(what);
+        }
+        if let Some(waited) = waited {
+            state.pace.replied(count, waited, now);
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tells callers why they get no reply.
+    pub(crate) fn refuse(&self, ids: impl IntoIterator<Item = Uuid>, refusal: Refusal) {
         let mut wakers = Vec::new();
         let mut state = self.shared.state.lock();
-        for (id, outcome) in outcomes {
-            found(match state.waiting.get_mut(&id) {
-                None => Found::Nobody,
-                Some(slot) if slot.outcome.is_some() => Found::Resolved,
-                Some(slot) => {
-                    slot.outcome = Some(outcome);
-                    wakers.extend(slot.waker.take());
-                    Found::Waiting
-                }
-            });
+        for id in ids {
+            let (outcome, end) = (Err(refusal), End::GaveUp);
+            state.resolve(id, Resolution { outcome, end }, &mut wakers);
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -172,8 +224,7 @@ impl Pending {
             state.admission = Admission::ShuttingDown;
             state.waiting.keys().copied().collect()
         };
-        let outcomes = ids.into_iter().map(|id| (id, Err(Refusal::ShuttingDown)));
-        self.resolve(outcomes, |_| {});
+        self.refuse(ids, Refusal::ShuttingDown);
     }
 
     /// Watches the deadlines, for ever.
@@ -181,8 +232,7 @@ impl Pending {
         loop {
             let now = Instant::now();
             let (due, next) = self.shared.state.lock().due(now);
-            let outcomes = due.into_iter().map(|id| (id, Err(Refusal::TimedOut)));
-            self.resolve(outcomes, |_| {});
+            self.refuse(due, Refusal::TimedOut);
             // Whoever comes from now on has a later deadline than this.
             let next = next.unwrap_or(now + self.shared.patience);
             sleep_until(next.max(now + GRANULARITY)).await;
@@ -193,6 +243,29 @@ impl Pending {
 // === impl State ===
 
 impl State {
+    /// Gives a caller an outcome, unless there is one already. Gives what was found, and since when the caller waited.
+    fn resolve(&mut self, id: Uuid, resolution: Resolution, wakers: &mut Vec<Waker>) -> (Found, Option<Instant>) {
+        let end = match self.waiting.get_mut(&id) {
+            None => self.finished.end(&id),
+            Some(Slot {
+                stage: Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end),
+                ..
+            }) => Some(*end),
+            Some(Slot { opened, stage }) => {
+                if let Stage::Waiting(waker) = std::mem::replace(stage, Stage::Resolved(resolution)) {
+                    wakers.extend(waker);
+                }
+                return (Found::Waiting, Some(*opened));
+            }
+        };
+        let found = match end {
+            Some(End::Answered) => Found::Answered,
+            Some(End::GaveUp) => Found::GivenUp,
+            None => Found::Nobody,
+        };
+        (found, None)
+    }
+
     /// Those whose deadline is over, and the next deadline.
     fn due(&mut self, now: Instant) -> (Vec<Uuid>, Option<Instant>) {
         let mut due = Vec::new();
@@ -227,7 +300,7 @@ impl Ticket {
     /// Gives the place back for a reason of ours: nobody has left.
     pub(crate) fn withdraw(self, reason: Refusal) -> Refusal {
         if let Some(slot) = self.shared.state.lock().waiting.get_mut(&self.id) {
-            slot.outcome = Some(Err(reason));
+            slot.stage = Stage::Taken(End::GaveUp);
         }
         reason
     }
@@ -238,28 +311,44 @@ impl Future for Ticket {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut state = self.shared.state.lock();
-        let Some(slot) = state.waiting.get_mut(&self.id) else {
-            // Only the drop removes the entry; a ticket polled after its outcome was taken has none.
+        let Some(Slot { stage, .. }) = state.waiting.get_mut(&self.id) else {
+            // Only the drop removes the entry.
             return Poll::Ready(Err(Refusal::TimedOut));
         };
-        if let Some(outcome) = slot.outcome.take() {
-            // What comes between now and the drop must not find a caller.
-            slot.outcome = Some(Err(Refusal::TimedOut));
-            return Poll::Ready(outcome);
+        match stage {
+            Stage::Waiting(Some(waker)) => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            Stage::Waiting(none) => {
+                *none = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end) => {
+                let taken = Stage::Taken(*end);
+                match std::mem::replace(stage, taken) {
+                    Stage::Resolved(Resolution { outcome, .. }) => Poll::Ready(outcome),
+                    // Polled again after its outcome.
+                    Stage::Waiting(_) | Stage::Taken(_) => Poll::Ready(Err(Refusal::TimedOut)),
+                }
+            }
         }
-        match &mut slot.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let slot = self.shared.state.lock().waiting.remove(&self.id);
+        let mut state = self.shared.state.lock();
+        let stage = state.waiting.remove(&self.id).map(|it| it.stage);
+        let left = matches!(stage, Some(Stage::Waiting(_)));
+        let end = match stage {
+            Some(Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end)) => end,
+            Some(Stage::Waiting(_)) | None => End::GaveUp,
+        };
+        state.finished.remember(self.id, end);
+        drop(state);
         self.shared.in_flight.dec();
-        if slot.is_some_and(|it| it.outcome.is_none()) {
+        if left {
             self.shared.abandoned.inc();
         }
     }

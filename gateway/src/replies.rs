@@ -4,11 +4,13 @@ use shared::{
     kafka::{Received, Tail},
     wire,
 };
-use tracing::debug;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::{
     answers::Refusal,
+    liveness::{Heard, Liveness},
     metrics::ReplyMetrics,
     pending::{Found, Outcome, Pending},
 };
@@ -20,19 +22,45 @@ const SHOWN_BYTES: usize = 1024;
 pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics) {
     tail.fixed().await;
     pending.admit();
+    let mut liveness = Liveness::default();
+    let mut deserted = false;
     loop {
-        let replies = tail.next().await.records.into_iter().filter_map(|record| {
+        let mut heard = Heard::Nothing;
+        let records = tail.next().await.records;
+        let replies = records.into_iter().filter_map(|record| {
             let Some(id) = wire::correlation(record.headers(), record.key()) else {
-                metrics.malformed.inc();
+                if wire::is_announcement(record.key()) {
+                    heard = Heard::Announcement;
+                    metrics.announcement.inc();
+                } else {
+                    metrics.malformed.inc();
+                }
                 return None;
             };
             Some((id, outcome(id, record)))
         });
-        pending.resolve(replies, |found| match found {
-            Found::Waiting => _ = metrics.answered.inc(),
-            Found::Resolved => _ = metrics.duplicate.inc(),
-            Found::Nobody => _ = metrics.unknown.inc(),
+        let mut answered = false;
+        pending.reply(replies, |found| {
+            answered |= found != Found::Nobody;
+            match found {
+                Found::Waiting => metrics.answered.inc(),
+                Found::Answered => metrics.duplicate.inc(),
+                Found::GivenUp => metrics.late.inc(),
+                Found::Nobody => metrics.foreign.inc(),
+            };
         });
+        if answered {
+            heard = heard.max(Heard::Replies);
+        }
+        liveness.listen(heard, Instant::now());
+        if std::mem::replace(&mut deserted, liveness.is_deserted()) != deserted {
+            pending.set_deserted(deserted);
+            if deserted {
+                warn!("no worker has been heard of for a while: callers are told so");
+            } else {
+                info!("a worker is there again");
+            }
+        }
     }
 }
 

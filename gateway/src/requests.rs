@@ -95,8 +95,7 @@ impl Receipts for SendReceipts {
     fn settled(&self, ids: Vec<Uuid>, fate: Fate) {
         match fate {
             Fate::Failed => {
-                let outcomes = ids.into_iter().map(|id| (id, Err(Refusal::SendFailed)));
-                self.0.resolve(outcomes, |_| {});
+                self.0.refuse(ids, Refusal::SendFailed);
             }
             // Its record may be in the log: the caller waits on for the reply.
             Fate::Acknowledged | Fate::Unknown => {}

@@ -15,6 +15,7 @@
 //! - The other three always say the partition, 0 too: where it is not said, their producers choose one.
 //! - A header name is there once: the client keeps headers in a map.
 
+mod deadline;
 mod reply_to;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,12 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use uuid::Uuid;
 
-pub use self::reply_to::{Malformed, ReplyTo};
+use crate::kafka::Record;
+
+pub use self::{
+    deadline::Deadline,
+    reply_to::{Malformed, ReplyTo},
+};
 
 /// Headers of a record.
 pub type Headers = BTreeMap<String, Vec<u8>>;
@@ -33,11 +39,8 @@ pub const TRACEPARENT: &str = "traceparent";
 /// W3C's trace context: what the vendors add to it.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Ours: the milliseconds that the caller still waits, decimal. Reserved.
-pub const MILLIS_LEFT: &str = "pingpong_millisLeft";
-
-/// Ours: the gateway that asks. Reserved.
-pub const GATEWAY_ID: &str = "pingpong_gatewayId";
+/// Ours: the key of the records with which workers say that they are there. The Go gateway finds no caller by it.
+const ANNOUNCEMENT_KEY: &[u8] = b"pingpong_worker";
 
 /// Ours: the partition for the reply, decimal.
 const OWN_REPLY_PARTITION: &str = "pingpong_replyPartition";
@@ -134,6 +137,18 @@ pub fn correlation(headers: &Headers, key: Option<&[u8]>) -> Option<Uuid> {
 #[must_use]
 pub fn failure(headers: &Headers) -> Option<&[u8]> {
     headers.get(NEST_ERR).map(Vec::as_slice)
+}
+
+/// A worker's sign of life, for the topic of the replies.
+#[must_use]
+pub fn announcement() -> Record {
+    Record::new(ANNOUNCEMENT_KEY.to_vec(), Vec::new())
+}
+
+/// Whether a record is one, by its key.
+#[must_use]
+pub fn is_announcement(key: Option<&[u8]>) -> bool {
+    key == Some(ANNOUNCEMENT_KEY)
 }
 
 /// 36 ASCII characters of a UUID. (Shorter forms of one are somebody else's.)

@@ -14,7 +14,7 @@ fn pending(max: usize) -> Pending {
 
 fn resolve(pending: &Pending, id: Uuid, value: &str) -> Found {
     let mut found = None;
-    pending.resolve([(id, Ok(value.as_bytes().to_vec()))], |it| found = Some(it));
+    pending.reply([(id, Ok(value.as_bytes().to_vec()))], |it| found = Some(it));
     found.unwrap()
 }
 
@@ -35,7 +35,7 @@ async fn each_ticket_gets_its_own_reply() {
         .rev()
         .map(|it| (it.id(), Ok(it.id().to_string().into_bytes())));
     let replies: Vec<_> = replies.collect();
-    pending.resolve(replies, |found| assert_eq!(found, Found::Waiting));
+    pending.reply(replies, |found| assert_eq!(found, Found::Waiting));
     for ticket in tickets {
         let id = ticket.id();
         assert_eq!(ticket.await.unwrap(), id.to_string().into_bytes());
@@ -80,9 +80,59 @@ async fn only_the_first_reply_counts() {
     let ticket = pending.open().unwrap();
     let id = ticket.id();
     assert_eq!(resolve(&pending, id, "first"), Found::Waiting);
-    assert_eq!(resolve(&pending, id, "second"), Found::Resolved);
+    assert_eq!(resolve(&pending, id, "second"), Found::Answered);
     assert_eq!(ticket.await.unwrap(), b"first");
-    assert_eq!(resolve(&pending, id, "third"), Found::Nobody);
+    assert_eq!(resolve(&pending, id, "third"), Found::Answered);
+    assert_eq!(resolve(&pending, Uuid::new_v4(), "foreign"), Found::Nobody);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_after_the_end_is_late() {
+    let pending = pending(3);
+    let (told, left, failed) = (
+        pending.open().unwrap(),
+        pending.open().unwrap(),
+        pending.open().unwrap(),
+    );
+    let ids = [told.id(), left.id(), failed.id()];
+    drop(left);
+    pending.refuse([failed.id()], Refusal::SendFailed);
+    tokio::spawn(pending.clone().expire());
+    assert_eq!(told.await.unwrap_err(), Refusal::TimedOut);
+    assert_eq!(
+        resolve(&pending, ids[2], "while its caller is being told"),
+        Found::GivenUp
+    );
+    assert_eq!(failed.await.unwrap_err(), Refusal::SendFailed);
+    for id in ids {
+        assert_eq!(resolve(&pending, id, "late"), Found::GivenUp);
+    }
+}
+
+#[test]
+fn while_nobody_is_there_to_answer_callers_are_told_at_once() {
+    let pending = pending(1);
+    pending.set_deserted(true);
+    assert_eq!(pending.open().unwrap_err(), Refusal::NoWorker);
+    pending.set_deserted(false);
+    drop(pending.open().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_could_not_be_served_in_time_are_told_at_once() {
+    let pending = pending(10_000);
+    let open = || pending.open().unwrap();
+    let mut waiting: std::collections::VecDeque<_> = (0..1_000).map(|_| open()).collect();
+    // 100 replies a second, to callers who have waited for longer and longer.
+    while waiting.len() > 500 {
+        advance(Duration::from_millis(10)).await;
+        let ticket = waiting.pop_front().unwrap();
+        resolve(&pending, ticket.id(), "slow");
+    }
+    // 100/s in ten seconds, less a fifth.
+    waiting.extend((0..290).map(|_| open()));
+    let refused = (0..20).find_map(|_| pending.open().map(|it| waiting.push_back(it)).err());
+    assert_eq!(refused, Some(Refusal::Overloaded));
 }
 
 #[test]

@@ -12,13 +12,15 @@ use super::{
 };
 use crate::readiness::Condition;
 
-/// What a step through the log gave.
+/// What an answer of the broker gave.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The records, in the order of their offsets; none if there was only something to step over.
+    /// The records, in the order of their offsets; none if there were none, or only something to step over.
     pub records: Vec<Received>,
     /// The offset to read next. It goes back where another log has taken the place of the one that was read.
     pub position: i64,
+    /// Records in the log that are not read yet.
+    pub lag: i64,
 }
 
 /// Reads a partition from a start on.
@@ -70,7 +72,8 @@ impl<C: Connect> Tail<C> {
         self.cursor.position()
     }
 
-    /// Waits until there is something to read or to step over. Cancelling loses nothing.
+    /// Waits until the broker answers, which it does about twice a second when there is nothing to read. Cancelling loses
+    /// nothing.
     pub async fn next(&mut self) -> Batch {
         loop {
             if let Some(batch) = self.advance().await {
@@ -85,7 +88,6 @@ impl<C: Connect> Tail<C> {
             self.reconnect().await;
             return None;
         };
-        let before = self.cursor.position();
         // The cursor moves only after the last await: a call that is dropped half-way changes nothing.
         let answer = match self.cursor.ask() {
             Ask::Offset(end) => link.offset(end).await.map(Answer::Offset),
@@ -114,13 +116,14 @@ impl<C: Connect> Tail<C> {
         } else if self.cursor.is_flowing() {
             self.condition.met();
         }
-        self.metrics.lag.set(self.cursor.lag());
+        let lag = self.cursor.lag();
+        self.metrics.lag.set(lag);
         let records = match step {
             Step::Deliver(records) => records,
             _ => Vec::new(),
         };
         let position = self.cursor.position();
-        (position != before).then_some(Batch { records, position })
+        Some(Batch { records, position, lag })
     }
 
     async fn reconnect(&mut self) {

@@ -1,0 +1,106 @@
+//! Whether there is anybody to answer.
+//!
+//! Workers of ours announce themselves each second in the topic of the replies. Once one has, silence means something: no
+//! announcement and no reply for a while, although Kafka answers us. A worker that never announced itself is never judged.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// So much silence means that nobody is there: three announcements missed, and time for a worker to be restarted.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// The most that one fetch adds to the silence: it waits half a second for records, and what goes beyond that is Kafka's.
+const LISTENED: Duration = Duration::from_millis(600);
+
+/// Listens for workers.
+#[derive(Debug, Default)]
+pub(crate) struct Liveness {
+    /// A worker has announced itself.
+    announced: bool,
+    silence: Duration,
+    /// When Kafka answered last.
+    listened: Option<Instant>,
+}
+
+/// What a fetch brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Heard {
+    Nothing,
+    /// Replies to callers of ours.
+    Replies,
+    /// A worker that says it is there.
+    Announcement,
+}
+
+// === impl Liveness ===
+
+impl Liveness {
+    /// Kafka answered a fetch.
+    pub(crate) fn listen(&mut self, heard: Heard, now: Instant) {
+        let listened = self.listened.replace(now).map_or(Duration::ZERO, |last| now - last);
+        if heard == Heard::Nothing {
+            self.silence += listened.min(LISTENED);
+        } else {
+            self.silence = Duration::ZERO;
+            self.announced |= heard == Heard::Announcement;
+        }
+    }
+
+    /// Whether nobody can answer.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.announced && self.silence >= SILENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fetches that bring nothing, one every half second.
+    fn silence(liveness: &mut Liveness, now: &mut Instant, seconds: u64) {
+        for _ in 0..2 * seconds {
+            *now += Duration::from_millis(500);
+            liveness.listen(Heard::Nothing, *now);
+        }
+    }
+
+    #[test]
+    fn whoever_never_announced_itself_is_never_judged() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Replies, now);
+        silence(&mut liveness, &mut now, 60);
+        assert!(!liveness.is_deserted());
+    }
+
+    #[test]
+    fn three_seconds_after_the_last_announcement_nobody_is_there() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Announcement, now);
+        silence(&mut liveness, &mut now, 2);
+        assert!(!liveness.is_deserted());
+        silence(&mut liveness, &mut now, 1);
+        assert!(liveness.is_deserted());
+    }
+
+    #[test]
+    fn an_announcement_or_a_reply_ends_the_silence() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Announcement, now);
+        for sign in [Heard::Replies, Heard::Announcement] {
+            silence(&mut liveness, &mut now, 5);
+            assert!(liveness.is_deserted());
+            liveness.listen(sign, now);
+            assert!(!liveness.is_deserted());
+        }
+    }
+
+    #[test]
+    fn while_kafka_does_not_answer_there_is_no_silence() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Announcement, now);
+        now += Duration::from_secs(60);
+        liveness.listen(Heard::Nothing, now);
+        assert!(!liveness.is_deserted());
+    }
+}

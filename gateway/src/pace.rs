@@ -1,0 +1,138 @@
+//! How fast replies come, and so how many callers can be served in time.
+//!
+//! A caller who would wait in vain is better told at once. But the rate of the replies says what the workers *can* do only
+//! while they are behind; a quiet gateway's replies are few because its requests are. So the rate bounds nothing until
+//! replies are so late that a queue must be the cause.
+//!
+//! A pause without replies is not slowness: a worker that is restarted takes up the queue where it was. Nothing is learned
+//! from it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How far back the rate looks; what is older weighs less and less.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Longer gaps between replies are pauses.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Of a caller's patience, the part that a reply must have taken to be the sign of a queue.
+const QUEUING: f64 = 0.25;
+
+/// Of a caller's patience, the part that may be spent in the queue: the rate is an estimate.
+const USABLE: f64 = 0.8;
+
+/// So many callers are let in however slow the replies are: without callers there would be no more replies to learn from.
+const MIN_ROOM: usize = 16;
+
+/// Watches the replies.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    patience: Duration,
+    last: Option<Instant>,
+    /// Replies, and the seconds they took, both decaying.
+    replies: f64,
+    seconds: f64,
+    /// How long the last of them was waited for.
+    waited: Duration,
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// For callers who wait for `patience`.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            last: None,
+            replies: 0.0,
+            seconds: 0.0,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// A batch of replies found their callers, the last of whom had waited for so long.
+    pub(crate) fn replied(&mut self, count: u32, waited: Duration, now: Instant) {
+        self.waited = waited;
+        let gap = self.last.replace(now).map(|last| now - last);
+        if let Some(gap) = gap.filter(|it| *it <= PAUSE) {
+            let decay = (-gap.as_secs_f64() / WINDOW.as_secs_f64()).exp();
+            self.replies = self.replies * decay + f64::from(count);
+            self.seconds = self.seconds * decay + gap.as_secs_f64();
+        }
+    }
+
+    /// How many callers can be served in time.
+    pub(crate) fn room(&self) -> usize {
+        if self.waited < self.patience.mul_f64(QUEUING) || self.seconds == 0.0 {
+            return usize::MAX;
+        }
+        let room = self.replies / self.seconds * self.patience.as_secs_f64() * USABLE;
+        // A float is cut to the range of the integer.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a count")]
+        let room = room as usize;
+        room.max(MIN_ROOM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Replies at a steady rate, in batches every 10 ms.
+    fn steady(pace: &mut Pace, from: Instant, rate: u32, length: Duration, waited: Duration) -> Instant {
+        let mut now = from;
+        while now < from + length {
+            now += Duration::from_millis(10);
+            pace.replied(rate / 100, waited, now);
+        }
+        now
+    }
+
+    #[test]
+    fn slow_replies_bound_nothing_while_they_come_soon() {
+        let mut pace = Pace::new(PATIENCE);
+        assert_eq!(pace.room(), usize::MAX);
+        steady(&mut pace, Instant::now(), 100, PATIENCE, Duration::from_millis(5));
+        assert_eq!(pace.room(), usize::MAX);
+    }
+
+    #[test]
+    fn late_replies_bound_the_callers_to_what_can_be_served() {
+        let mut pace = Pace::new(PATIENCE);
+        steady(&mut pace, Instant::now(), 2_000, PATIENCE, PATIENCE / 2);
+        // 2,000/s for 80 % of two seconds.
+        assert!((3_100..=3_300).contains(&pace.room()), "{}", pace.room());
+    }
+
+    #[test]
+    fn a_pause_changes_nothing() {
+        let mut pace = Pace::new(PATIENCE);
+        let now = steady(&mut pace, Instant::now(), 2_000, PATIENCE, PATIENCE / 2);
+        let before = pace.room();
+        pace.replied(1, PATIENCE, now + 3 * PATIENCE);
+        assert_eq!(pace.room(), before);
+    }
+
+    #[test]
+    fn a_change_is_learned_within_seconds() {
+        let mut pace = Pace::new(PATIENCE);
+        let now = steady(&mut pace, Instant::now(), 2_000, PATIENCE, PATIENCE / 2);
+        steady(&mut pace, now, 20_000, 3 * WINDOW, PATIENCE / 2);
+        assert!(pace.room() > 28_000, "{}", pace.room());
+    }
+
+    #[test]
+    fn a_few_are_always_let_in() {
+        let mut pace = Pace::new(PATIENCE);
+        let mut now = Instant::now();
+        for _ in 0..50 {
+            now += Duration::from_millis(200);
+            pace.replied(1, PATIENCE, now);
+        }
+        assert_eq!(pace.room(), MIN_ROOM);
+    }
+}
