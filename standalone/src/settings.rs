@@ -57,6 +57,7 @@ impl AllInOne {
             worker_group: None,
             position_group: worker::POSITION_GROUP.to_owned(),
             start_from: self.start_from,
+            announce_interval: worker::ANNOUNCE_INTERVAL,
         }
     }
 }

@@ -17,7 +17,7 @@ use shared::{
     readiness::{Condition, Readiness},
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::{Id, JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
@@ -63,6 +63,8 @@ pub(crate) struct Crew {
     pub(crate) condition: Condition,
     /// How long a reader may take to finish what it has read.
     pub(crate) drain: Duration,
+    /// Told how many partitions are read.
+    pub(crate) reading: watch::Sender<usize>,
 }
 
 /// A crew at work.
@@ -257,11 +259,11 @@ impl Shift {
     }
 
     fn count(&self) {
-        let count = self.readers.len() + self.starting.len();
+        let count = self.readers.len();
+        self.crew.metrics.partitions.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.crew
-            .metrics
-            .partitions
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
+            .reading
+            .send_if_modified(|it| std::mem::replace(it, count) != count);
     }
 }
 

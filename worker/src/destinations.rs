@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{progress::Open, receipts::ReplyReceipts};
+use crate::receipts::{ReplyReceipts, Written};
 
 /// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
 const LANES: usize = 4;
@@ -130,34 +130,38 @@ impl Destinations {
         }
     }
 
-    /// Hands a reply to its place (`None` is the contract's), as soon as there is room. A reply that is not taken is done.
+    /// Hands a record to its place (`None` is the contract's), as soon as there is room. What is not taken is done.
     ///
     /// Only a topic named by somebody else may refuse for want of room: it must not hold up the others.
-    pub(crate) async fn send(&self, place: Option<(&str, i32)>, record: Record, open: Open) -> Result<(), Refused> {
+    pub(crate) async fn send(
+        &self,
+        place: Option<(&str, i32)>,
+        mut record: Record,
+        mut written: Written,
+    ) -> Result<(), Refused> {
         let shared = &self.shared;
-        let (mut record, mut open) = (record, open);
         loop {
             let foreign = place.is_some_and(|(topic, _)| topic != shared.topic);
             let outbox = match place {
                 Some((topic, partition)) if foreign || partition != 0 => match shared.outbox(topic, partition).await {
                     Ok(outbox) => outbox,
                     Err(refused) => {
-                        open.done();
+                        written.done();
                         return Err(refused);
                     }
                 },
                 _ => shared.home.clone(),
             };
             if foreign {
-                return outbox.try_send(record, open).map_err(|Full(open)| {
-                    open.done();
+                return outbox.try_send(record, written).map_err(|Full(written)| {
+                    written.done();
                     Refused::Full
                 });
             }
-            match outbox.send(record, open).await {
+            match outbox.send(record, written).await {
                 Ok(()) => return Ok(()),
                 // Closed for a newer one, just now.
-                Err(Closed(back, tag)) => (record, open) = (back, tag),
+                Err(Closed(back, tag)) => (record, written) = (back, tag),
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The worker: reads requests from `ping`, answers each by a pure function, and writes the replies to `pong`.
 
+mod announcements;
 mod answer;
 mod assignment;
+mod clocks;
 mod complaints;
 mod coordinator;
 mod crew;
@@ -18,6 +20,6 @@ mod skipped;
 mod worker;
 
 pub use self::{
-    settings::{POSITION_GROUP, Settings, StartFrom},
+    settings::{ANNOUNCE_INTERVAL, POSITION_GROUP, Settings, StartFrom},
     worker::Worker,
 };

@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) requests: Counter,
     /// Requests not answered, by reason.
     skipped: Family<Skipped, Counter>,
+    /// Those that nobody waits for any more.
+    pub(crate) expired: Counter,
     /// Replies that Kafka has.
     pub(crate) acknowledged: Counter,
     /// Replies that Kafka will never take.
@@ -44,11 +46,13 @@ struct Reply {
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
+        let skipped = Family::<Skipped, Counter>::default();
         let replies = Family::<Reply, Counter>::default();
         let commits = Family::<Commit, Counter>::default();
         let metrics = Self {
             requests: Counter::default(),
-            skipped: Family::default(),
+            expired: skipped.get_or_create_owned(&Skipped { reason: "expired" }),
+            skipped,
             acknowledged: replies.get_or_create_owned(&Reply { fate: "acknowledged" }),
             refused: replies.get_or_create_owned(&Reply { fate: "refused" }),
             commits: commits.get_or_create_owned(&Commit { outcome: "taken" }),

@@ -1,24 +1,30 @@
 //! A reader: reads the requests of one partition, answers them, and never waits for an answer to be sent.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use shared::{
     kafka::{Batch, Received, Record, Tail},
-    wire::{Headers, ReplyTo, TRACEPARENT},
+    wire::{Deadline, Headers, ReplyTo, TRACEPARENT},
 };
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, JoinSet, yield_now},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::debug;
 
 use crate::{
     answer::answer,
+    clocks::Clocks,
     complaints::{Complaints, Excerpt},
     destinations::Destinations,
     metrics::Metrics,
     progress::{Open, Progress},
+    receipts::Written,
     skipped::Skipped,
 };
 
@@ -105,6 +111,7 @@ async fn run(desk: Desk, progress: Arc<Progress>, stopped: watch::Receiver<bool>
 /// Reads and answers until `stop` resolves; what it has read by then is still answered.
 async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output = ()>) {
     let mut complaints = Complaints::default();
+    let mut clocks = Clocks::default();
     let mut stop = pin!(stop);
     let begin = async {
         desk.tail.fixed().await;
@@ -119,25 +126,57 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
         () = begin => {}
     }
     loop {
-        let Batch { records, position } = tokio::select! {
+        let batch = tokio::select! {
             // In this order: under load there is always something more to read.
             biased;
             () = &mut stop => return,
             batch = desk.tail.next() => batch,
         };
-        progress.read(records.iter().map(Received::offset), position);
-        for (index, record) in records.into_iter().enumerate() {
+        progress.read(batch.records.iter().map(Received::offset), batch.position);
+        watch_clocks(&mut clocks, &batch);
+        for (index, record) in batch.records.into_iter().enumerate() {
             if index % TURN == TURN - 1 {
                 yield_now().await;
             }
             desk.metrics.requests.inc();
             let open = progress.open(record.offset());
+            if is_expired(&clocks, &record) {
+                open.done();
+                desk.metrics.expired.inc();
+                continue;
+            }
             if let Err(skipped) = serve(&desk.replies, &record, open).await {
                 desk.metrics.skipped(skipped.reason());
                 skipped.complain(&mut complaints, &record);
             }
         }
     }
+}
+
+/// Learns how far apart the clocks are from requests that have just been written.
+fn watch_clocks(clocks: &mut Clocks, batch: &Batch) {
+    let now = Instant::now();
+    let to_end = batch.lag == 0;
+    clocks.read(to_end, now);
+    if to_end {
+        for record in &batch.records {
+            if let Some(deadline) = Deadline::of(record.headers()) {
+                clocks.saw(deadline.gateway, behind_ms(record), now);
+            }
+        }
+    }
+}
+
+/// Whether nobody waits for the reply any more.
+fn is_expired(clocks: &Clocks, record: &Received) -> bool {
+    Deadline::of(record.headers()).is_some_and(|it| clocks.age(it.gateway, behind_ms(record), Instant::now()) > it.left)
+}
+
+/// How far a record's timestamp is behind our clock, in milliseconds.
+fn behind_ms(record: &Received) -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
+    now.saturating_sub(record.timestamp_ms())
 }
 
 /// Answers a request. One that is skipped is done.
@@ -158,7 +197,7 @@ async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<
         }
     };
     // Waits for room only: when Kafka takes no replies there is no use in reading more requests.
-    let sent = replies.send(reply_to.place, reply, open).await;
+    let sent = replies.send(reply_to.place, reply, Written::Reply(open)).await;
     sent.map_err(|cause| {
         let (topic, partition) = reply_to.place.unwrap_or_default();
         Skipped::Place {

@@ -1,6 +1,6 @@
 //! The worker's settings.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use shared::{
@@ -10,6 +10,11 @@ use shared::{
 
 /// Under whose name the positions of workers without group are kept.
 pub const POSITION_GROUP: &str = "worker-static";
+
+/// How often a worker announces itself, at the least.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+
+const MIN_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settings of the worker: each is a flag and an environment variable.
 #[derive(Debug, Clone, Parser)]
@@ -42,6 +47,10 @@ pub struct Settings {
     /// Where to begin in the topic of the requests
     #[arg(long, env, default_value = "resume")]
     pub start_from: StartFrom,
+
+    /// How often to tell gateways that a worker is there; 0 for topics that are shared with clients of others
+    #[arg(long, env, default_value = "1s", value_parser = announce_interval)]
+    pub announce_interval: Duration,
 }
 
 /// Where a worker begins.
@@ -78,6 +87,14 @@ impl process::Settings for Settings {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// Gateways count three seconds without an announcement as absence.
+fn announce_interval(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(it) if it.is_zero() || (MIN_ANNOUNCE_INTERVAL..=ANNOUNCE_INTERVAL).contains(&it) => Ok(it),
+        _ => Err("0 or 100ms to 1s".to_owned()),
     }
 }
 

@@ -11,11 +11,16 @@ use shared::{
     server::{BindError, bind},
     tasks::{Panicked, Tasks},
 };
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::AbortHandle,
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use crate::{
-    Settings,
+    Settings, announcements,
     assignment::Assignment,
     coordinator::{Coordinator, Subscription},
     crew::Crew,
@@ -106,6 +111,13 @@ impl Worker {
             let partitions = partitions.unwrap_or_else(|| Partitions::Listed([PARTITION].into()));
             Assignment::Static(Survey::new(&cluster, &common.ping_topic, partitions))
         };
+        let (reading, partitions) = watch::channel(0);
+        let announcing = (!settings.announce_interval.is_zero()).then(|| {
+            let survey = Survey::new(&cluster, &common.pong_topic, Partitions::All);
+            let topic = common.pong_topic.clone();
+            let every = settings.announce_interval;
+            tasks.spawn(announcements::run(survey, topic, replies.clone(), partitions, every))
+        });
         let crew = Crew {
             cluster,
             topic: common.ping_topic.clone(),
@@ -117,6 +129,7 @@ impl Worker {
             condition: readiness.condition("partitions"),
             readiness: readiness.clone(),
             drain: common.drain_timeout,
+            reading,
         };
         let serving = readiness.condition("serving");
         serving.met();
@@ -134,6 +147,7 @@ impl Worker {
             panicked = tasks.panicked() => return Err(panicked),
         }
         serving.unmet(&"shutting down");
+        announcing.inspect(AbortHandle::abort);
         drop(stop);
         let drain = async {
             let _ = (&mut finished).await;
