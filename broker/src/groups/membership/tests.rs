@@ -18,8 +18,10 @@ struct World {
 
 impl World {
     fn new(partitions: i32) -> Self {
-        let mut config = Config::default();
-        config.session_timeout = 10 * SECOND;
+        let config = Config {
+            session_timeout: 10 * SECOND,
+            ..Config::default()
+        };
         let mut world = World {
             group: Membership::default(),
             config,
