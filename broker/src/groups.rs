@@ -40,7 +40,7 @@ pub(crate) struct Groups {
     known: Mutex<BTreeMap<String, Group>>,
 }
 
-/// Who commits or asks for positions, as the request has it: an empty id and an epoch below 0 for nobody in particular.
+/// Who commits or asks for positions, as the request has it. Nobody in particular commits in an epoch below 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker<'a> {
     /// The member id.
@@ -59,7 +59,7 @@ impl Group {
 
     /// Kafka's name for its type.
     pub(crate) fn kind(&self) -> &'static str {
-        self.membership.as_ref().map_or("Classic", |_| "Consumer")
+        self.membership.as_ref().map_or("classic", |_| "consumer")
     }
 
     /// The protocol its members speak.

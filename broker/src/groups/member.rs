@@ -134,12 +134,12 @@ impl Member {
     }
 
     /// What it has and may use.
-    pub(crate) fn assigned(&self) -> impl Iterator<Item = &PartitionId> {
+    pub(super) fn assigned(&self) -> impl Iterator<Item = &PartitionId> {
         self.assigned.keys()
     }
 
     /// What nobody else may have: what it has, and what it has not given up yet.
-    pub(super) fn holds(&self) -> impl Iterator<Item = &PartitionId> {
+    pub(crate) fn holds(&self) -> impl Iterator<Item = &PartitionId> {
         self.assigned.keys().chain(self.revoking.keys())
     }
 

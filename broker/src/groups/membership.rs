@@ -32,9 +32,9 @@ pub(crate) struct Pulse {
 }
 
 /// The members.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Membership {
-    /// Grows with every change.
+    /// Grows with every change; 1 before the first.
     epoch: i32,
     members: BTreeMap<String, Member>,
     /// What each member is to have, as of `target_epoch`.
@@ -47,6 +47,19 @@ pub(crate) struct Membership {
 }
 
 // === impl Membership ===
+
+impl Default for Membership {
+    fn default() -> Self {
+        Membership {
+            epoch: 1,
+            members: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            target_epoch: 0,
+            targets_made: None,
+            topics: Catalog::new(),
+        }
+    }
+}
 
 impl Membership {
     /// Whether there is no member.
@@ -100,7 +113,7 @@ impl Membership {
         self.members.insert(beat.member.clone(), member);
 
         let topics = self.subscribed_topics(view);
-        if self.epoch == 0 || resubscribed || topics != self.topics {
+        if resubscribed || topics != self.topics {
             self.epoch += 1;
             self.topics = topics;
         }
@@ -220,6 +233,8 @@ impl Membership {
         let joins = beat.epoch == 0;
         let Some(instance) = &beat.instance else {
             return match self.members.get(&beat.member) {
+                // Who joins anew may have forgotten its epoch.
+                Some(member) if joins => Ok(member.clone()),
                 Some(member) => check_epoch(member, beat).map(|()| member.clone()),
                 None if joins => Ok(Member::new(view.now)),
                 None => Err(ResponseError::UnknownMemberId),

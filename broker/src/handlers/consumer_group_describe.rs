@@ -49,7 +49,7 @@ fn describe(membership: &Membership, view: &View<'_>) -> DescribedGroup {
     let (epoch, target_epoch) = membership.epochs();
     let members = membership.members().map(|(id, member, target)| {
         describe_member(id, member)
-            .with_assignment(assignment(member.assigned(), &names))
+            .with_assignment(assignment(member.holds(), &names))
             .with_target_assignment(assignment(target.into_iter().flatten(), &names))
     });
     DescribedGroup::default()

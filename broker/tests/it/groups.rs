@@ -211,18 +211,18 @@ async fn a_partition_is_handed_over_when_its_owner_has_said_so() {
     };
     assert_eq!(both, &[0, 1]);
     let two = wire.call(BEAT, &join("g", "two", &["ping"])).await;
-    assert_eq!((two.member_epoch, assigned(&two)), (2, Some(vec![])));
+    assert_eq!((two.member_epoch, assigned(&two)), (3, Some(vec![])));
 
     // Told to give one up, in the same epoch; silence about what is owned changes nothing.
-    let told = wire.call(BEAT, &beat("g", "one", 1)).await;
-    assert_eq!((told.member_epoch, assigned(&told)), (1, Some(vec![(*topic, vec![0])])));
-    for request in [beat("g", "one", 1), owning(beat("g", "one", 1), *topic, &[0, 1])] {
-        assert_eq!(wire.call(BEAT, &request).await.member_epoch, 1);
-        assert_eq!(assigned(&wire.call(BEAT, &beat("g", "two", 2)).await), None);
+    let told = wire.call(BEAT, &beat("g", "one", 2)).await;
+    assert_eq!((told.member_epoch, assigned(&told)), (2, Some(vec![(*topic, vec![0])])));
+    for request in [beat("g", "one", 2), owning(beat("g", "one", 2), *topic, &[0, 1])] {
+        assert_eq!(wire.call(BEAT, &request).await.member_epoch, 2);
+        assert_eq!(assigned(&wire.call(BEAT, &beat("g", "two", 3)).await), None);
     }
-    let gave = wire.call(BEAT, &owning(beat("g", "one", 1), *topic, &[0])).await;
-    assert_eq!((gave.member_epoch, assigned(&gave)), (2, None));
-    let got = wire.call(BEAT, &beat("g", "two", 2)).await;
+    let gave = wire.call(BEAT, &owning(beat("g", "one", 2), *topic, &[0])).await;
+    assert_eq!((gave.member_epoch, assigned(&gave)), (3, None));
+    let got = wire.call(BEAT, &beat("g", "two", 3)).await;
     assert_eq!(assigned(&got), Some(vec![(*topic, vec![1])]));
 }
 
@@ -231,12 +231,12 @@ async fn a_group_notices_topics_that_come_and_grow() {
     let broker = eager().await;
     let mut wire = broker.wire().await;
     let one = wire.call(BEAT, &join("g", "one", &["ping"])).await;
-    assert_eq!((one.member_epoch, assigned(&one)), (1, Some(vec![])));
+    assert_eq!((one.member_epoch, assigned(&one)), (2, Some(vec![])));
     broker.topic("other", 1).await;
-    assert_eq!(wire.call(BEAT, &beat("g", "one", 1)).await.member_epoch, 1);
+    assert_eq!(wire.call(BEAT, &beat("g", "one", 2)).await.member_epoch, 2);
     broker.topic("ping", 1).await;
-    let came = wire.call(BEAT, &beat("g", "one", 1)).await;
-    assert_eq!((came.member_epoch, assigned(&came).unwrap()[0].1.clone()), (2, vec![0]));
+    let came = wire.call(BEAT, &beat("g", "one", 2)).await;
+    assert_eq!((came.member_epoch, assigned(&came).unwrap()[0].1.clone()), (3, vec![0]));
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn a_member_is_fenced() {
     wire.call(BEAT, &join("g", "one", &["ping"])).await;
     assert_eq!(broker.faults.members("g"), ["one"]);
     broker.faults.fence_member("g", "one").unwrap();
-    assert_eq!(wire.call(BEAT, &beat("g", "one", 1)).await.error_code, 25);
+    assert_eq!(wire.call(BEAT, &beat("g", "one", 2)).await.error_code, 25);
     broker.faults.refuse(
         broker::ApiKey::ConsumerGroupHeartbeat,
         broker::ResponseError::CoordinatorLoadInProgress,

@@ -85,23 +85,22 @@ fn targets_are_made_once_in_an_interval() {
     assert_eq!(world.beat(join("one")).unwrap().assignment, Some(world.ids([0, 1])));
     // Too early for another target: it is in the last one's epoch, with nothing.
     let two = world.beat(join("two")).unwrap();
-    assert_eq!((two.epoch, two.assignment), (1, Some(Partitions::new())));
+    assert_eq!((two.epoch, two.assignment), (2, Some(Partitions::new())));
     assert_eq!(world.group.state(), "Assigning");
     world.pass(SECOND);
-    assert_eq!(world.beat(stay("two", 1)).unwrap().epoch, 2);
+    assert_eq!(world.beat(stay("two", 2)).unwrap().epoch, 3);
     assert_eq!(world.group.state(), "Reconciling");
 }
 
 #[test]
-fn the_answer_that_was_lost_is_given_again() {
+fn who_joins_again_is_told_again() {
     let mut world = World::new(2);
     world.beat(join("one")).unwrap();
     let again = world.beat(join("one")).unwrap();
-    assert_eq!((again.epoch, again.assignment), (1, Some(world.ids([0, 1]))));
-    assert_eq!(world.beat(stay("one", 2)), Err(ResponseError::FencedMemberEpoch));
-    // The epoch before, without a word about what is owned.
-    assert_eq!(world.beat(stay("one", 0)), Err(ResponseError::FencedMemberEpoch));
-    assert_eq!(world.beat(stay("two", 1)), Err(ResponseError::UnknownMemberId));
+    assert_eq!((again.epoch, again.assignment), (2, Some(world.ids([0, 1]))));
+    assert_eq!(world.beat(stay("one", 3)), Err(ResponseError::FencedMemberEpoch));
+    assert_eq!(world.beat(stay("one", 1)), Err(ResponseError::FencedMemberEpoch));
+    assert_eq!(world.beat(stay("two", 2)), Err(ResponseError::UnknownMemberId));
 }
 
 #[test]
@@ -110,10 +109,10 @@ fn sessions_end_by_silence() {
     world.beat(join("one")).unwrap();
     world.beat(join("two")).unwrap();
     world.pass(9 * SECOND);
-    world.beat(stay("one", 1)).unwrap();
+    world.beat(stay("one", 2)).unwrap();
     world.pass(SECOND);
-    assert_eq!(world.beat(stay("two", 2)), Err(ResponseError::UnknownMemberId));
-    assert!(world.beat(stay("one", 1)).is_ok());
+    assert_eq!(world.beat(stay("two", 3)), Err(ResponseError::UnknownMemberId));
+    assert!(world.beat(stay("one", 2)).is_ok());
     world.pass(10 * SECOND);
     world.at(|group, _| assert_eq!(group.state(), "Empty"));
 }
@@ -124,18 +123,18 @@ fn who_does_not_give_up_in_time_is_gone() {
     world.beat(join("one")).unwrap();
     world.pass(SECOND);
     world.beat(join("two")).unwrap();
-    assert_eq!(world.beat(stay("one", 1)).unwrap().assignment, Some(world.ids([0])));
+    assert_eq!(world.beat(stay("one", 2)).unwrap().assignment, Some(world.ids([0])));
     world.pass(4 * SECOND);
     // It is there, and it says that it still has both: that is no progress.
     let stubborn = Beat {
         owned: Some(world.ids([0, 1])),
-        ..stay("one", 1)
+        ..stay("one", 2)
     };
     world.beat(stubborn.clone()).unwrap();
     world.pass(SECOND);
     assert_eq!(world.beat(stubborn), Err(ResponseError::UnknownMemberId));
     world.pass(SECOND);
-    assert_eq!(world.beat(stay("two", 2)).unwrap().assignment, Some(world.ids([0, 1])));
+    assert_eq!(world.beat(stay("two", 3)).unwrap().assignment, Some(world.ids([0, 1])));
 }
 
 #[test]
@@ -144,17 +143,17 @@ fn partitions_come_and_go_with_their_topic() {
     world.beat(join("one")).unwrap();
     world.pass(SECOND);
     world.set("ping", 3);
-    let grown = world.beat(stay("one", 1)).unwrap();
-    assert_eq!((grown.epoch, grown.assignment), (2, Some(world.ids([0, 1, 2]))));
+    let grown = world.beat(stay("one", 2)).unwrap();
+    assert_eq!((grown.epoch, grown.assignment), (3, Some(world.ids([0, 1, 2]))));
     world.pass(SECOND);
     let owned = world.ids([0, 1, 2]);
     world.topics.clear();
-    assert_eq!(world.beat(stay("one", 2)).unwrap().assignment, Some(Partitions::new()));
+    assert_eq!(world.beat(stay("one", 3)).unwrap().assignment, Some(Partitions::new()));
     let gave = Beat {
         owned: Some(Partitions::new()),
-        ..stay("one", 2)
+        ..stay("one", 3)
     };
-    assert_eq!(world.beat(gave).unwrap().epoch, 3);
+    assert_eq!(world.beat(gave).unwrap().epoch, 4);
     let topic = owned.first().unwrap().0;
     assert!(world.group.members["one"].assigned().all(|(id, _)| *id != topic));
 }
@@ -165,17 +164,17 @@ fn what_is_not_wanted_any_more_is_taken_before_there_is_a_target() {
     world.beat(join("one")).unwrap();
     let other = Beat {
         subscribed: Some(["pong".to_owned()].into()),
-        ..stay("one", 1)
+        ..stay("one", 2)
     };
     let told = world.beat(other).unwrap();
-    assert_eq!((told.epoch, told.assignment), (1, Some(Partitions::new())));
+    assert_eq!((told.epoch, told.assignment), (2, Some(Partitions::new())));
     // And nobody gets it before it is given up.
     world.pass(SECOND);
     world.beat(join("two")).unwrap();
     assert_eq!(world.group.members["two"].assigned().count(), 0);
     let gave = Beat {
         owned: Some(Partitions::new()),
-        ..stay("one", 1)
+        ..stay("one", 2)
     };
     world.beat(gave).unwrap();
     let epoch = world.group.members["two"].epoch;
@@ -198,16 +197,16 @@ fn a_static_member_comes_back_to_what_it_had() {
         Err(ResponseError::UnreleasedInstanceId)
     );
     assert_eq!(
-        world.beat(instance(stay("new", 1))),
+        world.beat(instance(stay("new", 2))),
         Err(ResponseError::FencedInstanceId)
     );
     let away = instance(stay("one", AWAY));
     assert_eq!(world.at(|group, view| group.leave(&away, view)).unwrap().epoch, AWAY);
     let back = world.beat(instance(join("new"))).unwrap();
     // Nothing has changed for the group.
-    assert_eq!((back.epoch, back.assignment), (1, Some(world.ids([0, 1]))));
+    assert_eq!((back.epoch, back.assignment), (2, Some(world.ids([0, 1]))));
     assert_eq!(
-        world.beat(instance(stay("one", 1))),
+        world.beat(instance(stay("one", 2))),
         Err(ResponseError::FencedInstanceId)
     );
 }
@@ -218,23 +217,23 @@ fn an_old_epoch_commits_what_the_member_has_had_since() {
     world.beat(join("one")).unwrap();
     world.pass(SECOND);
     world.beat(join("two")).unwrap();
-    world.beat(stay("one", 1)).unwrap();
+    world.beat(stay("one", 2)).unwrap();
     let gave = Beat {
         owned: Some(world.ids([0])),
-        ..stay("one", 1)
+        ..stay("one", 2)
     };
     world.beat(gave).unwrap();
-    world.beat(stay("two", 2)).unwrap();
+    world.beat(stay("two", 3)).unwrap();
     let check = |member, epoch, partitions: [i32; 1]| {
         let partitions = world.ids(partitions);
         world.group.check_commit(Asker { member, epoch }, 9, &partitions)
     };
-    assert_eq!(check("one", 1, [0]), Ok(()));
-    assert_eq!(check("one", 1, [1]), Err(ResponseError::StaleMemberEpoch));
+    assert_eq!(check("one", 2, [0]), Ok(()));
+    assert_eq!(check("one", 2, [1]), Err(ResponseError::StaleMemberEpoch));
     // In its own epoch a member may commit whatever it wants.
-    assert_eq!(check("one", 2, [1]), Ok(()));
-    assert_eq!(check("two", 1, [1]), Err(ResponseError::StaleMemberEpoch));
-    assert_eq!(check("two", 3, [1]), Err(ResponseError::StaleMemberEpoch));
+    assert_eq!(check("one", 3, [1]), Ok(()));
+    assert_eq!(check("two", 2, [1]), Err(ResponseError::StaleMemberEpoch));
+    assert_eq!(check("two", 4, [1]), Err(ResponseError::StaleMemberEpoch));
 }
 
 /// What happens to a group: each about one of a few clients.
