@@ -1,6 +1,9 @@
 //! One request on its way through a handler.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::{
@@ -48,6 +51,7 @@ pub(crate) struct Request {
     pub(crate) served: &'static Served,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    pub(crate) client_id: Bytes,
     pub(crate) body: Bytes,
 }
 
@@ -69,6 +73,7 @@ impl Request {
                 served,
                 version: -1,
                 correlation_id,
+                client_id: Bytes::new(),
                 body: Bytes::new(),
             };
             return if served.api == ApiKey::ApiVersions {
@@ -78,7 +83,7 @@ impl Request {
             };
         }
         let mut walk = Walk::new(&frame, version, version >= served.flexible_from);
-        walk.client_id()?;
+        let client_id = frame.slice_ref(walk.client_id()?);
         let header_bytes = frame.len() - walk.tags()?.len();
         walk.fields(served.shape)?;
         frame.advance(header_bytes);
@@ -86,6 +91,7 @@ impl Request {
             served,
             version,
             correlation_id,
+            client_id,
             body: frame,
         })
     }
@@ -100,6 +106,10 @@ pub(crate) struct Call<'a> {
     pub(crate) node: i32,
     /// The address the client reached it at.
     pub(crate) reached: SocketAddr,
+    /// Where the client is.
+    pub(crate) peer: IpAddr,
+    /// What it calls itself; not always text.
+    pub(crate) client_id: Bytes,
     /// Which call it is.
     pub(crate) api: ApiKey,
     /// In which version.
@@ -133,6 +143,15 @@ impl Call<'_> {
         self.staged.refusal.map_or(Ok(()), Err)
     }
 
+    /// Fails if a test wants this call to fail, or another node coordinates the group.
+    pub(crate) fn admit_group(&self, group: &str) -> Result<(), ResponseError> {
+        self.admit()?;
+        match self.cluster.coordinator(group) {
+            Some(coordinator) if coordinator.id == self.node => Ok(()),
+            _ => Err(ResponseError::NotCoordinator),
+        }
+    }
+
     /// The throttle time to name in the answer, in ms.
     pub(crate) fn throttle_ms(&self) -> i32 {
         i32::try_from(self.staged.throttle.as_millis()).unwrap_or(i32::MAX)
@@ -154,10 +173,13 @@ impl Call<'_> {
 
     /// The nodes, each with the host and port the client is to connect to.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (BrokerId, StrBytes, i32)> {
-        self.cluster.nodes().into_iter().map(|node| {
-            let (host, port) = self.address(&node);
-            (BrokerId(node.id), StrBytes::from_string(host), i32::from(port))
-        })
+        self.cluster.nodes().into_iter().map(|node| self.located(&node))
+    }
+
+    /// A node with the host and port the client is to connect to.
+    pub(crate) fn located(&self, node: &Node) -> (BrokerId, StrBytes, i32) {
+        let (host, port) = self.address(node);
+        (BrokerId(node.id), StrBytes::from_string(host), i32::from(port))
     }
 
     fn address(&self, node: &Node) -> (String, u16) {

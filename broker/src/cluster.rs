@@ -17,11 +17,13 @@ use parking_lot::RwLock;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
+    time::Instant,
 };
 
 use crate::{
     config::Config,
     faults::Stage,
+    groups::{Groups, Listed, View},
     partition::Partition,
     topics::{Topic, Topics},
 };
@@ -74,6 +76,8 @@ pub(crate) struct Cluster {
     pub(crate) config: Config,
     /// All topics.
     pub(crate) topics: Topics,
+    /// All groups.
+    pub(crate) groups: Groups,
     /// What tests make it do.
     pub(crate) stage: Stage,
     seats: RwLock<Vec<Seat>>,
@@ -89,6 +93,7 @@ impl Cluster {
         let cluster = Cluster {
             config,
             topics: Topics::default(),
+            groups: Groups::default(),
             stage: Stage::new(),
             seats: RwLock::default(),
             joining,
@@ -140,18 +145,55 @@ impl Cluster {
 
     /// Creates a topic.
     pub(crate) fn create_topic(&self, name: &str, partitions: usize) -> Result<Arc<Topic>, ResponseError> {
-        let leader = self.nodes().first().map_or(FIRST_NODE, |node| node.id);
-        let partition = || Partition::new(leader, self.config.retention_bytes);
-        let topic = self.topics.create(name, partitions, partition)?;
+        let topic = self.topics.create(name, partitions, self.new_partition())?;
         tracing::info!(topic = name, partitions, "topic created");
         Ok(topic)
+    }
+
+    /// Adds partitions to a topic, so that it has `partitions`.
+    pub(crate) fn grow_topic(&self, name: &str, partitions: usize) -> Result<(), ResponseError> {
+        self.topics.grow(name, partitions, self.new_partition())?;
+        tracing::info!(topic = name, partitions, "partitions added");
+        Ok(())
+    }
+
+    fn new_partition(&self) -> impl Fn() -> Partition {
+        let leader = self.nodes().first().map_or(FIRST_NODE, |node| node.id);
+        let retention_bytes = self.config.retention_bytes;
+        move || Partition::new(leader, retention_bytes)
     }
 
     /// Deletes a topic.
     pub(crate) fn delete_topic(&self, topic: &Topic) -> Result<(), ResponseError> {
         self.topics.delete(topic)?;
+        self.groups.forget_topic(&topic.name);
         tracing::info!(topic = topic.name.as_str(), "topic deleted");
         Ok(())
+    }
+
+    /// The node that coordinates a group, if any runs: one for each group, as long as the same nodes run.
+    pub(crate) fn coordinator(&self, group: &str) -> Option<Node> {
+        let mut nodes = self.nodes();
+        let moved = self.stage.coordinator(group);
+        let place = nodes.iter().position(|node| Some(node.id) == moved);
+        let place = place.or_else(|| hash(group).checked_rem(nodes.len()))?;
+        Some(nodes.swap_remove(place))
+    }
+
+    /// What groups see now.
+    pub(crate) fn view(&self) -> View<'_> {
+        let topics = self.topics.all().into_iter().map(|topic| {
+            let listed = Listed {
+                id: topic.id,
+                partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+            };
+            (topic.name.to_string(), listed)
+        });
+        View {
+            now: Instant::now(),
+            topics: topics.collect(),
+            config: &self.config,
+        }
     }
 
     /// A producer id nobody had before.
@@ -159,6 +201,14 @@ impl Cluster {
         // Only its uniqueness matters.
         self.next_producer_id.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Any hash would do; this is Java's, by which Kafka chooses.
+fn hash(group: &str) -> usize {
+    let hash = group
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    usize::try_from(hash.unsigned_abs()).unwrap_or(0)
 }
 
 /// What only a test does to nodes.
@@ -177,6 +227,7 @@ impl Cluster {
                 led.for_each(|partition| partition.lead(next.id));
             }
         }
+        self.groups.restart_clocks(&self.view());
         Some(running)
     }
 
@@ -193,6 +244,7 @@ impl Cluster {
         let seat = seats.iter_mut().find(|seat| seat.node.id == id);
         let seat = seat.ok_or_else(|| std::io::Error::other("there is no such node"))?;
         seat.running = Some(self.serve(seat.node.clone(), listener)?);
+        self.groups.restart_clocks(&self.view());
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! What can be chosen about a broker.
 
+use std::time::Duration;
+
 /// What a broker is to be like. The default is what tests want.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -17,6 +19,13 @@ pub struct Config {
     /// The largest request taken, 32 MiB; a longer one closes its connection. Kafka's `socket.request.max.bytes` is
     /// 100 MiB.
     pub max_request_bytes: usize,
+    /// How long a group keeps a member that says nothing, 45 s: Kafka's `group.consumer.session.timeout.ms`.
+    pub session_timeout: Duration,
+    /// How often members are told to say something, 5 s: Kafka's `group.consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// How often a group makes up its mind anew who is to have what, at the most, 1 s: Kafka's
+    /// `group.consumer.assignment.interval.ms`.
+    pub assignment_interval: Duration,
 }
 
 impl Default for Config {
@@ -28,6 +37,9 @@ impl Default for Config {
             retention_bytes: 64 << 20,
             max_batch_bytes: (1 << 20) + 12,
             max_request_bytes: 32 << 20,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(5),
+            assignment_interval: Duration::from_secs(1),
         }
     }
 }

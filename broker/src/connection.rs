@@ -4,7 +4,12 @@
 //! Answers are gathered and written when no whole request is left to read. Anything the protocol does not allow closes
 //! this connection and nothing else.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, task::Poll};
+use std::{
+    future::poll_fn,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    task::Poll,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
@@ -57,7 +62,7 @@ pub(crate) enum Ended {
 pub(crate) async fn serve(cluster: &Cluster, node: i32, stream: TcpStream) -> Result<(), Ended> {
     // Answers are small and somebody waits for each.
     stream.set_nodelay(true)?;
-    let reached = stream.local_addr()?;
+    let (reached, peer) = (stream.local_addr()?, stream.peer_addr()?.ip());
     let mut line = cluster.stage.line();
     let mut cut = line.clone();
     line.open().await;
@@ -66,6 +71,7 @@ pub(crate) async fn serve(cluster: &Cluster, node: i32, stream: TcpStream) -> Re
         cluster,
         node,
         reached,
+        peer,
         stream,
         inbox,
         outbox,
@@ -82,6 +88,7 @@ struct Connection<'a> {
     node: i32,
     /// The address the client reached, which is where it is told to come back to.
     reached: SocketAddr,
+    peer: IpAddr,
     stream: TcpStream,
     inbox: BytesMut,
     outbox: Outbox,
@@ -151,6 +158,8 @@ impl Connection<'_> {
             cluster: self.cluster,
             node: self.node,
             reached: self.reached,
+            peer: self.peer,
+            client_id: request.client_id,
             api: request.served.api,
             version: request.version,
             correlation_id: request.correlation_id,

@@ -13,7 +13,14 @@ use tokio::net::TcpListener;
 
 pub use self::poison::Poison;
 pub(crate) use self::stage::{Line, Stage};
-use crate::{batch::Batch, cluster::Cluster, partition::Partition, staged::Ending, topics::Topic};
+use crate::{
+    batch::Batch,
+    cluster::Cluster,
+    groups::{Group, Membership},
+    partition::Partition,
+    staged::Ending,
+    topics::Topic,
+};
 
 /// Switches that make a [`Broker`](crate::Broker) fail. Clones act on the same broker.
 ///
@@ -97,7 +104,7 @@ impl Faults {
         self.cluster.stage.switch(|switches| switches.cuts += 1);
     }
 
-    /// Takes back everything staged so far, pauses and idle limits included. Moved leaders, logs and muted connections
+    /// Takes back everything staged so far, pauses and idle limits included. Moved leaders and coordinators, logs and muted connections
     /// stay as they are.
     pub fn heal(&self) {
         self.cluster.stage.heal();
@@ -147,12 +154,63 @@ impl Faults {
         self.with(topic, partition, |partition| partition.lead(node))
     }
 
+    /// Makes a node the coordinator of a group. The old one answers `NOT_COORDINATOR`; members have their whole session
+    /// to find the new one. It lasts as long as the node runs.
+    ///
+    /// # Errors
+    /// `BROKER_NOT_AVAILABLE` if there is no such node.
+    pub fn move_coordinator(&self, group: &str, node: i32) -> Result<(), ResponseError> {
+        if !self.cluster.nodes().iter().any(|known| known.id == node) {
+            return Err(ResponseError::BrokerNotAvailable);
+        }
+        self.cluster.stage.move_coordinator(group, node);
+        self.cluster.groups.restart_clocks(&self.cluster.view());
+        Ok(())
+    }
+
+    /// The node that coordinates a group, whether there is such a group or not; `None` if no node runs.
+    pub fn coordinator(&self, group: &str) -> Option<i32> {
+        self.cluster.coordinator(group).map(|node| node.id)
+    }
+
+    /// Removes a member from its group, as if its session had ended.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`, or `UNKNOWN_MEMBER_ID`.
+    pub fn fence_member(&self, group: &str, member: &str) -> Result<(), ResponseError> {
+        self.cluster.groups.fence(group, member, &self.cluster.view())
+    }
+
+    /// The ids of the members of a group, in order; empty if there is none.
+    pub fn members(&self, group: &str) -> Vec<String> {
+        let ids = |group: &Group| {
+            let members = group.membership.iter().flat_map(Membership::members);
+            members.map(|(id, ..)| id.clone()).collect()
+        };
+        let found = self.cluster.groups.with(group, &self.cluster.view(), ids);
+        found.unwrap_or_default()
+    }
+
+    /// The position a group has committed in a partition.
+    pub fn position(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let of = |group: &Group| Some(group.positions.of(topic, partition)?.offset);
+        self.cluster.groups.with(group, &self.cluster.view(), of).ok()?
+    }
+
     /// Creates a topic.
     ///
     /// # Errors
     /// As `CreateTopics` answers.
     pub fn create_topic(&self, topic: &str, partitions: usize) -> Result<(), ResponseError> {
         self.cluster.create_topic(topic, partitions).map(drop)
+    }
+
+    /// Adds partitions to a topic, so that it has `partitions`.
+    ///
+    /// # Errors
+    /// As `CreatePartitions` answers.
+    pub fn grow_topic(&self, topic: &str, partitions: usize) -> Result<(), ResponseError> {
+        self.cluster.grow_topic(topic, partitions)
     }
 
     /// Deletes a topic. Waiting fetches learn it at once.

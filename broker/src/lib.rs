@@ -1,9 +1,10 @@
 //! An in-memory, single-node Kafka broker for development and tests. It is not for production: it keeps nothing, knows no
 //! security, and has one replica of everything.
 //!
-//! It speaks enough of the protocol for rskafka, librdkafka, franz-go and the Java client to create topics, produce and
-//! fetch; `versions` has the list. Clients cannot tell it from Apache Kafka by what it answers, except for what it does
-//! not serve: transactions, consumer groups, quotas, access control.
+//! It speaks enough of the protocol for rskafka, librdkafka, franz-go and the Java client to create topics, produce, fetch,
+//! commit positions and share partitions in a group (KIP-848); `versions` has the list. Clients cannot tell it from Apache
+//! Kafka by what it answers, except for what it does not serve: transactions, the classic group protocol, subscriptions by
+//! pattern, assignors other than `uniform`, quotas, access control.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -30,6 +31,7 @@ mod faults;
 #[cfg(not(feature = "faults"))]
 #[path = "no_faults.rs"]
 mod faults;
+mod groups;
 mod handlers;
 mod log;
 mod partition;

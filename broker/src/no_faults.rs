@@ -22,6 +22,12 @@ impl Stage {
         Staged::default()
     }
 
+    /// The node a group's coordinator was moved to.
+    #[expect(clippy::unused_self, reason = "the signature of its counterpart in `faults`")]
+    pub(crate) fn coordinator(&self, _group: &str) -> Option<i32> {
+        None
+    }
+
     /// The switches that act on a connection.
     #[expect(clippy::unused_self, reason = "the signature of its counterpart in `faults`")]
     pub(crate) fn line(&self) -> Line {

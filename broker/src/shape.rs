@@ -95,9 +95,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Passes the client id of a request header: a string with a 16 bit length in every version (KIP-511).
-    pub(crate) fn client_id(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn client_id(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.rest.try_get_i16()?;
-        self.skip(usize::try_from(length).unwrap_or(0))
+        let (id, rest) = self
+            .rest
+            .split_at_checked(usize::try_from(length).unwrap_or(0))
+            .ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(id)
     }
 
     /// Passes tagged fields, where the version has them.

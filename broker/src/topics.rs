@@ -16,7 +16,8 @@ const MAX_NAME_BYTES: usize = 249;
 /// Partitions of all topics together: each costs memory from the start, and the number comes from the wire.
 const MAX_PARTITIONS: usize = 10_000;
 
-/// A topic with its partitions. One that is deleted and made again is another one, with another id.
+/// A topic with its partitions. One that is deleted and made again is another one, with another id. One that grows is
+/// replaced by a longer one that shares the partitions there were.
 #[derive(Debug)]
 pub(crate) struct Topic {
     /// Its name.
@@ -24,13 +25,14 @@ pub(crate) struct Topic {
     /// Its id (KIP-516).
     pub(crate) id: Uuid,
     /// Its partitions; the place is the number.
-    pub(crate) partitions: Vec<Partition>,
+    pub(crate) partitions: Vec<Arc<Partition>>,
 }
 
 impl Topic {
     /// A partition by its number.
     pub(crate) fn partition(&self, index: i32) -> Option<&Partition> {
-        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+        let index = usize::try_from(index).ok()?;
+        self.partitions.get(index).map(Arc::as_ref)
     }
 }
 
@@ -106,12 +108,47 @@ impl Topics {
         let topic = Arc::new(Topic {
             name: TopicName(name.clone()),
             id: Uuid::new_v4(),
-            partitions: std::iter::repeat_with(partition).take(partitions).collect(),
+            partitions: std::iter::repeat_with(|| Arc::new(partition()))
+                .take(partitions)
+                .collect(),
         });
         known.partitions += partitions;
         known.by_id.insert(topic.id, Arc::clone(&topic));
         known.by_name.insert(name, Arc::clone(&topic));
         Ok(topic)
+    }
+
+    /// Whether a topic could get more partitions, `partitions` in all.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, or `INVALID_PARTITIONS` for no more than there are, or too many.
+    pub(crate) fn check_growth(&self, name: &str, partitions: usize) -> Result<(), ResponseError> {
+        self.known.read().check_growth(name, partitions).map(drop)
+    }
+
+    /// Adds partitions to a topic, so that it has `partitions`.
+    ///
+    /// # Errors
+    /// As [`Topics::check_growth`].
+    pub(crate) fn grow(
+        &self,
+        name: &str,
+        partitions: usize,
+        partition: impl Fn() -> Partition,
+    ) -> Result<(), ResponseError> {
+        let mut known = self.known.write();
+        let old = Arc::clone(known.check_growth(name, partitions)?);
+        let mut grown = old.partitions.clone();
+        grown.resize_with(partitions, || Arc::new(partition()));
+        let topic = Arc::new(Topic {
+            name: old.name.clone(),
+            id: old.id,
+            partitions: grown,
+        });
+        known.partitions += partitions - old.partitions.len();
+        known.by_id.insert(topic.id, Arc::clone(&topic));
+        known.by_name.insert(topic.name.0.clone(), topic);
+        Ok(())
     }
 
     /// Deletes a topic; whoever waits for its records learns it at once.
@@ -150,6 +187,16 @@ impl Known {
             return Err(ResponseError::InvalidPartitions);
         }
         Ok(())
+    }
+
+    fn check_growth(&self, name: &str, partitions: usize) -> Result<&Arc<Topic>, ResponseError> {
+        let topic = self.by_name.get(name.as_bytes());
+        let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let had = topic.partitions.len();
+        if partitions <= had || self.partitions + (partitions - had) > MAX_PARTITIONS {
+            return Err(ResponseError::InvalidPartitions);
+        }
+        Ok(topic)
     }
 }
 
@@ -196,6 +243,28 @@ mod tests {
         assert_ne!(first.id, second.id);
         assert_eq!(topics.identified(&first.id).unwrap_err(), ResponseError::UnknownTopicId);
         assert_eq!(topics.named("ping").unwrap().id, second.id);
+    }
+
+    #[test]
+    fn a_topic_that_grows_keeps_its_partitions() {
+        let topics = Topics::default();
+        let partition = || Partition::new(1, 1000);
+        let first = topics.create("ping", 2, partition).unwrap();
+        for (name, partitions, error) in [
+            ("pong", 3, ResponseError::UnknownTopicOrPartition),
+            ("ping", 1, ResponseError::InvalidPartitions),
+            ("ping", 2, ResponseError::InvalidPartitions),
+            ("ping", MAX_PARTITIONS + 1, ResponseError::InvalidPartitions),
+        ] {
+            assert_eq!(topics.grow(name, partitions, partition), Err(error));
+        }
+        topics.grow("ping", 3, partition).unwrap();
+        let grown = topics.named("ping").unwrap();
+        assert_eq!((grown.id, grown.partitions.len()), (first.id, 3));
+        assert!(std::ptr::eq(first.partition(1).unwrap(), grown.partition(1).unwrap()));
+        // What a slow caller still holds is that topic, too.
+        topics.delete(&first).unwrap();
+        assert_eq!(topics.check("ping", MAX_PARTITIONS), Ok(()));
     }
 
     #[test]

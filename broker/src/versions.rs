@@ -52,8 +52,29 @@ pub(crate) static TABLE: &[Served] = &[
     serve(ApiKey::DeleteTopics, 1, 6, 4, requests::DELETE_TOPICS),
     serve(ApiKey::DeleteRecords, 0, 2, 2, requests::DELETE_RECORDS),
     serve(ApiKey::InitProducerId, 0, 5, 2, requests::INIT_PRODUCER_ID),
-    // From version 4 on it asks for several coordinators at once.
-    serve(ApiKey::FindCoordinator, 0, 3, 3, requests::FIND_COORDINATOR),
+    serve(ApiKey::CreatePartitions, 0, 3, 2, requests::CREATE_PARTITIONS),
+    serve(ApiKey::FindCoordinator, 0, 6, 3, requests::FIND_COORDINATOR),
+    // From version 10 on topics go by their ids, in both; the wire types have no such requests.
+    serve(ApiKey::OffsetCommit, 2, 9, 8, requests::OFFSET_COMMIT),
+    serve(ApiKey::OffsetFetch, 1, 9, 6, requests::OFFSET_FETCH),
+    serve(ApiKey::OffsetDelete, 0, 0, i16::MAX, requests::OFFSET_DELETE),
+    serve(
+        ApiKey::ConsumerGroupHeartbeat,
+        0,
+        1,
+        0,
+        requests::CONSUMER_GROUP_HEARTBEAT,
+    ),
+    serve(
+        ApiKey::ConsumerGroupDescribe,
+        0,
+        1,
+        0,
+        requests::CONSUMER_GROUP_DESCRIBE,
+    ),
+    serve(ApiKey::ListGroups, 0, 5, 3, requests::LIST_GROUPS),
+    serve(ApiKey::DescribeGroups, 0, 6, 5, requests::DESCRIBE_GROUPS),
+    serve(ApiKey::DeleteGroups, 0, 2, 2, requests::DELETE_GROUPS),
     serve(ApiKey::OffsetForLeaderEpoch, 2, 4, 4, requests::OFFSET_FOR_LEADER_EPOCH),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, thread, time::Duration};
 
-use broker::{Broker, Faults};
+use broker::{Broker, Config, Faults};
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -28,7 +28,7 @@ impl BuiltIn {
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let broker = Broker::bind("127.0.0.1:0").await.expect("any port");
+                let broker = Broker::bind_with("127.0.0.1:0", config()).await.expect("any port");
                 // Nobody waits for it any more when the test is over.
                 let _ = started.send((broker.local_addr(), broker.faults(), Handle::current()));
                 // Dropped is as good as sent.
@@ -85,6 +85,14 @@ impl BuiltIn {
     async fn there<T: Send + 'static>(&self, act: impl Future<Output = T> + Send + 'static) -> T {
         self.runtime.spawn(act).await.expect("it does not panic")
     }
+}
+
+/// As in `scripts/kafka.d/node.properties`.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.session_timeout = Duration::from_secs(4);
+    config.heartbeat_interval = Duration::from_millis(500);
+    config
 }
 
 fn id(node: u32) -> i32 {

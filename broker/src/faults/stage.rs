@@ -55,6 +55,7 @@ pub(super) struct Switches {
 pub(crate) struct Stage {
     plans: Mutex<HashMap<ApiKey, Plan>>,
     switches: watch::Sender<Switches>,
+    coordinators: Mutex<HashMap<String, i32>>,
 }
 
 impl Stage {
@@ -63,6 +64,7 @@ impl Stage {
         Stage {
             plans: Mutex::default(),
             switches: watch::Sender::default(),
+            coordinators: Mutex::default(),
         }
     }
 
@@ -77,6 +79,11 @@ impl Stage {
             throttle: plan.throttle.take().unwrap_or_default(),
             delay: plan.delay.take().unwrap_or_default(),
         }
+    }
+
+    /// The node a group's coordinator was moved to.
+    pub(crate) fn coordinator(&self, group: &str) -> Option<i32> {
+        self.coordinators.lock().get(group).copied()
     }
 
     /// The switches that act on a connection.
@@ -96,6 +103,10 @@ impl Stage {
 
     pub(super) fn switch(&self, change: impl FnOnce(&mut Switches)) {
         self.switches.send_modify(change);
+    }
+
+    pub(super) fn move_coordinator(&self, group: &str, node: i32) {
+        self.coordinators.lock().insert(group.to_owned(), node);
     }
 
     pub(super) fn heal(&self) {

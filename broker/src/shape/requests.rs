@@ -83,7 +83,69 @@ pub(crate) const DELETE_RECORDS: &[Field] = &[
 
 pub(crate) const INIT_PRODUCER_ID: &[Field] = &[always(Text), always(Fixed(4)), since(3, Fixed(8 + 2))];
 
-pub(crate) const FIND_COORDINATOR: &[Field] = &[always(Text), since(1, Fixed(1))];
+pub(crate) const CREATE_PARTITIONS: &[Field] = &[
+    always(Structs(&[
+        always(Text),
+        always(Fixed(4)),
+        always(Structs(&[always(Values(&Fixed(4)))])),
+    ])),
+    always(Fixed(4 + 1)),
+];
+
+pub(crate) const FIND_COORDINATOR: &[Field] = &[until(3, Text), since(1, Fixed(1)), since(4, Values(&Text))];
+
+pub(crate) const OFFSET_COMMIT: &[Field] = &[
+    always(Text),
+    always(Fixed(4)),
+    always(Text),
+    since(7, Text),
+    until(4, Fixed(8)),
+    always(Structs(&[
+        always(Text),
+        always(Structs(&[always(Fixed(4 + 8)), since(6, Fixed(4)), always(Text)])),
+    ])),
+];
+
+pub(crate) const OFFSET_FETCH: &[Field] = &[
+    until(7, Text),
+    until(7, Structs(&[always(Text), always(Values(&Fixed(4)))])),
+    since(
+        8,
+        Structs(&[
+            always(Text),
+            since(9, Text),
+            since(9, Fixed(4)),
+            always(Structs(&[always(Text), always(Values(&Fixed(4)))])),
+        ]),
+    ),
+    since(7, Fixed(1)),
+];
+
+pub(crate) const OFFSET_DELETE: &[Field] = &[
+    always(Text),
+    always(Structs(&[always(Text), always(Structs(&[always(Fixed(4))]))])),
+];
+
+pub(crate) const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    always(Text),
+    always(Text),
+    always(Fixed(4)),
+    always(Text),
+    always(Text),
+    always(Fixed(4)),
+    always(Values(&Text)),
+    since(1, Text),
+    always(Text),
+    always(Structs(&[always(Fixed(16)), always(Values(&Fixed(4)))])),
+];
+
+pub(crate) const CONSUMER_GROUP_DESCRIBE: &[Field] = &[always(Values(&Text)), always(Fixed(1))];
+
+pub(crate) const LIST_GROUPS: &[Field] = &[since(4, Values(&Text)), since(5, Values(&Text))];
+
+pub(crate) const DESCRIBE_GROUPS: &[Field] = &[always(Values(&Text)), since(3, Fixed(1))];
+
+pub(crate) const DELETE_GROUPS: &[Field] = &[always(Values(&Text))];
 
 pub(crate) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     since(3, Fixed(4)),

@@ -1,6 +1,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
+        consumer_group_heartbeat_request::{ConsumerGroupHeartbeatRequest, TopicPartitions},
+        create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic},
         create_topics_request::{
             CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
         },
@@ -9,6 +11,11 @@ use kafka_protocol::{
         fetch_request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic},
         list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
         metadata_request::{MetadataRequest, MetadataRequestTopic},
+        offset_commit_request::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+        offset_delete_request::{OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic},
+        offset_fetch_request::{
+            OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+        },
         offset_for_leader_epoch_request::{
             OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
         },
@@ -112,8 +119,89 @@ fn filled(api: ApiKey, version: i16) -> Bytes {
                 .with_transactional_id(Some(id))
                 .encode(&mut bytes, version)
         }
-        ApiKey::FindCoordinator => FindCoordinatorRequest::default()
-            .with_key(text())
+        ApiKey::CreatePartitions => {
+            let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1); 3]);
+            let topic = CreatePartitionsTopic::default()
+                .with_name(name())
+                .with_assignments(Some(vec![assignment; 2]));
+            CreatePartitionsRequest::default()
+                .with_topics(vec![topic; 2])
+                .encode(&mut bytes, version)
+        }
+        ApiKey::FindCoordinator => {
+            let request = FindCoordinatorRequest::default();
+            let keys = request.clone().with_coordinator_keys(vec![text(); 2]);
+            if version >= 4 { keys } else { request.with_key(text()) }.encode(&mut bytes, version)
+        }
+        ApiKey::OffsetCommit => {
+            let partition = OffsetCommitRequestPartition::default().with_committed_metadata(Some(text()));
+            let topic = OffsetCommitRequestTopic::default()
+                .with_name(name())
+                .with_partitions(vec![partition; 2]);
+            OffsetCommitRequest::default()
+                .with_group_id(GroupId(text()))
+                .with_member_id(text())
+                .with_group_instance_id((version >= 7).then(text))
+                .with_topics(vec![topic; 2])
+                .encode(&mut bytes, version)
+        }
+        ApiKey::OffsetFetch => {
+            let request = OffsetFetchRequest::default();
+            let request = if version >= 8 {
+                let topic = OffsetFetchRequestTopics::default()
+                    .with_name(name())
+                    .with_partition_indexes(vec![1, 2]);
+                let group = OffsetFetchRequestGroup::default()
+                    .with_group_id(GroupId(text()))
+                    .with_member_id((version >= 9).then(text))
+                    .with_topics(Some(vec![topic; 2]));
+                request.with_groups(vec![group; 2])
+            } else {
+                let topic = OffsetFetchRequestTopic::default()
+                    .with_name(name())
+                    .with_partition_indexes(vec![1, 2]);
+                let request = request.with_group_id(GroupId(text()));
+                request.with_topics(Some(vec![topic; 2]))
+            };
+            request.encode(&mut bytes, version)
+        }
+        ApiKey::OffsetDelete => {
+            let topic = OffsetDeleteRequestTopic::default()
+                .with_name(name())
+                .with_partitions(vec![OffsetDeleteRequestPartition::default(); 2]);
+            OffsetDeleteRequest::default()
+                .with_group_id(GroupId(text()))
+                .with_topics(vec![topic; 2])
+                .encode(&mut bytes, version)
+        }
+        ApiKey::ConsumerGroupHeartbeat => {
+            let topic = TopicPartitions::default().with_partitions(vec![1, 2]);
+            ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(text()))
+                .with_member_id(text())
+                .with_instance_id(Some(text()))
+                .with_rack_id(Some(text()))
+                .with_subscribed_topic_names(Some(vec![name(); 2]))
+                .with_subscribed_topic_regex((version >= 1).then(text))
+                .with_server_assignor(Some(text()))
+                .with_topic_partitions(Some(vec![topic; 2]))
+                .encode(&mut bytes, version)
+        }
+        ApiKey::ConsumerGroupDescribe => ConsumerGroupDescribeRequest::default()
+            .with_group_ids(vec![GroupId(text()); 2])
+            .encode(&mut bytes, version),
+        ApiKey::ListGroups => {
+            let filter = |from| if version >= from { vec![text(); 2] } else { vec![] };
+            ListGroupsRequest::default()
+                .with_states_filter(filter(4))
+                .with_types_filter(filter(5))
+                .encode(&mut bytes, version)
+        }
+        ApiKey::DescribeGroups => DescribeGroupsRequest::default()
+            .with_groups(vec![GroupId(text()); 2])
+            .encode(&mut bytes, version),
+        ApiKey::DeleteGroups => DeleteGroupsRequest::default()
+            .with_groups_names(vec![GroupId(text()); 2])
             .encode(&mut bytes, version),
         ApiKey::OffsetForLeaderEpoch => {
             let partitions = vec![OffsetForLeaderPartition::default(); 2];

@@ -9,6 +9,7 @@
 #[cfg(feature = "faults")]
 mod faults;
 mod fetch;
+mod groups;
 mod hostile;
 mod rskafka_client;
 mod support;

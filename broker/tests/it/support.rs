@@ -86,12 +86,7 @@ impl Running {
 
     /// A bare connection.
     pub(crate) async fn wire(&self) -> Wire {
-        let stream = within(TcpStream::connect(self.addr)).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Wire {
-            stream,
-            correlation_id: 0,
-        }
+        Wire::to(self.addr).await
     }
 
     /// Ends it as its owner would.
@@ -171,6 +166,16 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
+    /// A bare connection to a node.
+    pub(crate) async fn to(addr: SocketAddr) -> Wire {
+        let stream = within(TcpStream::connect(addr)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Wire {
+            stream,
+            correlation_id: 0,
+        }
+    }
+
     /// Asks, and waits for the answer.
     pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.ask(version, request).await;

@@ -3,13 +3,16 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteRecordsRequest,
-        DeleteTopicsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-        OffsetForLeaderEpochRequest, ProduceRequest,
+        ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest, CreatePartitionsRequest,
+        CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeGroupsRequest,
+        FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+        OffsetDeleteRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+        create_partitions_request::CreatePartitionsTopic,
         create_topics_request::CreatableTopic,
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
         delete_topics_request::DeleteTopicState,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic},
         offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
         produce_request::{PartitionProduceData, TopicProduceData},
     },
@@ -20,6 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     fetch::fetch,
+    groups::{commit, group, join, leave, offsets, positions},
     support::{Wire, name, start, within},
 };
 
@@ -173,12 +177,87 @@ async fn ask(wire: &mut Wire, api: ApiKey, version: i16, id: Uuid, records: Opti
             assert!(response.topics[0].partitions[0].end_offset > 0);
             response.topics[0].partitions[0].error_code
         }
+        ApiKey::CreatePartitions => {
+            let topic = CreatePartitionsTopic::default()
+                .with_name(name("ping"))
+                .with_count(2 + i32::from(version))
+                .with_assignments(None);
+            let request = CreatePartitionsRequest::default().with_topics(vec![topic]);
+            let trial = wire.call(version, &request.clone().with_validate_only(true)).await;
+            assert_eq!(trial.results[0].error_code, 0);
+            wire.call(version, &request).await.results[0].error_code
+        }
         ApiKey::FindCoordinator => {
-            let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str("group"));
+            let request = FindCoordinatorRequest::default();
+            let key = StrBytes::from_static_str("group");
+            if version >= 4 {
+                let request = request.with_coordinator_keys(vec![key; 2]);
+                let response = wire.call(version, &request).await;
+                assert_eq!(response.coordinators.len(), 2);
+                assert_eq!(response.coordinators[0].node_id.0, 1);
+                response.coordinators[0].error_code
+            } else {
+                let response = wire.call(version, &request.with_key(key)).await;
+                assert_eq!(response.node_id.0, 1);
+                response.error_code
+            }
+        }
+        ApiKey::OffsetCommit => {
+            let committed = wire.call(version, &commit("ping", &[(0, 7)])).await;
+            committed.topics[0].partitions[0].error_code
+        }
+        ApiKey::OffsetFetch => {
+            // What `OffsetCommit` has left.
+            let response = wire.call(version, &positions(version, Some(("ping", &[0, 1])))).await;
+            assert_eq!(offsets(version, &response), [7, -1]);
+            let response = if version >= 2 {
+                wire.call(version, &positions(version, None)).await
+            } else {
+                response
+            };
+            assert_eq!(offsets(version, &response)[0], 7);
+            response.error_code + response.groups.iter().map(|group| group.error_code).sum::<i16>()
+        }
+        ApiKey::OffsetDelete => {
+            let topic = OffsetDeleteRequestTopic::default().with_name(name("ping"));
+            let topic = topic.with_partitions(vec![OffsetDeleteRequestPartition::default().with_partition_index(1)]);
+            let request = OffsetDeleteRequest::default().with_group_id(group());
+            let response = wire.call(version, &request.with_topics(vec![topic])).await;
+            response.error_code + response.topics[0].partitions[0].error_code
+        }
+        ApiKey::ConsumerGroupHeartbeat => {
+            let member = format!("member-{version}");
+            let joined = wire.call(version, &join("beats", &member, &["ping"])).await;
+            assert_eq!(
+                (joined.member_id.as_deref(), joined.assignment.is_some()),
+                (Some(&*member), true)
+            );
+            let left = wire.call(version, &leave("beats", &member)).await;
+            assert_eq!(left.member_epoch, -1);
+            joined.error_code + left.error_code
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            let beats = GroupId(StrBytes::from_static_str("beats"));
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![beats]);
             let response = wire.call(version, &request).await;
-            // COORDINATOR_NOT_AVAILABLE: clients ask again.
-            assert_eq!(response.error_code, 15);
-            0
+            assert_eq!(response.groups[0].group_state.as_str(), "Empty");
+            response.groups[0].error_code
+        }
+        ApiKey::ListGroups => {
+            let response = wire.call(version, &ListGroupsRequest::default()).await;
+            assert_eq!(response.groups.len(), 2);
+            response.error_code
+        }
+        ApiKey::DescribeGroups => {
+            let request = DescribeGroupsRequest::default().with_groups(vec![group()]);
+            let response = wire.call(version, &request).await;
+            assert_eq!(response.groups[0].group_state.as_str(), "Empty");
+            response.groups[0].error_code
+        }
+        ApiKey::DeleteGroups => {
+            wire.call(9, &commit("ping", &[(0, 7)])).await;
+            let request = DeleteGroupsRequest::default().with_groups_names(vec![group()]);
+            wire.call(version, &request).await.results[0].error_code
         }
         other => panic!("no sample of {other:?}: add one"),
     }

@@ -3,7 +3,10 @@
 //! A script of calls runs on both engines and notes every answer, reduced to what clients act on: values, and the
 //! codes of errors without their texts. The notes are compared, so nothing here says what is right: Kafka does.
 
+mod groups;
+mod positions;
 mod script;
+mod wire;
 
 use std::{process::Stdio, time::Duration};
 
@@ -29,6 +32,7 @@ use tokio::{
 };
 
 use self::script::{MUCH, Script, compare};
+pub(crate) use self::{groups::of_groups, positions::of_positions};
 
 /// A wait that is far longer than any test: whoever waits so long was not woken.
 const LONG_MS: i32 = 150_000;

@@ -139,6 +139,8 @@ fn main() -> ExitCode {
                 of_fetches,
                 of_times_and_deletions,
                 of_a_topic_that_goes,
+                of_positions,
+                of_groups,
             }
         },
         tests_without_engine! {

@@ -77,6 +77,11 @@ impl Script {
         self.notes.push((what.to_owned(), reduced(answer)));
     }
 
+    /// Notes an answer that is reduced already.
+    pub(crate) fn say(&mut self, what: &str, answer: &str) {
+        self.notes.push((what.to_owned(), answer.replace(&self.topic, "…")));
+    }
+
     pub(crate) async fn create(&mut self, name: &str, partitions: i32, replicas: i16) {
         let controller = self.client.controller_client().unwrap();
         let what = format!("create {name:?}, {partitions} partitions, {replicas} replicas");

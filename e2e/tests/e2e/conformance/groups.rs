@@ -1,0 +1,416 @@
+//! A group and its members (KIP-848): who has what, in which epoch, and who is told off.
+
+use std::time::Duration;
+
+use e2e::{
+    engine::Engine,
+    wait::{SOON, until_eq},
+};
+use kafka_protocol::messages::{
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+    CreatePartitionsRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
+    consumer_group_describe_response::Assignment, consumer_group_heartbeat_request::TopicPartitions,
+    create_partitions_request::CreatePartitionsTopic,
+};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::{
+    positions::{commit, committed},
+    script::{Script, compare},
+    wire::{Wire, beat, group, join, text, topic},
+};
+
+/// More than the time for which a target holds, Kafka's `group.consumer.assignment.interval.ms` of 1 s.
+const NEXT_TARGET: Duration = Duration::from_millis(1200);
+/// More than the session of a member on either engine, 4 s, and its end by any clock.
+const SESSION: Duration = Duration::from_secs(15);
+
+/// The members of a group, as the test plays them.
+struct Stage<'a> {
+    script: &'a mut Script,
+    wire: Wire,
+    id: String,
+    /// The id of the topic, as assignments have it.
+    topic: Uuid,
+}
+
+pub(crate) async fn of_groups(built_in: &Engine, kafka: &Engine) {
+    compare(built_in, kafka, async |script| {
+        let name = script.topic.clone();
+        script.create(&name, 4, -1).await;
+        script.until_known(4).await;
+        for index in 0..4 {
+            script.partition(index).await;
+        }
+        let wire = Wire::to_coordinator(&script.brokers, &name).await;
+        let mut stage = Stage {
+            script,
+            wire,
+            id: name,
+            topic: Uuid::nil(),
+        };
+        Box::pin(stage.refusals()).await;
+        Box::pin(stage.alone()).await;
+        Box::pin(stage.handed_over()).await;
+        Box::pin(stage.grown()).await;
+        Box::pin(stage.resubscribed()).await;
+        Box::pin(stage.static_members()).await;
+        Box::pin(stage.silence()).await;
+        Box::pin(stage.listed()).await;
+    })
+    .await;
+}
+
+// === impl Stage ===
+
+impl Stage<'_> {
+    /// Heartbeats that make no sense, and those of nobody.
+    async fn refusals(&mut self) {
+        let id = self.id.clone();
+        let whole = || join(&id, "one", &[&id]);
+        let two = TopicPartitions::default().with_partitions(vec![0]);
+        let senseless = [
+            ("no group", whole().with_group_id(group(""))),
+            ("no member", whole().with_member_id(text(""))),
+            ("no topics", whole().with_subscribed_topic_names(None)),
+            ("no timeout", whole().with_rebalance_timeout_ms(-1)),
+            ("unknown partitions", whole().with_topic_partitions(None)),
+            ("partitions already", whole().with_topic_partitions(Some(vec![two]))),
+            ("an empty instance", whole().with_instance_id(Some(text("")))),
+            ("an empty rack", whole().with_rack_id(Some(text("")))),
+            ("an unknown assignor", whole().with_server_assignor(Some(text("none")))),
+            ("epoch -2, no instance", beat(&id, "one", -2)),
+            ("epoch -3", beat(&id, "one", -3)),
+            ("a stranger", beat(&id, "one", 2)),
+            ("a stranger who leaves", beat(&id, "one", -1)),
+        ];
+        for (what, request) in senseless {
+            for version in [0, 1] {
+                // A member without an id gets one in version 0.
+                if (what, version) != ("no member", 0) {
+                    let response = self.wire.call(version, &request).await;
+                    self.script
+                        .say(&format!("{what} v{version}"), &response.error_code.to_string());
+                }
+            }
+        }
+    }
+
+    /// One member.
+    async fn alone(&mut self) {
+        let id = self.id.clone();
+        let joined = self.wire.call(1, &join(&id, "one", &[&id])).await;
+        self.topic = joined.assignment.as_ref().unwrap().topic_partitions[0].topic_id;
+        self.script.say("one joins", &self.reduced(&joined));
+        self.beat("one joins again", join(&id, "one", &[&id])).await;
+        self.beat("one stays", beat(&id, "one", 2)).await;
+        self.beat("one says all", self.whole("one", 2, &[0, 1, 2, 3])).await;
+        self.beat("one is behind", beat(&id, "one", 0).with_topic_partitions(None))
+            .await;
+        self.beat("one is ahead", beat(&id, "one", 3)).await;
+        self.beat("two is no member", beat(&id, "two", 2)).await;
+        self.beat("two leaves", beat(&id, "two", -1)).await;
+        self.beat(
+            "one wants an unknown assignor",
+            beat(&id, "one", 2).with_server_assignor(Some(text("none"))),
+        )
+        .await;
+        self.beat(
+            "one wants the usual assignor",
+            beat(&id, "one", 2).with_server_assignor(Some(text("uniform"))),
+        )
+        .await;
+        self.describe("of one").await;
+    }
+
+    /// A second member: its partitions are those that the first has given up.
+    async fn handed_over(&mut self) {
+        let id = self.id.clone();
+        sleep(NEXT_TARGET).await;
+        self.beat("two joins", join(&id, "two", &[&id])).await;
+        self.describe("of two, the first not told").await;
+        self.beat("one is told", beat(&id, "one", 2)).await;
+        self.beat("one has not heard", self.owning("one", 2, &[0, 1, 2, 3]))
+            .await;
+        self.beat("one says nothing of it", beat(&id, "one", 2)).await;
+        self.beat("one says all", self.whole("one", 2, &[0, 1, 2, 3])).await;
+        self.beat("two waits", beat(&id, "two", 3)).await;
+        self.describe("of two, the first told").await;
+        self.commit("in time", "one", 2, &[0, 3]).await;
+        self.beat("one gives one up", self.owning("one", 2, &[0, 1, 2])).await;
+        self.beat("one gives up", self.owning("one", 2, &[0, 1])).await;
+        self.beat("one joins again", join(&id, "one", &[&id])).await;
+        self.beat("two gets them", beat(&id, "two", 3)).await;
+        self.describe("of two").await;
+
+        self.commit("late, of what it still has", "one", 2, &[0, 1]).await;
+        self.commit("late, of what it had", "one", 2, &[0, 3]).await;
+        self.commit("of another's", "one", 3, &[3]).await;
+        self.commit("ahead", "one", 4, &[0]).await;
+        self.commit("too early", "two", 2, &[3]).await;
+        self.commit("of what it got", "two", 3, &[3]).await;
+
+        // The answer that took it there may have been lost, but not with more than it has.
+        self.beat("one is behind", self.owning("one", 2, &[0, 1])).await;
+        self.beat("one is behind and has more", self.owning("one", 2, &[0, 1, 2]))
+            .await;
+        self.beat("one is behind and says nothing", beat(&id, "one", 2)).await;
+        self.beat("one stays", beat(&id, "one", 3)).await;
+    }
+
+    /// More partitions.
+    async fn grown(&mut self) {
+        let id = self.id.clone();
+        for (name, count) in [("not-there", 5), (&*id, 4), (&id, 3), (&id, 0), (&id, -1), (&id, 6)] {
+            for validate_only in [true, false] {
+                let topic = CreatePartitionsTopic::default()
+                    .with_name(topic(name))
+                    .with_count(count)
+                    .with_assignments(None);
+                let request = CreatePartitionsRequest::default()
+                    .with_topics(vec![topic])
+                    .with_timeout_ms(10_000)
+                    .with_validate_only(validate_only);
+                let response = self.wire.call(3, &request).await;
+                let what = format!("{count} partitions of {name}, {validate_only}");
+                self.script.say(&what, &response.results[0].error_code.to_string());
+            }
+        }
+        self.script.until_known(6).await;
+        // Either gets one of them.
+        for (member, mut epoch) in [("one", 3), ("two", 3)] {
+            let all = self.whole(member, epoch, &[]);
+            until_eq("a share of what is new", SOON, (0, 3), async || {
+                let response = self.wire.call(1, &all.clone().with_member_epoch(epoch)).await;
+                epoch = response.member_epoch;
+                (response.error_code, response.assignment.map_or(0, |it| count(&it)))
+            })
+            .await;
+            self.script.say(&format!("{member} after it"), &epoch.to_string());
+        }
+        self.beat("two leaves", beat(&id, "two", -1)).await;
+        self.beat("two leaves again", beat(&id, "two", -1)).await;
+        self.describe("after two has left").await;
+        sleep(NEXT_TARGET).await;
+        self.beat("one gets all", beat(&id, "one", 4)).await;
+    }
+
+    /// Other topics, and none.
+    async fn resubscribed(&mut self) {
+        let id = self.id.clone();
+        sleep(NEXT_TARGET).await;
+        let nothing = beat(&id, "one", 5).with_subscribed_topic_names(Some(vec![topic("not-there")]));
+        self.beat("one wants what is not there", nothing).await;
+        self.beat("one has given up all", self.owning("one", 5, &[])).await;
+        sleep(NEXT_TARGET).await;
+        let again = beat(&id, "one", 6).with_subscribed_topic_names(Some(vec![topic(&id), topic("not-there")]));
+        self.beat("one wants it again", again).await;
+        // Before there is another target.
+        let nothing = beat(&id, "one", 7).with_subscribed_topic_names(Some(vec![]));
+        self.beat("one wants nothing", nothing).await;
+        self.describe("of one that wants nothing").await;
+        sleep(NEXT_TARGET).await;
+        self.beat("one has given up all again", self.owning("one", 7, &[]))
+            .await;
+        self.beat("one leaves", beat(&id, "one", -1)).await;
+        self.describe("of nobody").await;
+        self.commit("of nobody", "", -1, &[0]).await;
+    }
+
+    /// A member that comes back.
+    async fn static_members(&mut self) {
+        let id = self.id.clone();
+        sleep(NEXT_TARGET).await;
+        let instance = |request: ConsumerGroupHeartbeatRequest| request.with_instance_id(Some(text("a")));
+        self.beat("three joins", instance(join(&id, "three", &[&id]))).await;
+        self.beat("three joins again", instance(join(&id, "three", &[&id])))
+            .await;
+        self.beat("four is too early", instance(join(&id, "four", &[&id])))
+            .await;
+        self.beat("four is not known", instance(beat(&id, "four", 9))).await;
+        self.beat("four cannot leave", instance(beat(&id, "four", -1))).await;
+        self.beat("three is away", instance(beat(&id, "three", -2))).await;
+        self.describe("of one that is away").await;
+        self.beat("four takes its place", instance(join(&id, "four", &[&id])))
+            .await;
+        self.beat("three is too late", instance(beat(&id, "three", 9))).await;
+        self.beat(
+            "an unknown instance leaves",
+            beat(&id, "four", -1).with_instance_id(Some(text("b"))),
+        )
+        .await;
+        self.describe("of one that came back").await;
+        self.beat("four leaves", instance(beat(&id, "four", -1))).await;
+    }
+
+    /// Members that say nothing more.
+    async fn silence(&mut self) {
+        let id = self.id.clone();
+        sleep(NEXT_TARGET).await;
+        self.beat("five joins", join(&id, "five", &[&id])).await;
+        self.deleted("a group with a member").await;
+        self.commit("of nobody", "", -1, &[0]).await;
+        let request = commit(&id, &id, &[(0, 7)]);
+        until_eq("the end of the session", SESSION, 0, async || {
+            self.wire.call(9, &request).await.topics[0].partitions[0].error_code
+        })
+        .await;
+        self.beat("five is gone", beat(&id, "five", 11)).await;
+        self.describe("of nobody again").await;
+
+        // One that speaks, and does not give up what it has to.
+        let mut slow = join(&id, "six", &[&id]);
+        slow.rebalance_timeout_ms = 1_500;
+        let six = self.wire.call(1, &slow).await;
+        self.script.say("six joins", &self.reduced(&six));
+        sleep(NEXT_TARGET).await;
+        self.beat("seven joins", join(&id, "seven", &[&id])).await;
+        let stay = beat(&id, "six", six.member_epoch);
+        self.beat("six is told", stay.clone()).await;
+        until_eq("the end of patience", SESSION, 25, async || {
+            self.wire.call(1, &stay).await.error_code
+        })
+        .await;
+        sleep(NEXT_TARGET).await;
+        self.beat("seven gets all", self.whole("seven", six.member_epoch + 1, &[]))
+            .await;
+        self.beat("seven leaves", beat(&id, "seven", -1)).await;
+    }
+
+    async fn listed(&mut self) {
+        let id = self.id.clone();
+        let all = [vec![], vec!["empty"], vec![" Stable"]].map(|names| names.into_iter().map(text).collect::<Vec<_>>());
+        let kinds = [vec![], vec!["CONSUMER"], vec!["classic"]].map(|names| names.into_iter().map(text).collect());
+        for states in &all {
+            for kinds in &kinds {
+                let kinds: &Vec<_> = kinds;
+                let request = ListGroupsRequest::default()
+                    .with_states_filter(states.clone())
+                    .with_types_filter(kinds.clone());
+                let response = self.wire.call(5, &request).await;
+                let ours = response.groups.iter().filter(|it| it.group_id.as_str() == id);
+                let ours = ours.map(|it| [&it.protocol_type, &it.group_state, &it.group_type].map(ToString::to_string));
+                let what = format!("list {states:?} {kinds:?}");
+                self.script.say(&what, &format!("{:?}", ours.collect::<Vec<_>>()));
+            }
+        }
+        for version in [5, 6] {
+            let request = DescribeGroupsRequest::default().with_groups(vec![group(&id)]);
+            let response = self.wire.call(version, &request).await;
+            let found = &response.groups[0];
+            let what = format!("as a classic group v{version}");
+            self.script
+                .say(&what, &format!("{} {:?}", found.error_code, found.group_state.as_str()));
+        }
+        self.deleted("a group").await;
+        self.deleted("a group that is gone").await;
+        self.describe("of what is gone").await;
+    }
+
+    async fn beat(&mut self, what: &str, request: ConsumerGroupHeartbeatRequest) {
+        let response = self.wire.call(1, &request).await;
+        self.script.say(what, &self.reduced(&response));
+    }
+
+    async fn commit(&mut self, what: &str, member: &str, epoch: i32, partitions: &[i32]) {
+        let positions: Vec<_> = partitions.iter().map(|index| (*index, 1)).collect();
+        let request = commit(&self.id, &self.id, &positions)
+            .with_member_id(text(member))
+            .with_generation_id_or_member_epoch(epoch);
+        let response = self.wire.call(9, &request).await;
+        let what = format!("a commit of {member:?} {what}");
+        self.script.say(&what, &committed(&response));
+    }
+
+    async fn describe(&mut self, what: &str) {
+        let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(&self.id)]);
+        for version in [0, 1] {
+            let response = self.wire.call(version, &request).await;
+            let found = &response.groups[0];
+            let epochs = (found.group_epoch, found.assignment_epoch);
+            let mut notes = vec![format!(
+                "{} {:?} {epochs:?} {:?}",
+                found.error_code,
+                found.group_state.as_str(),
+                found.assignor_name.as_str()
+            )];
+            for it in &found.members {
+                let topics: Vec<_> = it.subscribed_topic_names.iter().map(|name| name.as_str()).collect();
+                notes.push(format!(
+                    "{} {:?} {} {} {} {topics:?} {:?} has {:?}, is to have {:?}",
+                    it.member_id.as_str(),
+                    it.instance_id.as_deref(),
+                    it.member_epoch,
+                    it.client_id.as_str(),
+                    it.client_host.as_str(),
+                    it.member_type,
+                    described(&it.assignment),
+                    described(&it.target_assignment)
+                ));
+            }
+            notes.sort_unstable();
+            self.script
+                .say(&format!("description {what} v{version}"), &format!("{notes:?}"));
+        }
+    }
+
+    async fn deleted(&mut self, what: &str) {
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![group(&self.id)]);
+        let response = self.wire.call(2, &request).await;
+        self.script
+            .say(&format!("delete {what}"), &response.results[0].error_code.to_string());
+    }
+
+    /// A heartbeat with these partitions.
+    fn owning(&self, member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartbeatRequest {
+        let topic = TopicPartitions::default()
+            .with_topic_id(self.topic)
+            .with_partitions(partitions.to_vec());
+        beat(&self.id, member, epoch).with_topic_partitions(Some(vec![topic]))
+    }
+
+    /// The same with all else, too: the answer has the assignment.
+    fn whole(&self, member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartbeatRequest {
+        self.owning(member, epoch, partitions)
+            .with_rebalance_timeout_ms(60_000)
+            .with_subscribed_topic_names(Some(vec![topic(&self.id)]))
+    }
+
+    /// An answer without what differs by its nature: the texts of errors, and the id of the topic.
+    fn reduced(&self, response: &ConsumerGroupHeartbeatResponse) -> String {
+        let assigned = response.assignment.as_ref().map(|assignment| {
+            let mut partitions: Vec<_> = assignment
+                .topic_partitions
+                .iter()
+                .inspect(|topic| assert_eq!(topic.topic_id, self.topic))
+                .flat_map(|topic| topic.partitions.clone())
+                .collect();
+            partitions.sort_unstable();
+            partitions
+        });
+        let member = response.member_id.as_deref();
+        let (error, epoch, interval) = (
+            response.error_code,
+            response.member_epoch,
+            response.heartbeat_interval_ms,
+        );
+        format!("{error} {member:?} {epoch} {interval} ms {assigned:?}")
+    }
+}
+
+fn count(assignment: &kafka_protocol::messages::consumer_group_heartbeat_response::Assignment) -> usize {
+    assignment
+        .topic_partitions
+        .iter()
+        .map(|topic| topic.partitions.len())
+        .sum()
+}
+
+/// How many partitions of each topic: which of them come first depends on the hashes of ids.
+fn described(assignment: &Assignment) -> Vec<(&str, usize)> {
+    let topics = assignment.topic_partitions.iter();
+    topics
+        .map(|topic| (topic.topic_name.as_str(), topic.partitions.len()))
+        .collect()
+}
