@@ -32,6 +32,8 @@ mod calls;
 mod connection;
 mod error;
 mod frame;
+#[cfg(test)]
+pub(crate) mod peer;
 
 /// Bound on a call with all that it needs: less than the heartbeat interval, which is 5 s by default.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -144,16 +146,17 @@ impl Coordinator {
             missing.remove(&partition.partition_index);
             refused.extend(code.map(|it| (partition.partition_index, it)));
         }
-        match missing.is_empty() {
-            true => Ok(refused),
-            false => Err(self.odd("a partition")),
+        if missing.is_empty() {
+            Ok(refused)
+        } else {
+            Err(self.odd("a partition"))
         }
     }
 
     /// The committed positions of those `partitions` of `topic` that have one.
     ///
-    /// Waits for none that an open transaction is about to replace, but fails: the requests are not read past open
-    /// transactions either.
+    /// One that an open transaction is about to replace is an error until the transaction ends: the requests are not
+    /// read past open transactions either.
     ///
     /// # Errors
     /// As [`Coordinator::commit`], only that nothing has happened.
@@ -193,9 +196,10 @@ impl Coordinator {
                 committed.insert(partition.partition_index, Committed { offset, metadata });
             }
         }
-        match missing.is_empty() {
-            true => Ok(committed),
-            false => Err(self.odd("a partition")),
+        if missing.is_empty() {
+            Ok(committed)
+        } else {
+            Err(self.odd("a partition"))
         }
     }
 

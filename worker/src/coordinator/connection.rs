@@ -8,7 +8,7 @@ use bytes::Buf;
 use kafka_protocol::{
     error::ResponseError,
     messages::{ApiVersionsRequest, ApiVersionsResponse},
-    protocol::{Decodable, StrBytes},
+    protocol::StrBytes,
 };
 use tokio::{
     io::AsyncWriteExt,

@@ -18,6 +18,10 @@ use super::{
 /// The largest answer taken: the answers used here are about one group and one topic, and far smaller.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// Below this a varint is let pass whatever follows, as it may be the number of a tag; room for so many elements is
+/// little.
+const SMALL: usize = 1 << 16;
+
 /// Before each answer's body: the number of the call it answers.
 const CORRELATION_BYTES: usize = 4;
 
@@ -79,7 +83,8 @@ pub(super) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, 
 ///
 /// The decoder reserves room for as many elements as an array claims before it reads the first, and a failed allocation
 /// ends the process. In the versions spoken here every length is a varint, which the decoder reads byte by byte with
-/// [`Buf::try_get_u8`], and an element takes a byte at least: a varint above the bytes that are left is refused there.
+/// [`Buf::try_get_u8`], and an element takes a byte at least: what is above the bytes that are left is refused there,
+/// unless it is small.
 #[derive(Debug)]
 struct Covered {
     rest: Bytes,
@@ -113,7 +118,7 @@ impl Buf for Covered {
         // A compact length is one more than what it stands for.
         let claimed = std::mem::take(&mut self.varint).saturating_sub(1);
         self.shift = 0;
-        if claimed > self.remaining() {
+        if claimed > self.remaining().max(SMALL) {
             return Err(TryGetError {
                 requested: claimed,
                 available: self.remaining(),
