@@ -260,7 +260,10 @@ impl Shift {
 
     fn count(&self) {
         let count = self.readers.len();
-        self.crew.metrics.partitions.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.crew
+            .metrics
+            .partitions
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
         self.crew
             .reading
             .send_if_modified(|it| std::mem::replace(it, count) != count);

@@ -40,7 +40,7 @@ pub struct Settings {
     #[arg(long, env, value_parser = group)]
     pub worker_group: Option<String>,
 
-    /// Group under whose name the positions are kept, without WORKER_GROUP
+    /// Group under whose name the positions are kept, without `WORKER_GROUP`
     #[arg(long, env, default_value = POSITION_GROUP, value_parser = group)]
     pub position_group: String,
 

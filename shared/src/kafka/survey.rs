@@ -1,6 +1,6 @@
 //! Which partitions of a topic there are to work on, and which come later.
 
-use std::{collections::BTreeSet, mem::replace, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, mem::take, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tracing::warn;
@@ -39,7 +39,7 @@ impl Survey {
     pub async fn next(&mut self) -> BTreeSet<i32> {
         let new = match &mut self.wanted {
             Partitions::Listed(listed) if listed.is_empty() => std::future::pending().await,
-            Partitions::Listed(listed) => return replace(listed, BTreeSet::new()),
+            Partitions::Listed(listed) => return take(listed),
             Partitions::All => self.new_ones().await,
         };
         self.found.extend(&new);
