@@ -233,7 +233,9 @@ fn a_partition_without_connection_is_passed_over() {
 fn partitions_have_as_many_lanes_each_and_one_at_least() {
     for (partitions, allowed) in [(1, 4), (2, 4), (3, 3), (4, 4), (6, 6)] {
         let mut queue = Queue::<usize>::new(4, 1 << 20);
-        (0..partitions).for_each(|_| drop(queue.add_partition()));
+        for _ in 0..partitions {
+            queue.add_partition();
+        }
         let lanes = 0..queue.lanes.len();
         assert_eq!(
             lanes.filter(|lane| queue.is_allowed(*lane)).count(),
@@ -366,7 +368,9 @@ mod model {
         #[test]
         fn everything_is_sent_once(acts in acts()) {
             let mut queue = Queue::new(LANES, usize::MAX);
-            (0..PARTITIONS).for_each(|_| drop(queue.add_partition()));
+            for _ in 0..PARTITIONS {
+                queue.add_partition();
+            }
             let lanes = queue.lanes.len();
             let mut world = World {
                 queue,
