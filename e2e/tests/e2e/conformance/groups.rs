@@ -162,38 +162,47 @@ impl Stage<'_> {
     /// More partitions.
     async fn grown(&mut self) {
         let id = self.id.clone();
-        for (name, count) in [("not-there", 5), (&*id, 4), (&id, 3), (&id, 0), (&id, -1), (&id, 6)] {
-            for validate_only in [true, false] {
-                let topic = CreatePartitionsTopic::default()
-                    .with_name(topic(name))
-                    .with_count(count)
-                    .with_assignments(None);
-                let request = CreatePartitionsRequest::default()
-                    .with_topics(vec![topic])
-                    .with_timeout_ms(10_000)
-                    .with_validate_only(validate_only);
-                let response = self.wire.call(3, &request).await;
-                let what = format!("{count} partitions of {name}, {validate_only}");
-                self.script.say(&what, &response.results[0].error_code.to_string());
-            }
+        for (name, count) in [("not-there", 5), (&*id, 4), (&id, 3), (&id, 0), (&id, -1)] {
+            self.grow(name, count, false).await;
+            self.grow(name, count, true).await;
         }
+        self.beat("one stays", beat(&id, "one", 3)).await;
+        self.beat("two stays", beat(&id, "two", 3)).await;
+        self.grow(&id, 6, true).await;
+        self.grow(&id, 6, false).await;
         self.script.until_known(6).await;
         // Either gets one of them.
-        for (member, mut epoch) in [("one", 3), ("two", 3)] {
-            let all = self.whole(member, epoch, &[]);
-            until_eq("a share of what is new", SOON, (0, 3), async || {
-                let response = self.wire.call(1, &all.clone().with_member_epoch(epoch)).await;
-                epoch = response.member_epoch;
-                (response.error_code, response.assignment.map_or(0, |it| count(&it)))
-            })
-            .await;
-            self.script.say(&format!("{member} after it"), &epoch.to_string());
-        }
+        let mut epochs = [3, 3];
+        until_eq("a share of what is new for both", SOON, [(0, 3); 2], async || {
+            let mut shares = [(0, 0); 2];
+            for ((member, epoch), share) in ["one", "two"].into_iter().zip(&mut epochs).zip(&mut shares) {
+                let response = self.wire.call(1, &self.whole(member, *epoch, &[])).await;
+                *epoch = response.member_epoch;
+                *share = (response.error_code, response.assignment.as_ref().map_or(0, count));
+            }
+            shares
+        })
+        .await;
+        self.script.say("their epochs", &format!("{epochs:?}"));
         self.beat("two leaves", beat(&id, "two", -1)).await;
         self.beat("two leaves again", beat(&id, "two", -1)).await;
         self.describe("after two has left").await;
         sleep(NEXT_TARGET).await;
         self.beat("one gets all", beat(&id, "one", 4)).await;
+    }
+
+    async fn grow(&mut self, name: &str, count: i32, validate_only: bool) {
+        let topic = CreatePartitionsTopic::default()
+            .with_name(topic(name))
+            .with_count(count)
+            .with_assignments(None);
+        let request = CreatePartitionsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(10_000)
+            .with_validate_only(validate_only);
+        let response = self.wire.call(3, &request).await;
+        let what = format!("{count} partitions of {name}, {validate_only}");
+        self.script.say(&what, &response.results[0].error_code.to_string());
     }
 
     /// Other topics, and none.
@@ -206,11 +215,10 @@ impl Stage<'_> {
         sleep(NEXT_TARGET).await;
         let again = beat(&id, "one", 6).with_subscribed_topic_names(Some(vec![topic(&id), topic("not-there")]));
         self.beat("one wants it again", again).await;
-        // Before there is another target.
+        sleep(NEXT_TARGET).await;
         let nothing = beat(&id, "one", 7).with_subscribed_topic_names(Some(vec![]));
         self.beat("one wants nothing", nothing).await;
         self.describe("of one that wants nothing").await;
-        sleep(NEXT_TARGET).await;
         self.beat("one has given up all again", self.owning("one", 7, &[]))
             .await;
         self.beat("one leaves", beat(&id, "one", -1)).await;
@@ -261,7 +269,7 @@ impl Stage<'_> {
 
         // One that speaks, and does not give up what it has to.
         let mut slow = join(&id, "six", &[&id]);
-        slow.rebalance_timeout_ms = 1_500;
+        slow.rebalance_timeout_ms = 2_000;
         let six = self.wire.call(1, &slow).await;
         self.script.say("six joins", &self.reduced(&six));
         sleep(NEXT_TARGET).await;
@@ -272,7 +280,7 @@ impl Stage<'_> {
             self.wire.call(1, &stay).await.error_code
         })
         .await;
-        sleep(NEXT_TARGET).await;
+        // That took longer than a target holds.
         self.beat("seven gets all", self.whole("seven", six.member_epoch + 1, &[]))
             .await;
         self.beat("seven leaves", beat(&id, "seven", -1)).await;
