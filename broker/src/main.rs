@@ -6,7 +6,7 @@ use anyhow::Context;
 use broker::{Broker, Config};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// An in-memory Kafka broker for development and tests. It keeps nothing.
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ struct Args {
     auto_create: bool,
     /// What to log, e.g. `debug` or `broker=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
-    log: EnvFilter,
+    log: Targets,
 }
 
 fn main() -> ExitCode {
@@ -45,7 +45,10 @@ fn main() -> ExitCode {
             };
         }
     };
-    tracing_subscriber::fmt().with_env_filter(args.log.clone()).init();
+    tracing_subscriber::registry()
+        .with(args.log.clone())
+        .with(tracing_subscriber::fmt::layer())
+        .init();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

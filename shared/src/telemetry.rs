@@ -3,7 +3,12 @@
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// The Kafka client logs every attempt at info to error; what matters of it comes back to us as an error, and is
 /// logged once, where it is handled.
@@ -19,25 +24,25 @@ pub enum LogFormat {
 }
 
 /// Reads the filter; an empty one is `info`.
-pub(crate) fn directives(text: &str) -> Result<EnvFilter, ParseError> {
+pub(crate) fn directives(text: &str) -> Result<Targets, ParseError> {
     let text = if text.is_empty() { "info" } else { text };
     // What the user says about the client comes later and wins.
-    EnvFilter::builder().parse(format!("{QUIET},{text}"))
+    format!("{QUIET},{text}").parse()
 }
 
 /// Starts logging. `filter` was validated with the configuration.
 pub fn init(filter: &str, format: LogFormat) {
-    let filter = directives(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         // It would report a line that cannot be written with `eprintln!`, which panics where stderr is the trouble:
         // a full disk or a log collector that is gone must not end the process.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
+    let filter = directives(filter).unwrap_or_default();
+    let registry = tracing_subscriber::registry().with(filter);
     // An error means that a test has set up its own.
     let _ = match format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json()).try_init(),
     };
 }
