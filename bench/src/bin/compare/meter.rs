@@ -36,14 +36,14 @@ pub(crate) struct Meter {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) cpu: Duration,
-    /// Resident at the end of it, in bytes.
+    /// Resident towards the end of it, in bytes.
     pub(crate) resident: u64,
     /// Resident at most, in bytes.
     pub(crate) peak: u64,
 }
 
-/// CPU time so far, by process.
-type Look = (Instant, Vec<Duration>);
+/// CPU time so far and resident bytes, by process.
+type Look = (Instant, Vec<(Duration, u64)>);
 
 // === impl Role ===
 
@@ -114,33 +114,39 @@ impl Meter {
         };
         looks.push(self.look());
         let (begin, length) = measured(&done);
-        let before = cpu_at(&looks, begin).context("the load was not watched")?;
-        let after = cpu_at(&looks, begin + length).context("the load was not watched")?;
+        let before = at(&looks, begin).context("the load was not watched")?;
+        let after = at(&looks, begin + length).context("the load was not watched")?;
         let mut costs = BTreeMap::<_, Cost>::new();
         for (((role, process), before), after) in self.processes.iter().zip(before).zip(after) {
             let cost = costs.entry(*role).or_default();
-            let (resident, peak) = memory(process);
-            cost.cpu += after.saturating_sub(before);
-            cost.resident += resident;
-            cost.peak += peak;
+            cost.cpu += after.0.saturating_sub(before.0);
+            cost.resident += after.1;
+            cost.peak += memory(process).1;
         }
         Ok((done, costs))
     }
 
     fn look(&self) -> Look {
-        (Instant::now(), self.processes.iter().map(|(_, it)| cpu(it)).collect())
+        let processes = self.processes.iter();
+        (
+            Instant::now(),
+            processes.map(|(_, it)| (cpu(it), memory(it).0)).collect(),
+        )
     }
 }
 
-/// By interpolation between the looks before and after.
-fn cpu_at(looks: &[Look], at: Instant) -> Option<Vec<Duration>> {
-    let next = looks.partition_point(|(when, _)| *when < at).clamp(1, looks.len() - 1);
+/// CPU time by interpolation between the looks before and after, memory as of the look before.
+fn at(looks: &[Look], instant: Instant) -> Option<Vec<(Duration, u64)>> {
+    let next = looks
+        .partition_point(|(when, _)| *when < instant)
+        .clamp(1, looks.len() - 1);
     let (from, before) = looks.get(next - 1)?;
     let (to, after) = looks.get(next)?;
-    let share = at.saturating_duration_since(*from).as_secs_f64() / (*to - *from).as_secs_f64().max(1e-9);
-    let between =
-        |(before, after): (&Duration, &Duration)| *before + after.saturating_sub(*before).mul_f64(share.min(1.0));
-    Some(before.iter().zip(after).map(between).collect())
+    let share = instant.saturating_duration_since(*from).as_secs_f64() / (*to - *from).as_secs_f64().max(1e-9);
+    let share = share.min(1.0);
+    let both = before.iter().zip(after);
+    let between = both.map(|(before, after)| (before.0 + after.0.saturating_sub(before.0).mul_f64(share), before.1));
+    Some(between.collect())
 }
 
 /// Zero for a process that is gone.
@@ -157,4 +163,35 @@ fn memory(process: &Process) -> (u64, u64) {
     let status = process.status().ok();
     let bytes = |kib: Option<u64>| kib.unwrap_or_default() * 1024;
     status.map_or((0, 0), |it| (bytes(it.vmrss), bytes(it.vmhwm)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_between_two_looks_is_interpolated() {
+        let begin = Instant::now();
+        let looks = [(begin, vec![(SECOND, 7)]), (begin + 4 * SECOND, vec![(3 * SECOND, 9)])];
+        assert_eq!(at(&looks, begin + SECOND), Some(vec![(SECOND * 3 / 2, 7)]));
+        assert_eq!(at(&looks, begin + 9 * SECOND), Some(vec![(3 * SECOND, 7)]));
+    }
+
+    #[tokio::test]
+    async fn only_what_the_load_takes_is_counted() {
+        let meter = Meter::new().unwrap();
+        let burn = async {
+            let begin = Instant::now();
+            while cpu(&meter.processes[0].1) < 30 * SECOND / 1000 || begin.elapsed() < 60 * SECOND / 1000 {
+                tokio::task::yield_now().await;
+            }
+            (begin, begin.elapsed())
+        };
+        let (_, costs) = meter.watch(burn, |it| *it).await.unwrap();
+        let cost = costs[&Role::Generator];
+        assert!(cost.cpu > Duration::ZERO, "{cost:?}");
+        assert!(cost.peak >= cost.resident && cost.resident > 0, "{cost:?}");
+    }
 }
