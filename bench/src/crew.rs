@@ -26,9 +26,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Connections opened in a row: a quarter of the backlog that listeners have by default (1,024 in tokio). What finds it
+/// Connections opened in a row: an eighth of the backlog that listeners have by default (1,024 in tokio). What finds it
 /// full is tried again by the kernel after a second, and ten of those are as long as a server keeps an idle connection.
-const IN_A_ROW: usize = 256;
+const IN_A_ROW: usize = 128;
 
 /// The pause after them, for the server to accept.
 const PAUSE: Duration = Duration::from_millis(10);
