@@ -50,7 +50,7 @@ pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Re
     let mut tally = Tally::new(load.timeout, matches!(load.question, Question::Get).then(Seen::new));
     tally.opened = u64::try_from(wires.len()).unwrap_or(u64::MAX);
     let schedule = Schedule::new(load.mode, load.warmup, load.until, alarm);
-    tally.end_at(schedule.end());
+    tally.measure_between(schedule.measured_from(), schedule.end());
     let shared = Arc::new(Shared {
         load,
         schedule,

@@ -29,7 +29,7 @@ pub struct Report {
     /// How long the measured part was: as long as it was meant to be, or until it was interrupted, or, where a number
     /// of requests was meant, until the last right answer.
     pub elapsed: Duration,
-    /// Right answers that came within `elapsed`. A few more may have come after it.
+    /// Right answers that came within `elapsed`, also those to requests of the warm-up. A few more may have come after it.
     pub ok_in_time: u64,
     /// Connections opened, from the beginning on.
     pub connections_opened: u64,

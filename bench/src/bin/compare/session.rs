@@ -26,7 +26,10 @@ use crate::{
 /// gateway's `HEADER_TIMEOUT` closes it.
 const IDLE_RATE: f64 = 4_000.0;
 
-/// What a connection and what everything else takes of the descriptors of the generator.
+/// Connections from which on a load is longer.
+const MANY: usize = 10_000;
+
+/// Descriptors of the generator that are not for connections.
 const DESCRIPTORS: u64 = 64;
 
 /// Everything that runs.
@@ -276,7 +279,9 @@ impl<'a> Session<'a> {
             },
         };
         let mut load = self.load(variant, mode);
-        if let Shape::Idle(_) = shape {
+        // A round trip of so many takes half a second, and there should be several of them.
+        if let Shape::Idle(MANY..) | Shape::Closed(MANY..) = shape {
+            load.warmup = self.plan.warmup * 3;
             load.until = Until::Elapsed(self.plan.measured * 2);
         }
         let (report, costs) = variant
