@@ -1,9 +1,9 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint static image up down bench
+.PHONY: help run test lint static image up down bench bench-quick load
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing but Rust
 	@cargo run --release --quiet --package standalone
@@ -29,5 +29,14 @@ up: ## Kafka, worker and gateway in containers; returns when they are healthy
 down: ## end the containers and leave nothing
 	scripts/compose down
 
-bench: ## load on a running gateway: make bench ARGS="--connections 256"
+bench: static ## measure all of it, judge the goals (10 minutes); OUT=docs/performance for the documents
+	cargo build --release --package gateway --package worker
+	cargo build --release --package bench
+	cargo run --release --package bench --bin compare -- --out $(or $(OUT),bench/results) $(ARGS)
+
+bench-quick: ## the most important ratios (a minute)
+	cargo build --release --package gateway --package worker
+	cargo run --release --package bench --bin compare -- --quick --static-dir target/none $(ARGS)
+
+load: ## load on a running gateway: make load ARGS="--connections 256"
 	cargo run --release --package bench -- $(ARGS)

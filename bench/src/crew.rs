@@ -19,11 +19,19 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
+
+/// Connections opened in a row: an eighth of the backlog that listeners have by default (1,024 in tokio). What finds it
+/// full is tried again by the kernel after a second, and ten of those are as long as a server keeps an idle connection.
+const IN_A_ROW: usize = 128;
+
+/// The pause after them, for the server to accept.
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Report, LoadError> {
     let run = RunId::random();
@@ -42,7 +50,7 @@ pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Re
     let mut tally = Tally::new(load.timeout, matches!(load.question, Question::Get).then(Seen::new));
     tally.opened = u64::try_from(wires.len()).unwrap_or(u64::MAX);
     let schedule = Schedule::new(load.mode, load.warmup, load.until, alarm);
-    tally.end_at(schedule.end());
+    tally.measure_between(schedule.measured_from(), schedule.end());
     let shared = Arc::new(Shared {
         load,
         schedule,
@@ -108,6 +116,9 @@ async fn open(load: &Load) -> Vec<Wire> {
         match timeout(left, Wire::connect(load.target)).await {
             Ok(Ok(wire)) => wires.push(wire),
             _ => break,
+        }
+        if wires.len().is_multiple_of(IN_A_ROW) {
+            sleep(PAUSE).await;
         }
     }
     wires

@@ -24,10 +24,12 @@ pub struct Report {
     pub warmup: Outcomes,
     /// The latency of the right answers to measured requests, in microseconds, with three digits of precision.
     pub latency: Histogram<u64>,
+    /// When the measured part began, or would have begun if the run was stopped before.
+    pub began: Instant,
     /// How long the measured part was: as long as it was meant to be, or until it was interrupted, or, where a number
     /// of requests was meant, until the last right answer.
     pub elapsed: Duration,
-    /// Right answers that came within `elapsed`. A few more may have come after it.
+    /// Right answers that came within `elapsed`, also those to requests of the warm-up. A few more may have come after it.
     pub ok_in_time: u64,
     /// Connections opened, from the beginning on.
     pub connections_opened: u64,
@@ -63,6 +65,7 @@ impl Report {
             outcomes: std::mem::take(&mut tally.measured),
             warmup: std::mem::take(&mut tally.warmup),
             latency: tally.latency.clone(),
+            began: schedule.measured_from(),
             elapsed: end.map_or(Duration::ZERO, |end| {
                 end.saturating_duration_since(schedule.measured_from())
             }),

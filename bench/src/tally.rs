@@ -32,8 +32,9 @@ pub(crate) struct Tally {
     pub(crate) measured: Outcomes,
     /// Of the right answers, in microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// When the measured part ends, if that is known: answers that come later are not throughput.
-    end: Option<Instant>,
+    /// The measured part, if its end is known: the answers that come in it are the throughput, also those to requests of
+    /// the warm-up. (Else a second with 10,000 connections would lack the answers of its first half.)
+    window: Option<(Instant, Instant)>,
     pub(crate) ok_in_time: u64,
     pub(crate) last_ok: Option<Instant>,
     /// Where the words cannot tell two answers apart.
@@ -56,7 +57,7 @@ impl Tally {
             warmup: Outcomes::default(),
             measured: Outcomes::default(),
             latency,
-            end: None,
+            window: None,
             ok_in_time: 0,
             last_ok: None,
             seen,
@@ -67,8 +68,8 @@ impl Tally {
         }
     }
 
-    pub(crate) fn end_at(&mut self, end: Option<Instant>) {
-        self.end = end;
+    pub(crate) fn measure_between(&mut self, begin: Instant, end: Option<Instant>) {
+        self.window = end.map(|end| (begin, end));
     }
 
     /// Counts what became of a turn, ended at this instant.
@@ -82,13 +83,14 @@ impl Tally {
         match outcome {
             Outcome::Ok(_) => {
                 counts.ok += 1;
+                let is_in_time = self
+                    .window
+                    .map_or(turn.is_measured, |(begin, end)| (begin..=end).contains(&ended));
+                self.ok_in_time += u64::from(is_in_time);
                 if turn.is_measured {
                     self.latency
                         .saturating_record(micros(ended.saturating_duration_since(turn.due)));
                     self.last_ok = Some(ended);
-                    if self.end.is_none_or(|end| ended <= end) {
-                        self.ok_in_time += 1;
-                    }
                 }
             }
             Outcome::Wrong(wrong, sample) => {
@@ -160,7 +162,7 @@ mod tests {
     async fn latency_is_from_the_due_instant_and_throughput_within_the_end() {
         let mut tally = Tally::new(Duration::from_secs(1), None);
         let begin = Instant::now();
-        tally.end_at(Some(begin + Duration::from_millis(10)));
+        tally.measure_between(begin, Some(begin + Duration::from_millis(10)));
         for millis in [10, 11] {
             tally.record(
                 &turn(true),
@@ -170,6 +172,18 @@ mod tests {
         }
         assert_eq!((tally.measured.ok, tally.ok_in_time), (2, 1));
         assert!(tally.latency.min() >= 9_990 && tally.latency.max() <= 11_010);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_the_measured_part_is_throughput_even_if_its_request_was_warm_up() {
+        let mut tally = Tally::new(Duration::from_secs(1), None);
+        let begin = Instant::now() + Duration::from_millis(5);
+        tally.measure_between(begin, Some(begin + Duration::from_millis(10)));
+        for millis in [4, 5, 15, 16] {
+            let ended = Instant::now() + Duration::from_millis(millis);
+            tally.record(&turn(false), Outcome::Ok(Uuid::new_v4()), ended);
+        }
+        assert_eq!((tally.warmup.ok, tally.measured.ok, tally.ok_in_time), (4, 0, 2));
     }
 
     #[tokio::test(start_paused = true)]

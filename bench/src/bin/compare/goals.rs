@@ -1,0 +1,210 @@
+//! The goals as far as one run can judge them: ratios to what ran beside it, and bounds on memory and start.
+
+use crate::{
+    meter::Role,
+    plan::{BUILDS_AT, Shape},
+    results::{Results, median},
+};
+
+/// A goal, what was measured, and what that says.
+#[derive(Debug, Clone)]
+pub(crate) struct Goal {
+    pub(crate) name: String,
+    pub(crate) bound: Bound,
+    /// `None` if the run has not what it takes.
+    pub(crate) measured: Option<f64>,
+    pub(crate) unit: &'static str,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// One KiB and one MiB, in bytes.
+const KB: f64 = 1024.0;
+const MB: f64 = 1024.0 * KB;
+
+/// The loads that goals are about.
+const FEW: Shape = Shape::Closed(1);
+const MANY: Shape = Shape::Closed(1024);
+const MOST: Shape = Shape::Closed(10_000);
+
+/// All goals, in the order of the table.
+pub(crate) fn judge(results: &Results) -> Vec<Goal> {
+    let mut goals = latency(results);
+    goals.extend(throughput(results));
+    goals.extend(cpu(results));
+    goals.extend(memory(results));
+    for (part, name) in ["gateway", "worker"].into_iter().enumerate() {
+        let measured = results.cold_start_ms(&results.judged, part);
+        goals.push(Goal::new(
+            format!("cold start to ready, {name}"),
+            Bound::AtMost(100.0),
+            measured,
+            "ms",
+        ));
+    }
+    goals
+}
+
+// === impl Goal ===
+
+impl Goal {
+    fn new(name: impl Into<String>, bound: Bound, measured: Option<f64>, unit: &'static str) -> Self {
+        Self {
+            name: name.into(),
+            bound,
+            measured,
+            unit,
+        }
+    }
+
+    /// A goal that is a ratio.
+    fn ratio(name: impl Into<String>, bound: Bound, part: Option<f64>, whole: Option<f64>) -> Self {
+        let measured = part.zip(whole).map(|(part, whole)| part / whole);
+        Self::new(name, bound, measured, "×")
+    }
+
+    /// Whether it is met; `None` if it was not judged.
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        self.measured.map(|measured| match self.bound {
+            Bound::AtMost(bound) => measured <= bound,
+            Bound::AtLeast(bound) => measured >= bound,
+        })
+    }
+}
+
+fn latency(results: &Results) -> Vec<Goal> {
+    let p50 = |variant: &str| results.quantile_ms(variant, FEW, 0.5);
+    let floor = results.floor_ms(results.engine);
+    let alone = floor.zip(p50(HYPER)).map(|(kafka, http)| kafka + http);
+    let ours = p50(&results.judged);
+    let best = results.commands.iter().filter_map(|it| p50(it)).reduce(f64::min);
+    vec![
+        Goal::ratio("c=1: p50 to Kafka alone + HTTP alone", Bound::AtMost(1.10), ours, alone),
+        Goal::ratio("c=1: p50 to the best other system", Bound::AtMost(1.0), ours, best),
+    ]
+}
+
+fn throughput(results: &Results) -> Vec<Goal> {
+    let ours = |shape| results.throughput(&results.judged, shape);
+    // The best of a family's settings, by the first word of the command's name.
+    let family = |name: &str, shape| {
+        let members = results.commands.iter().filter(|it| it.starts_with(name));
+        members.filter_map(|it| results.throughput(it, shape)).reduce(f64::max)
+    };
+    let mut goals = Vec::new();
+    for (connections, name, factor) in [
+        (64, "librdkafka", 1.5),
+        (64, "franz-go", 3.0),
+        (256, "librdkafka", 1.15),
+        (256, "franz-go", 2.0),
+        (1024, "librdkafka", 1.15),
+    ] {
+        let shape = Shape::Closed(connections);
+        let text = format!("{shape}: throughput to {name}");
+        goals.push(Goal::ratio(
+            text,
+            Bound::AtLeast(factor),
+            ours(shape),
+            family(name, shape),
+        ));
+    }
+    let ceiling = results.throughput(HYPER, MANY);
+    goals.push(Goal::ratio(
+        "c=1024: throughput to hyper alone",
+        Bound::AtLeast(0.5),
+        ours(MANY),
+        ceiling,
+    ));
+
+    let judged: Vec<_> = results.of(&results.judged, MOST).collect();
+    let errors = (!judged.is_empty()).then(|| judged.iter().map(|it| it.errors()).sum::<u64>() as f64);
+    goals.push(Goal::new("c=10000: errors", Bound::AtMost(0.0), errors, ""));
+    goals.push(Goal::ratio(
+        "c=10000: throughput to c=1024",
+        Bound::AtLeast(0.85),
+        ours(MOST),
+        ours(MANY),
+    ));
+    let at = |variant: &str, quantile| results.quantile_ms(variant, MOST, quantile);
+    let allowed = at(&results.judged, 0.5)
+        .zip(at(HYPER, 0.99))
+        .map(|(p50, hyper)| hyper.max(3.0 * p50));
+    let p99 = at(&results.judged, 0.99);
+    let name = "c=10000: p99 to the larger of 3 × p50 and hyper alone's p99";
+    goals.push(Goal::ratio(name, Bound::AtMost(1.0), p99, allowed));
+    goals
+}
+
+fn cpu(results: &Results) -> Vec<Goal> {
+    let of = |variant: &str, role| results.cpu_us(variant, MANY, role);
+    let hyper = of(HYPER, Role::Server);
+    let part = |role: Role, bound| {
+        let name = format!("c=1024: CPU per request, {} to hyper alone", role.as_str());
+        Goal::ratio(name, Bound::AtMost(bound), of(&results.judged, role), hyper)
+    };
+    let rival = results.commands.iter().filter(|it| it.starts_with("librdkafka"));
+    let rival = rival.filter_map(|it| of(it, Role::Server)).reduce(f64::min);
+    let own = results.median(&results.judged, MANY, crate::results::Round::own_cpu_us);
+    let mut goals = vec![
+        part(Role::Gateway, 2.0),
+        part(Role::Worker, 0.6),
+        Goal::ratio(
+            "c=1024: CPU per request, both to librdkafka",
+            Bound::AtMost(1.0),
+            own,
+            rival,
+        ),
+    ];
+    for connections in BUILDS_AT {
+        let shape = Shape::Closed(connections);
+        let name = format!("{shape}: CPU per request, static musl to glibc");
+        goals.push(Goal::new(name, Bound::AtMost(1.03), results.build_ratio(shape), "×"));
+    }
+    goals
+}
+
+/// Memory is that of the first round with a load: what came before it is known.
+fn memory(results: &Results) -> Vec<Goal> {
+    let gateway = Role::Gateway;
+    let first = |shape, role| Some(results.of(&results.judged, shape).next()?.costs.get(&role)?.peak as f64);
+    let idle = results.at_rest.get(&results.judged).map(|[gateway, _]| *gateway as f64);
+    let open = results.of(&results.judged, Shape::Idle(10_000)).next();
+    let open = open.and_then(|it| Some(it.costs.get(&gateway)?.resident as f64));
+    let peaks: Vec<_> = results
+        .of(&results.judged, MOST)
+        .filter_map(|it| Some(it.costs.get(&gateway)?.peak as f64))
+        .collect();
+    let again = peaks.first().zip(peaks.get(1)).map(|(first, second)| second / first);
+    let of_worker = results.rounds.iter().filter(|it| it.variant == results.judged);
+    let of_worker = of_worker.filter_map(|it| Some(it.costs.get(&Role::Worker)?.peak as f64));
+    let mib = |bytes: Option<f64>| bytes.map(|it| it / MB);
+    let each = open.zip(idle).map(|(open, idle)| (open - idle) / 10_000.0 / KB);
+    vec![
+        Goal::new("memory of the gateway, idle", Bound::AtMost(16.0), mib(idle), "MiB"),
+        Goal::new("… at c=1024", Bound::AtMost(24.0), mib(first(MANY, gateway)), "MiB"),
+        Goal::new("… at c=10000", Bound::AtMost(128.0), mib(first(MOST, gateway)), "MiB"),
+        Goal::new("… per open connection", Bound::AtMost(12.0), each, "KiB"),
+        Goal::new("… at c=10000, second round to first", Bound::AtMost(1.1), again, "×"),
+        Goal::new(
+            "memory of the worker, at most",
+            Bound::AtMost(12.0),
+            mib(of_worker.reduce(f64::max)),
+            "MiB",
+        ),
+    ]
+}
+
+/// The name of the variant that is the ceiling.
+pub(crate) const HYPER: &str = "hyper alone";
+
+/// Of no goal, but what the others are read with: the spread of the first goal's figure over the rounds, in percent.
+pub(crate) fn spread_percent(results: &Results) -> Option<f64> {
+    let rounds = || results.of(&results.judged, MANY).map(|it| it.report.throughput());
+    let (least, most) = (rounds().reduce(f64::min)?, rounds().reduce(f64::max)?);
+    Some((most - least) / median(rounds())? * 100.0)
+}

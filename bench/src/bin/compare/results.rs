@@ -1,0 +1,167 @@
+//! What was measured, round by round, and the medians over the rounds.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bench::{Histogram, Report};
+use serde_json::Value;
+
+use crate::{
+    machine::Machine,
+    meter::{Cost, Role},
+    plan::Shape,
+};
+
+/// One load on one variant.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) variant: String,
+    pub(crate) shape: Shape,
+    /// Whether it belongs to the comparison of the two builds alone.
+    pub(crate) is_of_builds: bool,
+    pub(crate) report: Report,
+    pub(crate) costs: BTreeMap<Role, Cost>,
+}
+
+/// Everything of a session.
+#[derive(Debug)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    /// In the order of the table.
+    pub(crate) variants: Vec<String>,
+    /// Those that are foreign commands.
+    pub(crate) commands: Vec<String>,
+    /// The variant that is judged, and the other build of it.
+    pub(crate) judged: String,
+    pub(crate) builds: Option<[String; 2]>,
+    pub(crate) rounds: Vec<Round>,
+    /// Latency of Kafka alone, by engine, a histogram per round.
+    pub(crate) floor: BTreeMap<&'static str, Vec<Histogram<u64>>>,
+    /// Of the judged variant's engine.
+    pub(crate) engine: &'static str,
+    /// From start to ready, by variant: gateway and worker, a pair per start.
+    pub(crate) cold_starts: BTreeMap<String, Vec<[Duration; 2]>>,
+    /// By variant: gateway and worker after their start, in bytes.
+    pub(crate) at_rest: BTreeMap<String, [u64; 2]>,
+    /// What can be counted, as the binary `budget` gives it.
+    pub(crate) budget: Option<Value>,
+    /// What could not be measured, and why.
+    pub(crate) notes: Vec<String>,
+}
+
+// === impl Round ===
+
+impl Round {
+    pub(crate) fn quantile_ms(&self, quantile: f64) -> f64 {
+        self.report.latency_at(quantile).as_secs_f64() * 1e3
+    }
+
+    /// CPU time per right answer, in microseconds; `None` where there was no such process or no answer.
+    pub(crate) fn cpu_us(&self, role: Role) -> Option<f64> {
+        let cost = self.costs.get(&role)?;
+        let answers = self.report.ok_in_time;
+        (answers > 0).then(|| cost.cpu.as_secs_f64() * 1e6 / answers as f64)
+    }
+
+    /// The CPU time per right answer of all that is not Kafka and not the generator.
+    pub(crate) fn own_cpu_us(&self) -> Option<f64> {
+        let roles = [Role::Gateway, Role::Worker, Role::Server];
+        roles.iter().filter_map(|it| self.cpu_us(*it)).reduce(|a, b| a + b)
+    }
+
+    /// Everything but right answers.
+    pub(crate) fn errors(&self) -> u64 {
+        let outcomes = &self.report.outcomes;
+        let warmup = &self.report.warmup;
+        (outcomes.total() - outcomes.ok) + (warmup.total() - warmup.ok)
+    }
+}
+
+// === impl Results ===
+
+impl Results {
+    /// The rounds of a load on a variant.
+    pub(crate) fn of<'a>(&'a self, variant: &'a str, shape: Shape) -> impl DoubleEndedIterator<Item = &'a Round> {
+        self.rounds
+            .iter()
+            .filter(move |it| it.variant == variant && it.shape == shape && !it.is_of_builds)
+    }
+
+    /// The median of a figure over the rounds.
+    pub(crate) fn median(&self, variant: &str, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+        median(self.of(variant, shape).filter_map(figure))
+    }
+
+    pub(crate) fn throughput(&self, variant: &str, shape: Shape) -> Option<f64> {
+        self.median(variant, shape, |it| Some(it.report.throughput()))
+    }
+
+    pub(crate) fn quantile_ms(&self, variant: &str, shape: Shape, quantile: f64) -> Option<f64> {
+        self.median(variant, shape, |it| Some(it.quantile_ms(quantile)))
+    }
+
+    pub(crate) fn cpu_us(&self, variant: &str, shape: Shape, role: Role) -> Option<f64> {
+        self.median(variant, shape, |it| it.cpu_us(role))
+    }
+
+    /// The best of the closed loops.
+    pub(crate) fn capacity(&self, variant: &str) -> Option<f64> {
+        let closed: std::collections::BTreeSet<_> = self
+            .rounds
+            .iter()
+            .filter(|it| matches!(it.shape, Shape::Closed(_)))
+            .map(|it| it.shape)
+            .collect();
+        closed
+            .into_iter()
+            .filter_map(|it| self.throughput(variant, it))
+            .reduce(f64::max)
+    }
+
+    /// The median of Kafka alone on an engine, in milliseconds.
+    pub(crate) fn floor_ms(&self, engine: &str) -> Option<f64> {
+        let rounds = self.floor.get(engine)?;
+        median(rounds.iter().map(|it| it.value_at_quantile(0.5) as f64 / 1e3))
+    }
+
+    /// The first build's CPU time per request to the second's: of pairs of neighbouring rounds, the median.
+    pub(crate) fn build_ratio(&self, shape: Shape) -> Option<f64> {
+        let [first, second] = self.builds.as_ref()?;
+        let cpu = |build: &String| {
+            let rounds = self.rounds.iter().filter(|it| it.is_of_builds && it.shape == shape);
+            let own = rounds.filter(|it| it.variant == *build).filter_map(Round::own_cpu_us);
+            own.collect::<Vec<_>>()
+        };
+        median(cpu(first).iter().zip(cpu(second)).map(|(first, second)| first / second))
+    }
+
+    /// The median time from start to ready, in milliseconds: gateway 0, worker 1.
+    pub(crate) fn cold_start_ms(&self, variant: &str, part: usize) -> Option<f64> {
+        let starts = self.cold_starts.get(variant)?;
+        median(starts.iter().filter_map(|it| Some(it.get(part)?.as_secs_f64() * 1e3)))
+    }
+}
+
+/// The middle one, or the mean of the middle two.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    let upper = *values.get(half)?;
+    Some(if values.len() % 2 == 1 {
+        upper
+    } else {
+        f64::midpoint(*values.get(half - 1)?, upper)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}
