@@ -70,6 +70,8 @@ enum State {
     Narrow,
     /// Inside a batch that cannot be decoded: offset by offset to its end.
     Skipping,
+    /// As [`State::Skipping`], but as far as is known this is the end of the log: is there something to skip?
+    AtEnd,
     /// An empty answer although there is something: is it an open transaction?
     Stuck,
     /// It is none: if the answer stays empty, there is nothing for us at this offset.
@@ -127,7 +129,7 @@ impl Cursor {
             (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, Width::OneBatch),
             (State::Wide | State::Verifying, _) => Ask::Fetch(self.position, Width::Wide),
             (State::Narrow | State::Skipping | State::Confirming, _) => Ask::Fetch(self.position, Width::OneBatch),
-            (State::Stuck, _) => Ask::Offset(End::Latest),
+            (State::Stuck | State::AtEnd, _) => Ask::Offset(End::Latest),
             (State::Outside, _) => Ask::Offset(End::Earliest),
         }
     }
@@ -139,13 +141,13 @@ impl Cursor {
         }
     }
 
-    /// The cluster does not list the topic. What comes back under its name is a new log, to be read whole.
+    /// The cluster does not list the topic. What comes back under its name is a new log, to be read whole; whether it is
+    /// another can be seen from the last record, if there was one.
     pub(super) fn gone(&mut self) {
-        if self.is_fixed() {
+        if self.is_fixed() && self.last.is_none() {
             info!("the topic is gone; its successor will be read from the beginning");
             self.start = Start::Earliest;
             self.state = State::Unfixed;
-            self.last = None;
         }
     }
 
@@ -160,6 +162,16 @@ impl Cursor {
                 self.state = State::Wide;
                 self.metrics.stalls.inc();
                 Step::Stalled
+            }
+            State::AtEnd if offset > self.position => {
+                self.high_watermark = offset;
+                self.state = State::Skipping;
+                Step::Again
+            }
+            // No record is the cause: it is the broker, or what is between us.
+            State::AtEnd => {
+                self.state = State::Wide;
+                Step::Reconnect
             }
             State::Outside => {
                 let lost = u64::try_from(offset - self.position).unwrap_or(0);
@@ -227,6 +239,9 @@ impl Cursor {
             }
             Error::Undecodable(_) if self.is_fixed() => {
                 self.state = match self.state {
+                    State::Narrow | State::Skipping | State::Confirming if self.position >= self.high_watermark => {
+                        State::AtEnd
+                    }
                     State::Narrow | State::Skipping | State::Confirming => {
                         if self.state != State::Skipping {
                             warn!(offset = self.position, error = %Chain(error), "skipping a batch");

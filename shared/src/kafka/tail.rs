@@ -107,6 +107,11 @@ impl<C: Connect> Tail<C> {
                 step => step,
             },
         };
+        if step == Step::Reconnect {
+            let cause = "answers cannot be read, and no record is the cause";
+            self.fail(&Error::Undecodable(cause.into())).await;
+            return None;
+        }
         self.backoff.reset();
         if step == Step::Stalled {
             self.condition.unmet(&format_args!(

@@ -65,8 +65,13 @@ fn read_around_bad_batch(size: i64, bad: i64, end: i64) -> (Vec<i64>, u64) {
     while cursor.position() < end {
         asked += 1;
         assert!(asked < 10 * end, "it goes on");
-        let Ask::Fetch(from, width) = cursor.ask() else {
-            panic!("nothing to look up")
+        let (from, width) = match cursor.ask() {
+            Ask::Fetch(from, width) => (from, width),
+            Ask::Offset(End::Latest) => {
+                cursor.on_offset(end);
+                continue;
+            }
+            other => panic!("{other:?}"),
         };
         let until = match width {
             Width::Wide => end,
@@ -90,6 +95,20 @@ fn a_batch_that_cannot_be_decoded_costs_its_own_records_only() {
         let first = bad / 3 * 3;
         let good: Vec<_> = (0..30).filter(|it| !(first..first + 3).contains(it)).collect();
         assert_eq!((read, skipped), (good, 3), "bad record {bad}");
+    }
+}
+
+#[test]
+fn behind_the_end_of_the_log_nothing_is_skipped() {
+    let mut cursor = at(5);
+    // The answers cannot be decoded, but there is no record yet whose fault that could be.
+    for _ in 0..3 {
+        assert_eq!(cursor.on_error(&undecodable()), Step::Again);
+        assert_eq!(cursor.ask(), Ask::Fetch(5, Width::OneBatch));
+        assert_eq!(cursor.on_error(&undecodable()), Step::Again);
+        assert_eq!(cursor.ask(), Ask::Offset(End::Latest));
+        assert_eq!(cursor.on_offset(5), Step::Reconnect);
+        assert_eq!((cursor.position(), cursor.metrics.skipped.get()), (5, 0));
     }
 }
 
@@ -150,6 +169,17 @@ fn a_topic_that_was_gone_is_read_from_its_beginning() {
     cursor.gone();
     cursor.reconnected();
     assert_eq!(cursor.ask(), Ask::Offset(End::Earliest));
+}
+
+#[test]
+fn a_topic_that_was_not_listed_once_is_verified_by_its_last_record() {
+    let mut cursor = at(5);
+    cursor.on_records(records(5..8, 0), 8);
+    cursor.gone();
+    cursor.reconnected();
+    assert_eq!(cursor.ask(), Ask::Fetch(7, Width::OneBatch));
+    cursor.on_records(records(7..8, 0), 8);
+    assert_eq!(cursor.ask(), Ask::Fetch(8, Width::Wide));
 }
 
 #[test]
