@@ -3,6 +3,7 @@
 use crate::{
     answer::{self, Wrong},
     head::Head,
+    journal::{Entry, Fate, Journal},
     load::Load,
     request::{Request, RunId},
     schedule::{Schedule, Turn},
@@ -69,9 +70,22 @@ impl Caller {
         }
         self.shared.newcomers.fetch_sub(1, Ordering::Relaxed);
         while let Some(turn) = self.shared.schedule.next().await {
+            if self.shared.is_closed() {
+                break;
+            }
+            let sent = Instant::now();
             let outcome = self.ask(&turn, &mut watchdog).await;
-            let failed = matches!(outcome, Outcome::ConnectionError(_));
-            self.shared.tally.lock().record(&turn, outcome, Instant::now());
+            let ended = Instant::now();
+            let failed = matches!(outcome, Outcome::NoConnection(_) | Outcome::ConnectionError(_));
+            if let Some(journal) = &self.shared.load.journal {
+                journal.enter(Entry {
+                    due: turn.due,
+                    sent,
+                    ended,
+                    fate: Fate::of(&outcome),
+                });
+            }
+            self.shared.tally.lock().record(&turn, outcome, ended);
             if failed && self.shared.schedule.is_closed_loop() {
                 sleep(PAUSE_AFTER_ERROR).await;
             }
@@ -119,6 +133,11 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Whether no more requests are to be begun.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.load.journal.as_ref().is_some_and(Journal::is_closed)
     }
 
     pub(crate) async fn connect(&self) -> Result<Wire, Failure> {
@@ -175,7 +194,8 @@ fn outcome_of(failure: &Failure) -> Outcome {
         .map_or_else(String::new, |source| format!(": {source}"));
     let text = format!("{failure}{cause}");
     match failure {
-        Failure::Connect(_) | Failure::Closed { .. } => Outcome::ConnectionError(text),
+        Failure::Connect(_) => Outcome::NoConnection(text),
+        Failure::Closed { .. } => Outcome::ConnectionError(text),
         Failure::Unreadable(_) => Outcome::Wrong(Wrong::Malformed, text),
         Failure::Surplus => Outcome::Wrong(Wrong::Surplus, text),
     }

@@ -80,7 +80,7 @@ pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Re
                 // A bug in the generator must not pass for a measurement.
                 std::panic::resume_unwind(panic);
             },
-            () = shared.short_handed(), if hired < shared.load.mode.max_connections() => wanted += 1,
+            () = shared.short_handed(), if hired < shared.load.mode.max_connections() && !shared.is_closed() => wanted += 1,
         }
     }
     let ended = Instant::now();

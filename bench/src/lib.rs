@@ -33,6 +33,7 @@ mod answer;
 mod caller;
 mod crew;
 mod head;
+mod journal;
 mod json;
 mod load;
 mod outcomes;
@@ -47,6 +48,7 @@ mod wire;
 
 pub use self::{
     answer::Wrong,
+    journal::{Entry, Fate, Journal},
     load::{Connections, Load, LoadError, Mode, Question, Until},
     outcomes::Outcomes,
     report::Report,

@@ -1,6 +1,6 @@
 //! The settings of a run: what is sent where, how fast and for how long.
 
-use crate::{crew, report::Report, request};
+use crate::{crew, journal::Journal, report::Report, request};
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 use thiserror::Error;
 
@@ -23,6 +23,8 @@ pub struct Load {
     /// Whether a request is sent once more, on a new connection, if the server had closed the kept-alive one before
     /// it gave a byte of an answer. Without it, that is a connection error.
     pub retry: bool,
+    /// Where each request is entered; closing it ends the run.
+    pub journal: Option<Journal>,
 }
 
 /// When requests are sent.
@@ -108,6 +110,7 @@ impl Load {
             warmup: Duration::ZERO,
             timeout: Duration::from_secs(15),
             retry: false,
+            journal: None,
         }
     }
 

@@ -19,7 +19,9 @@ pub(crate) enum Outcome {
     /// With what was seen.
     Wrong(Wrong, String),
     Status(u16),
-    /// With the error in words.
+    /// None came about; with the error in words.
+    NoConnection(String),
+    /// It was closed too early; with the error in words.
     ConnectionError(String),
     Timeout,
     Unsent,
@@ -98,7 +100,7 @@ impl Tally {
                 keep(&mut self.first_wrong, format!("{}: {sample}", wrong.as_str()));
             }
             Outcome::Status(status) => *counts.statuses.entry(status).or_default() += 1,
-            Outcome::ConnectionError(error) => {
+            Outcome::NoConnection(error) | Outcome::ConnectionError(error) => {
                 counts.connection_errors += 1;
                 keep(&mut self.first_errors, error);
             }

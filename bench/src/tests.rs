@@ -1,5 +1,6 @@
 //! Whole runs against a small server on a real socket, one per way a server can behave.
 
+mod journal;
 mod server;
 
 use crate::{Connections, Load, Mode, Question, Report, Until, Wrong};
