@@ -19,12 +19,25 @@ struct Binaries {
 /// # Errors
 /// What does not compile is on stderr already; the text says so.
 pub fn build() -> Result<(), String> {
-    let (target_dir, profile) = own_build().ok_or("the test executable is not in a target directory")?;
+    let (target_dir, profile) = own_build()?;
+    build_as(&profile, &target_dir)
+}
+
+/// Builds both optimized, whatever the running test is: for figures.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_optimized() -> Result<(), String> {
+    let (target_dir, _) = own_build()?;
+    build_as("release", &target_dir)
+}
+
+fn build_as(profile: &str, target_dir: &Path) -> Result<(), String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--quiet", "--package", "gateway", "--package", "worker"])
-        .args(["--message-format", "json-render-diagnostics", "--profile", &profile])
+        .args(["--message-format", "json-render-diagnostics", "--profile", profile])
         .arg("--target-dir")
         .arg(target_dir)
         .stderr(Stdio::inherit());
@@ -64,7 +77,11 @@ pub fn worker() -> &'static Path {
 }
 
 /// Target directory and profile of the test executable, `TARGET/PROFILE/deps/NAME`.
-fn own_build() -> Option<(PathBuf, String)> {
+fn own_build() -> Result<(PathBuf, String), String> {
+    find_own_build().ok_or_else(|| "the test executable is not in a target directory".to_owned())
+}
+
+fn find_own_build() -> Option<(PathBuf, String)> {
     let executable = std::env::current_exe().ok()?;
     let outputs = executable.parent()?.parent()?;
     let profile = match outputs.file_name()?.to_str()? {

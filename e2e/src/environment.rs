@@ -4,7 +4,13 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the scenario asks for.
+const SOAK_MINUTES: f64 = 10.0;
 
 /// Kafka needs this one at least.
 const MIN_JAVA: u32 = 17;
@@ -16,6 +22,8 @@ pub struct Environment {
     pub ci: bool,
     /// `KAFKA_BROKERS`: a cluster to use instead of own nodes, wherever no node has to be stopped.
     pub brokers: Option<String>,
+    /// `SOAK`: how long the longest of the fault scenarios lasts, in minutes.
+    pub soak: Duration,
     /// Why no Kafka node can be started here; `None` if one can.
     pub no_nodes: Option<String>,
 }
@@ -29,6 +37,7 @@ impl Environment {
         Self {
             ci: variable("CI").is_some_and(|it| it == "true" || it == "1"),
             brokers: variable("KAFKA_BROKERS"),
+            soak: MINUTE.mul_f64(variable("SOAK").and_then(|it| it.parse().ok()).unwrap_or(SOAK_MINUTES)),
             no_nodes: no_nodes(),
         }
     }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use self::log::Log;
 use crate::{
     binaries,
+    footprint::Footprint,
     http::{self, Answer, Connection, get},
     wait::{SOON, until, until_eq, within},
 };
@@ -88,6 +89,29 @@ impl Setup {
     pub fn arg(mut self, arg: &str) -> Self {
         self.command.arg(arg);
         self
+    }
+
+    /// Bounds the descriptors that it may have open, softly and hard.
+    ///
+    /// # Panics
+    /// Never: the shell is where POSIX has it.
+    #[must_use]
+    pub fn max_descriptors(self, max: u32) -> Self {
+        let Self { name, ports, command } = self;
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {max} && exec \"$0\" \"$@\""))
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear()
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null());
+        Self {
+            name,
+            ports,
+            command: shell,
+        }
     }
 
     /// Starts it and waits until it listens.
@@ -240,6 +264,29 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
+    }
+
+    /// What it takes from the system now.
+    ///
+    /// # Panics
+    /// When it has ended and [`Process::exit`] has said so.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        Footprint::of(Pid::from_child(&self.child))
+    }
+
+    /// Whether it has not ended.
+    ///
+    /// # Panics
+    /// Never: it is a child of ours.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child of ours").is_none()
+    }
+
+    /// Gateway or worker.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Sends a signal.

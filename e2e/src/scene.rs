@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Topics of one test on one cluster.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scene {
     brokers: String,
     ping: String,

@@ -127,6 +127,23 @@ impl Topic {
         found.record
     }
 
+    /// What is there from an offset on, after half a second at the latest, which may be nothing.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
+        let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
+        records
+    }
+
+    /// Deletes all records before an offset.
+    ///
+    /// # Panics
+    /// When Kafka does not.
+    pub async fn delete_before(&self, offset: i64) {
+        self.call(self.writer.delete_records(offset, 10_000)).await;
+    }
+
     async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> T {
         match within(&format!("an answer of Kafka about {}", self.name), SOON, call).await {
             Ok(answer) => answer,

@@ -1,0 +1,83 @@
+//! Without any fault: what the others are compared with.
+
+use std::time::Duration;
+
+use bench::Fate;
+use e2e::{http::post, scene::Scene};
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{
+    stage::{Pair, Stage},
+    traffic::Traffic,
+    verdict::{Verdict, ms},
+};
+
+pub(crate) async fn steady(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let rate = stage.rate(1, &pair.gateway).await;
+    verdict.note(format!("{rate}/s"));
+    pair.twice(&mut verdict, async |pair, verdict| {
+        let traffic = Traffic::start(pair.gateway.http(), rate);
+        traffic.run_for(Duration::from_secs(60)).await;
+        let record = traffic.finish().await;
+        record.judge_answers(verdict);
+        record.all().judge_share(verdict, "in 60 s", 0.9999);
+        record.all().note_latency(verdict);
+        let served = record.all().count(|it| it == Fate::Ok) as f64 / 60.0;
+        verdict.invariant(served >= rate * 0.99, format!("only {served:.0}/s were asked"));
+    })
+    .await;
+    verdict
+}
+
+/// Below this the steps in latency are bounded.
+const SMALL_BYTES: usize = 7 * 1024;
+
+const SIZES: [usize; 18] = [
+    1, 64, 512, 1_024, 2_048, 3_072, 4_096, 5_120, 6_144, 7_000, 7_680, 8_192, 9_216, 12_288, 16_384, 32_768, 49_152,
+    65_400,
+];
+
+/// One caller who asks again and again, with values of each size.
+pub(crate) async fn sizes(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let before = pair.before();
+    let mut medians = Vec::new();
+    for size in SIZES {
+        let mut connection = pair.gateway.connect().await;
+        let mut times = Vec::new();
+        for _ in 0..101 {
+            let name = Uuid::new_v4().to_string();
+            let value = "v".repeat(size);
+            let question = post("/ping", json!({ "name": name, "value": value }).to_string());
+            let start = Instant::now();
+            let message = connection.ask(question).await.message();
+            times.push(start.elapsed());
+            let right = message.starts_with(&format!("{name} {value} ( "));
+            verdict.invariant(right, format!("I2: a wrong answer to {size} B"));
+        }
+        times.sort_unstable();
+        medians.push((size, times.get(times.len() / 2).copied().unwrap_or_default()));
+    }
+    let step = |pairs: &[(usize, Duration)]| {
+        let steps = pairs.windows(2).map(|it| it[1].1.saturating_sub(it[0].1));
+        steps.max().unwrap_or_default()
+    };
+    let small = medians.partition_point(|it| it.0 < SMALL_BYTES);
+    let (below, above) = (step(&medians[..small]), step(&medians[small - 1..]));
+    verdict.judge(
+        below <= Duration::from_millis(5),
+        format!("largest step of p50 below 7 KiB: {}, above: {}", ms(below), ms(above)),
+    );
+    let list: Vec<_> = medians
+        .iter()
+        .map(|(size, time)| format!("{size} B {}", ms(*time)))
+        .collect();
+    verdict.note(format!("p50: {}", list.join(", ")));
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}

@@ -1,0 +1,325 @@
+//! The only broker, or one of three, goes away in every way there is, and comes back.
+
+use std::time::Duration;
+
+use e2e::{
+    cluster::Cluster,
+    scene::Scene,
+    wait::{SOON, until, within},
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    stage::{Common, Pair, Stage, opened},
+    traffic::{Record, Traffic, Window},
+    verdict::{Verdict, ms},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What comes before a fault, to see that all is well.
+const CALM: Duration = Duration::from_secs(3);
+
+pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(1).await;
+    let mut pair = Pair::ready(&Scene::on(&cluster)).await;
+    let rate = stage.rate(1, &pair.gateway).await;
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), rate);
+    traffic.run_for(CALM).await;
+    cluster.kill(1).await;
+    traffic.run_for(10 * SECOND).await;
+    let (open, ()) = tokio::join!(opened(cluster.brokers()), cluster.start(1));
+    traffic.run_until(open + 10 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    let after = record.due_from(open + 5 * SECOND);
+    after.judge_share(&mut verdict, "from 5 s after the port opened", 0.999);
+    let last = record.due_from(open).last_failure_after(open);
+    verdict.note(format!("last failure {} after it; {rate}/s", ms(last)));
+    verdict.note(format!(
+        "all: {}, longest {}",
+        record.all().summary(),
+        ms(record.all().longest())
+    ));
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(1).await;
+    let mut pair = Pair::ready(&Scene::on(&cluster)).await;
+    let rate = stage.rate(1, &pair.gateway).await;
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), rate);
+    traffic.run_for(CALM).await;
+    cluster.pause().await;
+    traffic.run_for(30 * SECOND).await;
+    let resumed = Instant::now();
+    cluster.resume().await;
+    traffic.run_until(resumed + 10 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    let longest = record.all().longest();
+    verdict.judge(
+        longest <= Duration::from_millis(2_100),
+        format!("longest wait {}", ms(longest)),
+    );
+    let after = record.due_from(resumed + 3 * SECOND);
+    after.judge_share(&mut verdict, "from 3 s after SIGCONT", 0.999);
+    let last = record.due_from(resumed).last_failure_after(resumed);
+    verdict.note(format!(
+        "last failure {} after it; {rate}/s; all: {}",
+        ms(last),
+        record.all().summary()
+    ));
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+pub(crate) async fn absent_at_the_start(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    cluster.kill(1).await;
+    let start = Instant::now();
+    let (gateway, worker) = tokio::join!(scene.gateway().common().start(), scene.worker().start());
+    let mut pair = Pair { gateway, worker };
+    for process in [&pair.gateway, &pair.worker] {
+        let (live, ready) = (process.page("/live").await.0, process.page("/ready").await.0);
+        verdict.judge(
+            (live, ready) == (200, 503),
+            format!(
+                "{}: /live {live}, /ready {ready} after {}",
+                process.name(),
+                ms(start.elapsed())
+            ),
+        );
+    }
+    verdict.judge(start.elapsed() < SECOND, format!("live after {}", ms(start.elapsed())));
+    let before = pair.before();
+    sleep(CALM).await;
+    let ready = async |open: Instant| {
+        pair.until_ready().await;
+        open.elapsed()
+    };
+    let answered = async {
+        let open = opened(cluster.brokers()).await;
+        ready(open).await
+    };
+    let (ready, ()) = tokio::join!(answered, cluster.start(1));
+    verdict.judge(
+        ready <= 3 * SECOND,
+        format!("ready {} after the port opened", ms(ready)),
+    );
+    let traffic = Traffic::start(pair.gateway.http(), 500.0);
+    traffic.run_for(2 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    record.all().judge_share(&mut verdict, "once ready", 1.0);
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own_with(1, Some(10 * SECOND)).await;
+    let mut pair = Pair::ready(&Scene::on(&cluster)).await;
+    // The first minutes of a JVM are slow.
+    stage.rate(1, &pair.gateway).await;
+    let before = pair.before();
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(pair.gateway.get("/ping").await.status, 200);
+        // This connection is idle for a shorter time than those that the last request and its reply were written to.
+        let mut probe = TcpStream::connect(cluster.brokers()).await.unwrap();
+        let closed = within("the broker closes idle connections", SOON, probe.read(&mut [0])).await;
+        assert_eq!(closed.unwrap(), 0);
+        let mut connection = pair.gateway.connect().await;
+        let start = Instant::now();
+        let status = connection.ask(e2e::http::get("/ping")).await.status;
+        times.push((status, start.elapsed()));
+    }
+    for (status, time) in times {
+        verdict.judge(
+            status == 200 && time <= Duration::from_millis(50),
+            format!("{status} in {}", ms(time)),
+        );
+    }
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+/// Both topics led by one node.
+async fn lead(cluster: &Cluster, scene: &Scene, node: u32) {
+    for topic in [scene.ping_name(), scene.pong_name()] {
+        cluster.lead(topic, 0, node).await;
+    }
+}
+
+/// The nodes that lead in five rounds.
+const ROUNDS: [u32; 5] = [1, 2, 3, 1, 2];
+
+/// How a leader goes.
+#[derive(Clone, Copy)]
+enum End {
+    Kill,
+    Term,
+}
+
+/// Ends the leader five times under load; `judge` sees the requests from each end on, up to the node's return.
+async fn five_times(
+    stage: &Stage<'_>,
+    end: End,
+    watched: Duration,
+    mut judge: impl FnMut(&mut Verdict, &Record, Instant, Instant),
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(3).await;
+    let scene = Scene::on(&cluster);
+    let mut pair = Pair::ready(&scene).await;
+    lead(&cluster, &scene, 1).await;
+    let rate = stage.rate(3, &pair.gateway).await;
+    verdict.note(format!("{rate}/s"));
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), rate);
+    let mut windows = Vec::new();
+    for node in ROUNDS {
+        lead(&cluster, &scene, node).await;
+        traffic.run_for(CALM).await;
+        let from = Instant::now();
+        match end {
+            End::Kill => cluster.kill(node).await,
+            End::Term => cluster.term(node).await,
+        }
+        traffic.run_until(from + watched).await;
+        windows.push((from, Instant::now()));
+        cluster.start(node).await;
+    }
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    for (from, to) in windows {
+        judge(&mut verdict, &record, from, to);
+    }
+    verdict.note(format!(
+        "with the returns of the nodes, all: {}",
+        record.all().summary()
+    ));
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+pub(crate) async fn leader_killed(stage: &Stage<'_>) -> Verdict {
+    five_times(stage, End::Kill, 10 * SECOND, |verdict, record, from, to| {
+        let last = record.due(from, to).last_failure_after(from);
+        record.due(from + 6 * SECOND, to).judge_share(
+            verdict,
+            &format!("last failure {} after the kill, from 6 s on", ms(last)),
+            0.999,
+        );
+    })
+    .await
+}
+
+pub(crate) async fn leader_terminated(stage: &Stage<'_>) -> Verdict {
+    five_times(stage, End::Term, 10 * SECOND, |verdict, record, from, to| {
+        let window = record.due(from, to);
+        let failing = window.failing();
+        verdict.judge(
+            failing <= 2 * SECOND,
+            format!("failing for {} ({})", ms(failing), failures(window)),
+        );
+    })
+    .await
+}
+
+fn failures(window: Window<'_>) -> String {
+    format!("{} of {} failed", window.total() - window.ok(), window.total())
+}
+
+pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(3).await;
+    let scene = Scene::on(&cluster);
+    let mut pair = Pair::ready(&scene).await;
+    lead(&cluster, &scene, 1).await;
+    let rate = stage.rate(3, &pair.gateway).await;
+    verdict.note(format!("{rate}/s"));
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), rate);
+    traffic.run_for(CALM).await;
+    let stopped = Instant::now();
+    cluster.pause_node(1).await;
+    traffic.run_until(stopped + 30 * SECOND).await;
+    let resumed = Instant::now();
+    cluster.resume_node(1).await;
+    traffic.run_until(resumed + 15 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    let within = record.due(stopped, resumed);
+    let last = within.last_failure_after(stopped);
+    record.due(stopped + 8 * SECOND, resumed).judge_share(
+        &mut verdict,
+        &format!("last failure {} into the stop, from 8 s on", ms(last)),
+        0.999,
+    );
+    let after = record.due_from(resumed);
+    verdict.judge(
+        after.failing() <= 2 * SECOND,
+        format!(
+            "after SIGCONT failing for {} ({})",
+            ms(after.failing()),
+            failures(after)
+        ),
+    );
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(3).await;
+    let scene = Scene::on(&cluster);
+    let mut pair = Pair::ready(&scene).await;
+    lead(&cluster, &scene, 1).await;
+    let rate = stage.rate(3, &pair.gateway).await;
+    verdict.note(format!("{rate}/s"));
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), rate);
+    traffic.run_for(CALM).await;
+    let mut moves = Vec::new();
+    for node in [2, 3, 1] {
+        for topic in [scene.ping_name(), scene.pong_name()] {
+            let from = Instant::now();
+            cluster.lead(topic, 0, node).await;
+            traffic.run_for(CALM).await;
+            moves.push((from, Instant::now()));
+        }
+    }
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    for (from, to) in moves {
+        let window = record.due(from, to);
+        verdict.judge(
+            window.failing() <= 2 * SECOND,
+            format!("failing for {} ({})", ms(window.failing()), failures(window)),
+        );
+    }
+    // Each of them has met the old leader and found the new one.
+    for process in [&pair.gateway, &pair.worker] {
+        let series = format!("{}_kafka_tail_reconnects_total", process.name());
+        let reconnects = until("a reconnect", SOON, async || Some(process.metric(&series).await)).await;
+        verdict.judge(
+            reconnects >= 3,
+            format!("{} reconnected {reconnects} times", process.name()),
+        );
+    }
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}

@@ -1,0 +1,149 @@
+//! Limits of the system: descriptors, and clocks that are wrong.
+
+use std::{path::PathBuf, time::Duration};
+
+use bench::Fate;
+use e2e::{
+    http::Connection,
+    process::{Process, Setup},
+    scene::Scene,
+};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    stage::{Common, Pair, REPLY_TIMEOUT, Stage, no_caller_is_left},
+    traffic::Traffic,
+    verdict::{Verdict, ms},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let (gateway, worker) = tokio::join!(
+        scene.gateway().common().max_descriptors(256).ready(),
+        scene.worker().ready()
+    );
+    let mut pair = Pair { gateway, worker };
+    let before = pair.before();
+    for _ in 0..2 {
+        let mut callers = Vec::new();
+        for _ in 0..1_000 {
+            // What the server does not take waits in the kernel's backlog, which ends, too.
+            if let Ok(Ok(caller)) = timeout(SECOND / 10, Connection::open(pair.gateway.http())).await {
+                callers.push(caller);
+            } else {
+                break;
+            }
+        }
+        let (start, cpu) = (Instant::now(), pair.gateway.footprint().cpu);
+        sleep(3 * SECOND).await;
+        let footprint = pair.gateway.footprint();
+        let share = (footprint.cpu - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+        verdict.judge(
+            share < 0.3,
+            format!(
+                "{} connections, {} descriptors: {:.1} % of a core",
+                callers.len(),
+                footprint.descriptors,
+                share * 100.0
+            ),
+        );
+        drop(callers);
+        let freed = Instant::now();
+        let recovered = loop {
+            let status = async {
+                let mut caller = Connection::open(pair.gateway.http()).await.ok()?;
+                Some(caller.ask(e2e::http::get("/ping")).await.status)
+            };
+            match timeout(5 * SECOND, status).await {
+                Ok(Some(200)) => break freed.elapsed(),
+                _ if freed.elapsed() > 20 * SECOND => break freed.elapsed(),
+                _ => sleep(SECOND / 100).await,
+            }
+        };
+        verdict.judge(recovered <= 2 * SECOND, format!("200 after {}", ms(recovered)));
+    }
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+/// The library that Debian's package `faketime` puts under a directory for each architecture.
+fn libfaketime() -> Option<PathBuf> {
+    let multiarch = std::fs::read_dir("/usr/lib").ok()?;
+    multiarch
+        .flatten()
+        .map(|it| it.path().join("faketime/libfaketime.so.1"))
+        .find(|it| it.exists())
+}
+
+/// Its wall clock is off; the monotonic one, which no setting of the clock moves, is not.
+fn shifted(setup: Setup, library: &PathBuf, by: &str) -> Setup {
+    setup
+        .set("LD_PRELOAD", library)
+        .set("FAKETIME", by)
+        .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
+
+pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let Some(library) = libfaketime() else {
+        return Verdict::broken("libfaketime is not installed (Debian, Ubuntu: faketime)".to_owned());
+    };
+    for (who, by) in [
+        ("gateway", "+1h"),
+        ("gateway", "-1h"),
+        ("worker", "+1h"),
+        ("worker", "-1h"),
+    ] {
+        let scene = Scene::shared(stage.engine).await;
+        let (mut gateway, mut worker) = (scene.gateway().common(), scene.worker());
+        if who == "gateway" {
+            gateway = shifted(gateway, &library, by);
+        } else {
+            worker = shifted(worker, &library, by);
+        }
+        let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
+        let mut pair = Pair { gateway, worker };
+        let before = pair.before();
+        let off = [&pair.gateway, &pair.worker].map(hour_of);
+        verdict.invariant(off[0] != off[1], format!("the clocks of both say {off:?}"));
+        let traffic = Traffic::start(pair.gateway.http(), 500.0);
+        traffic.run_for(2 * SECOND).await;
+        let record = traffic.finish().await;
+        record.judge_answers(&mut verdict);
+        let longest = ms(record.all().longest());
+        record
+            .all()
+            .judge_share(&mut verdict, &format!("{who} {by}: longest {longest}"), 1.0);
+
+        pair.worker.signal(Signal::STOP);
+        let traffic = Traffic::start(pair.gateway.http(), 200.0);
+        traffic.run_for(2 * SECOND).await;
+        let record = traffic.finish().await;
+        pair.worker.signal(Signal::CONT);
+        let all = record.all();
+        let waits = || all.entries().map(|it| it.ended.duration_since(it.sent));
+        let (least, most) = (waits().min().unwrap_or_default(), waits().max().unwrap_or_default());
+        let told = record.all().count(|it| it == Fate::Status(500));
+        verdict.judge(
+            told == record.all().total()
+                && least + Duration::from_millis(2) >= REPLY_TIMEOUT
+                && most <= REPLY_TIMEOUT + SECOND / 10,
+            format!("timeouts after {} to {}", ms(least), ms(most)),
+        );
+        no_caller_is_left(&pair.gateway, &mut verdict).await;
+        before
+            .judge(&mut [&mut pair.gateway, &mut pair.worker], &mut verdict)
+            .await;
+    }
+    verdict
+}
+
+/// Date and hour of the first line of its log.
+fn hour_of(process: &Process) -> String {
+    let log = process.log();
+    log.first().and_then(|it| it.get(..13)).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,227 @@
+//! Records that nobody can make sense of, between good ones, under load.
+
+use std::time::Duration;
+
+use broker::Poison;
+use e2e::{
+    kcat,
+    process::Process,
+    scene::Scene,
+    topic::{Topic, record},
+};
+use rskafka::record::Record;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    stage::{Pair, Stage, sum},
+    traffic::{Traffic, Window},
+    verdict::{Verdict, ms},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// So many of each kind.
+const EACH: usize = 1_000;
+
+/// Of the load while a tail is held up for up to a second: with more, all places of those who wait would be taken.
+const GENTLE_RATE: f64 = 500.0;
+
+/// The kinds of poison: key and value.
+fn kinds() -> Vec<(&'static str, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    let id = || Some(Uuid::new_v4().to_string().into_bytes());
+    vec![
+        ("not JSON", id(), Some(b"Ping".to_vec())),
+        ("no key", None, Some(b"{}".to_vec())),
+        ("null value", id(), None),
+        ("no UUID", Some(b"no uuid".to_vec()), Some(b"[]".to_vec())),
+        ("1 MB", id(), Some(vec![b'x'; 1_000_000])),
+        ("empty", id(), Some(Vec::new())),
+    ]
+}
+
+async fn write(topic: &Topic, key: Option<&[u8]>, value: Option<&[u8]>) {
+    let one = || record(key, value);
+    // A batch must fit what a broker takes, 1 MiB.
+    let at_a_time = if value.is_some_and(|it| it.len() > 1_000) {
+        1
+    } else {
+        100
+    };
+    for _ in 0..EACH / at_a_time {
+        let batch: Vec<Record> = (0..at_a_time).map(|_| one()).collect();
+        topic.write_batch(batch).await;
+    }
+}
+
+/// Waits until a number is counted, and no more than a few seconds.
+async fn counted(expected: i64, look: impl AsyncFn() -> i64) -> i64 {
+    let deadline = Instant::now() + 10 * SECOND;
+    loop {
+        let seen = look().await;
+        if seen >= expected || Instant::now() > deadline {
+            return seen;
+        }
+        sleep(SECOND / 20).await;
+    }
+}
+
+pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let mut pair = Pair::ready(&scene).await;
+    let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
+    pair.twice(&mut verdict, async |pair, verdict| {
+        let skipped = async || sum(&pair.worker, "worker_records_skipped_total").await;
+        let replies = async |kind: &str| sum(&pair.gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
+        let before = (skipped().await, replies("malformed").await, replies("").await);
+        let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
+        let start = Instant::now();
+        for (_, key, value) in kinds() {
+            tokio::join!(
+                write(&ping, key.as_deref(), value.as_deref()),
+                write(&pong, key.as_deref(), value.as_deref())
+            );
+        }
+        verdict.note(format!("written in {}", ms(start.elapsed())));
+        traffic.run_for(2 * SECOND).await;
+        let record = traffic.finish().await;
+        record.judge_answers(verdict);
+        record.all().judge_share(verdict, &format!("at {GENTLE_RATE}/s"), 0.999);
+        verdict.note(format!("longest {}", ms(record.all().longest())));
+
+        let [each, asked] = [EACH, record.all().ok()].map(|it| i64::try_from(it).unwrap());
+        let bad = counted(6 * each, async || skipped().await - before.0).await;
+        verdict.judge(bad == 6 * each, format!("worker skipped {bad} of {}", 6 * each));
+        // Two of six kinds have no key of ours; the others are replies to nobody.
+        let malformed = counted(2 * each, async || replies("malformed").await - before.1).await;
+        verdict.judge(
+            malformed == 2 * each,
+            format!("gateway: {malformed} malformed of {}", 2 * each),
+        );
+        let all = counted(6 * each + asked, async || replies("").await - before.2).await;
+        let others = all - malformed - asked;
+        verdict.judge(others == 4 * each, format!("{others} others of {}", 4 * each));
+    })
+    .await;
+    verdict
+}
+
+async fn undecodable(process: &Process) -> i64 {
+    process
+        .metric(&format!("{}_kafka_tail_records_undecodable_total", process.name()))
+        .await
+}
+
+/// Nobody waited longer than the poison may take, and all were answered.
+fn judge_skip(verdict: &mut Verdict, what: &str, window: Window<'_>) {
+    let (ok, total, longest) = (window.ok(), window.total(), window.longest());
+    verdict.judge(
+        ok == total && total > 0 && longest <= SECOND,
+        format!("{what}: longest wait {}, {ok} of {total} answered", ms(longest)),
+    );
+}
+
+pub(crate) async fn encodings(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let cluster = stage.engine.own(1).await;
+    let faults = cluster.faults().expect("the built-in broker writes anything");
+    let scene = Scene::on(&cluster);
+    let mut pair = Pair::ready(&scene).await;
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
+    traffic.run_for(SECOND).await;
+    let mut windows = Vec::new();
+    let topics = [("ping", scene.ping_name()), ("pong", scene.pong_name())];
+    let undecodable_kinds = [
+        ("null header value", Poison::NullHeaderValue),
+        ("header key not UTF-8", Poison::HeaderKeyNotUtf8),
+        ("lz4", Poison::UnreadableCodec(3)),
+        ("zstd", Poison::UnreadableCodec(4)),
+    ];
+    let marker = |producer_id, commit| Poison::Marker { producer_id, commit };
+    let kinds = undecodable_kinds.into_iter().chain([("marker", marker(7, true))]);
+    for (kind, poison) in kinds {
+        for (short, name) in topics {
+            let from = Instant::now();
+            faults.append(name, 0, poison, EACH).unwrap();
+            traffic.run_for(2 * SECOND).await;
+            windows.push((format!("{kind} on {short}"), from, Instant::now()));
+        }
+    }
+    // A transaction that somebody leaves open for a second, and then ends either way.
+    let mut held = Vec::new();
+    for (commit, producer_id) in [(true, 8), (false, 9)] {
+        for (short, name) in topics {
+            let from = Instant::now();
+            faults
+                .append(name, 0, Poison::OpenTransaction { producer_id }, 10)
+                .unwrap();
+            traffic.run_for(SECOND).await;
+            faults.append(name, 0, marker(producer_id, commit), 1).unwrap();
+            traffic.run_for(2 * SECOND).await;
+            held.push((format!("open for 1 s on {short}"), from, Instant::now()));
+        }
+    }
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    for (what, from, to) in windows {
+        judge_skip(&mut verdict, &what, record.due(from, to));
+    }
+    for (what, from, to) in held {
+        let window = record.due(from, to);
+        let (ok, total) = (window.ok(), window.total());
+        verdict.judge(ok == total, format!("{what}: {ok} of {total} answered"));
+    }
+    let expected = i64::try_from(undecodable_kinds.len() * EACH).unwrap();
+    for process in [&pair.gateway, &pair.worker] {
+        let seen = undecodable(process).await;
+        verdict.judge(
+            seen == expected,
+            format!("{} skipped {seen} of {expected}", process.name()),
+        );
+    }
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}
+
+/// What kcat can write, on a real log.
+pub(crate) async fn encodings_of_kcat(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let mut pair = Pair::ready(&scene).await;
+    let before = pair.before();
+    let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
+    traffic.run_for(SECOND).await;
+    let lines: Vec<Vec<u8>> = (0..EACH).map(|it| format!("poison {it}").into_bytes()).collect();
+    let mut windows = Vec::new();
+    let kinds = [
+        ("null header value", &["-H", "name"][..], true),
+        ("lz4", &["-z", "lz4"], true),
+        ("zstd", &["-z", "zstd"], true),
+        ("transaction", &["-X", "transactional.id=somebody"], false),
+    ];
+    for (kind, args, _) in kinds {
+        for (short, name) in [("ping", scene.ping_name()), ("pong", scene.pong_name())] {
+            let from = Instant::now();
+            kcat::write(scene.brokers(), name, args, &lines).await;
+            traffic.run_for(2 * SECOND).await;
+            windows.push((format!("{kind} on {short}"), from, Instant::now()));
+        }
+    }
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    for (what, from, to) in windows {
+        judge_skip(&mut verdict, &what, record.due(from, to));
+    }
+    let expected = i64::try_from(kinds.iter().filter(|it| it.2).count() * EACH).unwrap();
+    for process in [&pair.gateway, &pair.worker] {
+        let seen = undecodable(process).await;
+        verdict.judge(
+            seen == expected,
+            format!("{} skipped {seen} of {expected}", process.name()),
+        );
+    }
+    pair.judge(&before, &mut verdict).await;
+    verdict
+}

@@ -1,0 +1,269 @@
+//! No worker, two of them, one that dies, one that is too slow.
+
+use std::{sync::Arc, time::Duration};
+
+use bench::Fate;
+use e2e::{http::get, process::Process, scene::Scene, topic::record};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    hand::{HandWorker, reply},
+    stage::{Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, judge_log, no_caller_is_left, sum},
+    traffic::Traffic,
+    verdict::{Verdict, ms},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How much later than its timeout a caller may be told.
+const SLACK: Duration = Duration::from_millis(100);
+
+const FULL: Fate = Fate::Status(503);
+const TIMED_OUT: Fate = Fate::Status(500);
+
+pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let Pair { mut gateway, worker } = Pair::ready(&scene).await;
+    let rate = stage.rate(1, &gateway).await;
+    let before = Before::of(&[&gateway]);
+    let traffic = Traffic::start(gateway.http(), rate);
+    traffic.run_for(3 * SECOND).await;
+    judge_log(&worker, &mut verdict);
+    let killed = Instant::now();
+    worker.signal(Signal::KILL);
+    traffic.run_until(killed + SECOND).await;
+    let next = scene.worker().ready().await;
+    let ready = Instant::now();
+    traffic.run_until(ready + 5 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    // Those who wait at the moment when there is a worker again, and have half a second left. Whoever was refused at once
+    // (503) does not wait.
+    let from = (ready + SECOND / 2).checked_sub(REPLY_TIMEOUT).unwrap_or(killed);
+    let waiting = record.due(from, ready);
+    let (answered, refused) = (waiting.ok(), waiting.count(|it| it == FULL));
+    let admitted = waiting.total() - refused;
+    let share = answered as f64 / admitted.max(1) as f64;
+    verdict.judge(
+        admitted > 0 && share >= 0.99,
+        format!(
+            "ready {} after the kill; of {admitted} unexpired {answered} answered ({:.1} %)",
+            ms(ready.duration_since(killed)),
+            share * 100.0
+        ),
+    );
+    let after = record.due_from(ready + SECOND / 2);
+    after.judge_share(&mut verdict, "from 0.5 s after it on", 0.999);
+    verdict.note(format!("{rate}/s, all: {}", record.all().summary()));
+    judge_log(&next, &mut verdict);
+    no_caller_is_left(&gateway, &mut verdict).await;
+    before.judge(&mut [&mut gateway], &mut verdict).await;
+    verdict
+}
+
+/// The highest number of callers that wait, looked at while something goes on.
+async fn most_pending(gateway: &Process, until: Instant) -> i64 {
+    let mut most = 0;
+    while Instant::now() < until {
+        most = most.max(gateway.metric("gateway_in_flight").await);
+        sleep(SECOND / 20).await;
+    }
+    most
+}
+
+pub(crate) async fn absent(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let Pair { mut gateway, worker } = Pair::ready(&scene).await;
+    let rate = stage.rate(1, &gateway).await;
+    let before = Before::of(&[&gateway]);
+    drop(worker);
+    let traffic = Traffic::start(gateway.http(), rate);
+    let most = most_pending(&gateway, Instant::now() + 60 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    let all = record.all();
+    let told = |fate: Fate| {
+        let entries = all.entries().filter(move |it| it.fate == fate);
+        entries.map(|it| it.ended.duration_since(it.sent))
+    };
+    let earliest = told(TIMED_OUT).min().unwrap_or_default();
+    let latest = told(TIMED_OUT).max().unwrap_or_default();
+    // Where it is known that nobody can answer, there is no timeout to be early for.
+    if all.count(|it| it == TIMED_OUT) > 0 {
+        verdict.judge(
+            earliest + Duration::from_millis(2) >= REPLY_TIMEOUT && latest <= REPLY_TIMEOUT + SLACK,
+            format!("500 after {} to {}", ms(earliest), ms(latest)),
+        );
+    }
+    let refused = all.latency(0.99, |it| it == FULL);
+    verdict.judge(refused <= SLACK, format!("503 after {} (p99)", ms(refused)));
+    verdict.judge(most <= MAX_IN_FLIGHT, format!("at most {most} pending"));
+    verdict.judge(all.ok() == 0, format!("{rate}/s for 60 s: {}", all.summary()));
+    no_caller_is_left(&gateway, &mut verdict).await;
+    before.judge(&mut [&mut gateway], &mut verdict).await;
+    verdict
+}
+
+pub(crate) async fn twofold(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let (mut pair, mut second) = tokio::join!(Pair::ready(&scene), scene.worker().ready());
+    // Each request is answered twice, so the two take twice what one takes.
+    let rate = stage.rate(1, &pair.gateway).await / 2.0;
+    verdict.note(format!("{rate}/s"));
+    pair.twice(&mut verdict, async |pair, verdict| {
+        let replies = async || sum(&pair.gateway, "gateway_replies_total{kind=").await;
+        let answered = async || sum(&pair.gateway, "gateway_replies_total{kind=\"answered\"}").await;
+        let (replies_before, answered_before) = (replies().await, answered().await);
+        let traffic = Traffic::start(pair.gateway.http(), rate);
+        traffic.run_for(10 * SECOND).await;
+        let record = traffic.finish().await;
+        record.judge_answers(verdict);
+        record.all().judge_share(verdict, "answered once", 0.9999);
+        // The second reply to the last request may be under way still.
+        let expected = i64::try_from(record.all().ok()).unwrap();
+        let deadline = Instant::now() + SECOND;
+        let mut surplus;
+        loop {
+            let once = answered().await - answered_before;
+            surplus = replies().await - replies_before - once;
+            if surplus >= expected || Instant::now() > deadline {
+                break;
+            }
+        }
+        verdict.judge(
+            surplus == expected,
+            format!("{surplus} second replies counted for {expected} answers"),
+        );
+    })
+    .await;
+    judge_log(&second, &mut verdict);
+    verdict.invariant(second.is_running(), "I4: the second worker has ended");
+    verdict
+}
+
+/// What the slow worker answers per second, and twice as much is asked.
+const SLOW_RATE: f64 = 2_000.0;
+
+pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let mut gateway = scene.gateway().common().ready().await;
+    let before = Before::of(&[&gateway]);
+    let worker = HandWorker::start(&scene, Some(SLOW_RATE), Arc::new(|request| vec![reply(request)]));
+    let warm_up = Traffic::start(gateway.http(), SLOW_RATE / 2.0);
+    warm_up.run_for(2 * SECOND).await;
+    warm_up.finish().await.judge_answers(&mut verdict);
+
+    let begun = Instant::now();
+    let traffic = Traffic::start(gateway.http(), 2.0 * SLOW_RATE);
+    // One refusal word for word, for its header.
+    traffic.run_until(begun + 5 * SECOND).await;
+    let mut retry_after = None;
+    for _ in 0..200 {
+        let answer = gateway.ask(get("/ping")).await;
+        if answer.status == 503 {
+            retry_after = Some(answer.header("retry-after").is_some());
+            break;
+        }
+    }
+    traffic.run_until(begun + 15 * SECOND).await;
+    let ended = Instant::now();
+    let over = tokio::spawn(traffic.finish());
+    let traffic = Traffic::start(gateway.http(), SLOW_RATE / 2.0);
+    traffic.run_for(6 * SECOND).await;
+    let (after, over) = (traffic.finish().await, over.await.unwrap());
+    over.judge_answers(&mut verdict);
+    after.judge_answers(&mut verdict);
+    // The first second fills the places of those who wait.
+    let full = over.due(begun + SECOND, ended);
+    let goodput = full.ok() as f64 / ended.duration_since(begun + SECOND).as_secs_f64();
+    verdict.judge(
+        goodput >= 0.9 * SLOW_RATE,
+        format!("goodput {goodput:.0}/s ({:.0} %)", goodput / SLOW_RATE * 100.0),
+    );
+    let refused = full.latency(0.99, |it| it == FULL);
+    verdict.judge(
+        refused <= SECOND / 20 && full.count(|it| it == FULL) > 0,
+        format!("503 in {} (p99)", ms(refused)),
+    );
+    verdict.judge(retry_after == Some(true), format!("with Retry-After: {retry_after:?}"));
+    verdict.note(full.summary());
+    after
+        .due_from(ended + 2 * SECOND)
+        .judge_share(&mut verdict, "from 2 s after the overload on", 0.999);
+    verdict.note(format!(
+        "last failure {} after it",
+        ms(after.all().last_failure_after(ended))
+    ));
+    worker.stop();
+    no_caller_is_left(&gateway, &mut verdict).await;
+    before.judge(&mut [&mut gateway], &mut verdict).await;
+    verdict
+}
+
+/// Each reply three times; then each too late; then replies to ids that nobody has.
+pub(crate) async fn odd_replies(stage: &Stage<'_>) -> Verdict {
+    const COUNT: i64 = 500;
+    let mut verdict = Verdict::default();
+    let scene = Scene::shared(stage.engine).await;
+    let mut gateway = scene.gateway().common().ready().await;
+    let before = Before::of(&[&gateway]);
+    let counted = async |kind: &str| sum(&gateway, &format!("gateway_replies_total{{kind=\"{kind}\"}}")).await;
+    let settled = async |kind: &str, expected: i64| {
+        let deadline = Instant::now() + SECOND;
+        while counted(kind).await < expected && Instant::now() < deadline {}
+        counted(kind).await
+    };
+
+    let rate = 250.0;
+    let two_seconds = Duration::from_millis(1_998);
+    let thrice = HandWorker::start(&scene, None, Arc::new(|request| vec![reply(request); 3]));
+    let traffic = Traffic::start(gateway.http(), rate);
+    traffic.run_for(two_seconds).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    record.all().judge_share(&mut verdict, "thrice", 1.0);
+    let asked = i64::try_from(record.all().total()).unwrap();
+    let duplicates = settled("duplicate", 2 * asked).await;
+    verdict.judge(
+        duplicates == 2 * asked,
+        format!("{duplicates} duplicates counted of {}", 2 * asked),
+    );
+    thrice.stop();
+
+    let late =
+        HandWorker::start(&scene, None, Arc::new(|request| vec![reply(request)])).delayed(REPLY_TIMEOUT + SECOND / 2);
+    let traffic = Traffic::start(gateway.http(), rate);
+    traffic.run_for(two_seconds).await;
+    let record = traffic.finish().await;
+    record.judge_answers(&mut verdict);
+    let (told, asked) = (record.all().count(|it| it == TIMED_OUT), record.all().total());
+    verdict.judge(told == asked, format!("late: {told} of {asked} told at their timeout"));
+    let asked = i64::try_from(asked).unwrap();
+    let counted_late = settled("late", asked).await;
+    verdict.judge(counted_late == asked, format!("{counted_late} late counted of {asked}"));
+    late.stop();
+
+    let pong = scene.pong().await;
+    let foreign = (0..COUNT).map(|_| record_of_nobody()).collect();
+    pong.write_batch(foreign).await;
+    let counted_foreign = settled("foreign", COUNT).await;
+    verdict.judge(
+        counted_foreign == COUNT,
+        format!("{counted_foreign} foreign counted of {COUNT}"),
+    );
+    let unknown = counted("unknown").await;
+    verdict.note(format!("{unknown} counted as unknown"));
+    no_caller_is_left(&gateway, &mut verdict).await;
+    before.judge(&mut [&mut gateway], &mut verdict).await;
+    verdict
+}
+
+fn record_of_nobody() -> rskafka::record::Record {
+    let id = uuid::Uuid::new_v4().to_string();
+    record(Some(id.as_bytes()), Some(b"for somebody else"))
+}
