@@ -256,7 +256,7 @@ impl Window<'_> {
         let share = self.ok_share();
         verdict.judge(
             share >= at_least,
-            format!("{what}: {:.3} % OK of {}", share * 100.0, self.total()),
+            format!("{what}: {:.3} % OK ({})", share * 100.0, self.summary()),
         );
     }
 
