@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
+use bench::Fate;
 use broker::Poison;
-use e2e::{
-    kcat,
-    process::Process,
-    scene::Scene,
-    topic::{Topic, record},
-};
-use rskafka::record::Record;
-use tokio::time::{Instant, sleep};
+use e2e::{kcat, process::Process, scene::Scene, topic::Topic};
+use futures_util::future::join_all;
+use tokio::time::{Instant, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
@@ -27,30 +23,28 @@ const EACH: usize = 1_000;
 /// Of the load while a tail is held up for up to a second: with more, all places of those who wait would be taken.
 const GENTLE_RATE: f64 = 500.0;
 
+/// Over so long, twice 50 MB/s of large values.
+const SPREAD: Duration = Duration::from_secs(20);
+
 /// The kinds of poison: key and value.
-fn kinds() -> Vec<(&'static str, Option<Vec<u8>>, Option<Vec<u8>>)> {
+fn kinds() -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
     let id = || Some(Uuid::new_v4().to_string().into_bytes());
     vec![
-        ("not JSON", id(), Some(b"Ping".to_vec())),
-        ("no key", None, Some(b"{}".to_vec())),
-        ("null value", id(), None),
-        ("no UUID", Some(b"no uuid".to_vec()), Some(b"[]".to_vec())),
-        ("1 MB", id(), Some(vec![b'x'; 1_000_000])),
-        ("empty", id(), Some(Vec::new())),
+        (id(), Some(b"Ping".to_vec())),
+        (None, Some(b"{}".to_vec())),
+        (id(), None),
+        (Some(b"no uuid".to_vec()), Some(b"[]".to_vec())),
+        (id(), Some(vec![b'x'; 1_000_000])),
+        (id(), Some(Vec::new())),
     ]
 }
 
+/// Spreads them over some seconds: what comes faster than a machine can read holds up whatever comes behind it.
 async fn write(topic: &Topic, key: Option<&[u8]>, value: Option<&[u8]>) {
-    let one = || record(key, value);
-    // A batch must fit what a broker takes, 1 MiB.
-    let at_a_time = if value.is_some_and(|it| it.len() > 1_000) {
-        1
-    } else {
-        100
-    };
-    for _ in 0..EACH / at_a_time {
-        let batch: Vec<Record> = (0..at_a_time).map(|_| one()).collect();
-        topic.write_batch(batch).await;
+    let mut ticks = interval(SPREAD / u32::try_from(EACH).unwrap());
+    for _ in 0..EACH {
+        ticks.tick().await;
+        topic.write(key, value).await;
     }
 }
 
@@ -77,12 +71,13 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
         let before = (skipped().await, replies("malformed").await, replies("").await);
         let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
         let start = Instant::now();
-        for (_, key, value) in kinds() {
-            tokio::join!(
-                write(&ping, key.as_deref(), value.as_deref()),
-                write(&pong, key.as_deref(), value.as_deref())
-            );
-        }
+        let writing = kinds().into_iter().flat_map(|(key, value)| {
+            [&ping, &pong].map(|topic| {
+                let (key, value) = (key.clone(), value.clone());
+                async move { write(topic, key.as_deref(), value.as_deref()).await }
+            })
+        });
+        join_all(writing).await;
         verdict.note(format!("written in {}", ms(start.elapsed())));
         traffic.run_for(2 * SECOND).await;
         let record = traffic.finish().await;
@@ -100,8 +95,13 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
             format!("gateway: {malformed} malformed of {}", 2 * each),
         );
         let all = counted(6 * each + asked, async || replies("").await - before.2).await;
+        // A reply that came too late for its caller is one of them.
+        let late = i64::try_from(record.all().count(|it| it == Fate::Status(500))).unwrap();
         let others = all - malformed - asked;
-        verdict.judge(others == 4 * each, format!("{others} others of {}", 4 * each));
+        verdict.judge(
+            others == 4 * each + late,
+            format!("{others} others of {}", 4 * each + late),
+        );
     })
     .await;
     verdict

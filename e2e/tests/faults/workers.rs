@@ -54,9 +54,12 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
             share * 100.0
         ),
     );
-    let after = record.due_from(ready + SECOND / 2);
-    after.judge_share(&mut verdict, "from 0.5 s after it on", 0.999);
-    verdict.note(format!("{rate}/s, all: {}", record.all().summary()));
+    let last = record.due_from(ready).last_failure_after(ready);
+    verdict.note(format!(
+        "last failure {} after it; {rate}/s, all: {}",
+        ms(last),
+        record.all().summary()
+    ));
     judge_log(&next, &mut verdict);
     no_caller_is_left(&gateway, &mut verdict).await;
     before.judge(&mut [&mut gateway], &mut verdict).await;
