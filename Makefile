@@ -1,6 +1,6 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint static image up down bench bench-quick load
+.PHONY: help run test faults lint static image up down bench bench-quick load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,10 @@ run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing b
 
 test: ## all tests; those on real Kafka need a JDK and Maven
 	cargo test --workspace
+
+faults: ## what goes wrong, under load: 40 minutes on a quiet machine; make faults ONLY="3 7"
+	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime
+	cargo test --release --package e2e --test faults -- $(ONLY)
 
 lint: ## format, clippy, docs, and no C in the default build
 	cargo fmt --all --check

@@ -10,7 +10,7 @@ use std::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the scenario asks for.
-const SOAK_MINUTES: f64 = 10.0;
+const SOAK_MINUTES: u32 = 10;
 
 /// Kafka needs this one at least.
 const MIN_JAVA: u32 = 17;
@@ -37,7 +37,7 @@ impl Environment {
         Self {
             ci: variable("CI").is_some_and(|it| it == "true" || it == "1"),
             brokers: variable("KAFKA_BROKERS"),
-            soak: MINUTE.mul_f64(variable("SOAK").and_then(|it| it.parse().ok()).unwrap_or(SOAK_MINUTES)),
+            soak: MINUTE * variable("SOAK").and_then(|it| it.parse().ok()).unwrap_or(SOAK_MINUTES),
             no_nodes: no_nodes(),
         }
     }

@@ -39,13 +39,19 @@ fn kinds() -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
     ]
 }
 
-/// Spreads them over some seconds: what comes faster than a machine can read holds up whatever comes behind it.
-async fn write(topic: &Topic, key: Option<&[u8]>, value: Option<&[u8]>) {
-    let mut ticks = interval(SPREAD / u32::try_from(EACH).unwrap());
-    for _ in 0..EACH {
-        ticks.tick().await;
-        topic.write(key, value).await;
-    }
+/// Writes all of a kind, spread over some seconds: what comes faster than a machine can read holds up whatever comes
+/// behind it. Large ones go over several connections, each of which waits 40 ms for an acknowledgement of the system.
+async fn write(topic: &str, brokers: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
+    let connections = if value.is_some_and(|it| it.len() > 1_000) { 4 } else { 1 };
+    let lane = async || {
+        let topic = Topic::open(brokers, topic).await;
+        let mut ticks = interval(SPREAD * connections / u32::try_from(EACH).unwrap());
+        for _ in 0..EACH / connections as usize {
+            ticks.tick().await;
+            topic.write(key, value).await;
+        }
+    };
+    join_all((0..connections).map(|_| lane())).await;
 }
 
 /// Waits until a number is counted, and no more than a few seconds.
@@ -64,7 +70,6 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
     let mut pair = Pair::ready(&scene).await;
-    let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
     pair.twice(&mut verdict, async |pair, verdict| {
         let skipped = async || sum(&pair.worker, "worker_records_skipped_total").await;
         let replies = async |kind: &str| sum(&pair.gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
@@ -72,9 +77,10 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
         let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
         let start = Instant::now();
         let writing = kinds().into_iter().flat_map(|(key, value)| {
-            [&ping, &pong].map(|topic| {
+            [scene.ping_name(), scene.pong_name()].map(|topic| {
                 let (key, value) = (key.clone(), value.clone());
-                async move { write(topic, key.as_deref(), value.as_deref()).await }
+                let brokers = scene.brokers();
+                async move { write(topic, brokers, key.as_deref(), value.as_deref()).await }
             })
         });
         join_all(writing).await;
