@@ -41,7 +41,7 @@ fn resident_bytes(status: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Fields 14 and 15 of proc_pid_stat(5); the second is a name in parentheses that may contain anything.
+/// Fields 14 and 15 of `proc_pid_stat(5)`; the second is a name in parentheses that may contain anything.
 fn cpu(stat: &str) -> Duration {
     let after_name = stat.rsplit(") ").next().unwrap_or_default();
     let ticks: u64 = after_name
