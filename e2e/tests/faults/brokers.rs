@@ -103,7 +103,6 @@ pub(crate) async fn absent_at_the_start(stage: &Stage<'_>) -> Verdict {
         );
     }
     verdict.judge(start.elapsed() < SECOND, format!("live after {}", ms(start.elapsed())));
-    let before = pair.before();
     sleep(CALM).await;
     let ready = async |open: Instant| {
         pair.until_ready().await;
@@ -118,6 +117,8 @@ pub(crate) async fn absent_at_the_start(stage: &Stage<'_>) -> Verdict {
         ready <= 3 * SECOND,
         format!("ready {} after the port opened", ms(ready)),
     );
+    // Connections to Kafka come with it.
+    let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), 500.0);
     traffic.run_for(2 * SECOND).await;
     let record = traffic.finish().await;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
-    stage::{Pair, Stage, sum},
+    stage::{Pair, Stage, replies as all_replies, sum},
     traffic::{Traffic, Window},
     verdict::{Verdict, ms},
 };
@@ -73,7 +73,11 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
     pair.twice(&mut verdict, async |pair, verdict| {
         let skipped = async || sum(&pair.worker, "worker_records_skipped_total").await;
         let replies = async |kind: &str| sum(&pair.gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
-        let before = (skipped().await, replies("malformed").await, replies("").await);
+        let before = (
+            skipped().await,
+            replies("malformed").await,
+            all_replies(&pair.gateway).await,
+        );
         let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
         let start = Instant::now();
         let writing = kinds().into_iter().flat_map(|(key, value)| {
@@ -100,7 +104,7 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
             malformed == 2 * each,
             format!("gateway: {malformed} malformed of {}", 2 * each),
         );
-        let all = counted(6 * each + asked, async || replies("").await - before.2).await;
+        let all = counted(6 * each + asked, async || all_replies(&pair.gateway).await - before.2).await;
         // A reply that came too late for its caller is one of them.
         let late = i64::try_from(record.all().count(|it| it == Fate::Status(500))).unwrap();
         let others = all - malformed - asked;

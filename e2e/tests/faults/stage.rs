@@ -163,6 +163,12 @@ pub(crate) async fn sum(process: &Process, prefix: &str) -> i64 {
     lines.filter_map(|it| it.rsplit(' ').next()?.parse::<i64>().ok()).sum()
 }
 
+/// Records that the gateway has counted as replies, whatever they found; the announcements of workers are none.
+pub(crate) async fn replies(gateway: &Process) -> i64 {
+    let of = async |kind: &str| sum(gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
+    of("").await - of("announcement").await
+}
+
 /// Waits until a port is open, and gives the instant.
 pub(crate) async fn opened(brokers: &str) -> Instant {
     let addr: SocketAddr = brokers

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     hand::{HandWorker, reply},
-    stage::{Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, judge_log, no_caller_is_left, sum},
+    stage::{Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, judge_log, no_caller_is_left, replies, sum},
     traffic::Traffic,
     verdict::{Verdict, ms},
 };
@@ -118,7 +118,7 @@ pub(crate) async fn twofold(stage: &Stage<'_>) -> Verdict {
     let rate = stage.rate(1, &pair.gateway).await / 2.0;
     verdict.note(format!("{rate}/s"));
     pair.twice(&mut verdict, async |pair, verdict| {
-        let replies = async || sum(&pair.gateway, "gateway_replies_total{kind=").await;
+        let replies = async || replies(&pair.gateway).await;
         let answered = async || sum(&pair.gateway, "gateway_replies_total{kind=\"answered\"}").await;
         let (replies_before, answered_before) = (replies().await, answered().await);
         let traffic = Traffic::start(pair.gateway.http(), rate);
