@@ -59,8 +59,8 @@ pub struct OutboxSettings {
     pub lanes: usize,
     /// How much may wait, in bytes of records.
     pub max_bytes: usize,
-    /// For how long to send again what Kafka does not acknowledge: the reader then sees duplicates and no gap. With
-    /// [`Duration::ZERO`] each record is sent once by us; the client repeats what a connection broke over, or what a
+    /// For how long to send a record again that Kafka does not acknowledge: the reader then sees duplicates and no gap.
+    /// With [`Duration::ZERO`] each record is sent once by us; the client repeats what a connection broke over, or what a
     /// broker that is no longer the leader refused, for half a second.
     pub patience: Duration,
 }
@@ -93,6 +93,7 @@ struct Shared<R: Receipts> {
 struct Entry<T> {
     record: Record,
     tag: T,
+    since: Instant,
 }
 
 type Frame<T> = Vec<(usize, Entry<T>)>;
@@ -155,7 +156,8 @@ impl<R: Receipts> Outbox<R> {
     /// # Errors
     /// [`Full`] when what waits has reached the bound.
     pub fn try_send(&self, record: Record, tag: R::Tag) -> Result<(), Full<R::Tag>> {
-        self.push(Entry { record, tag }).map_err(|Full(entry)| Full(entry.tag))
+        self.push(Entry::new(record, tag))
+            .map_err(|Full(entry)| Full(entry.tag))
     }
 
     /// Takes a record in as soon as there is room. Cancelling loses the record, but nothing else.
@@ -163,7 +165,7 @@ impl<R: Receipts> Outbox<R> {
     /// # Errors
     /// [`Closed`] after [`Outbox::flush`].
     pub async fn send(&self, record: Record, tag: R::Tag) -> Result<(), Closed<R::Tag>> {
-        let mut entry = Entry { record, tag };
+        let mut entry = Entry::new(record, tag);
         loop {
             let mut room = std::pin::pin!(self.shared.room.notified());
             // Registered before the attempt, so that room made in between is not missed.
@@ -217,6 +219,18 @@ impl<R: Receipts> Clone for Outbox<R> {
     }
 }
 
+// === impl Entry ===
+
+impl<T> Entry<T> {
+    fn new(record: Record, tag: T) -> Self {
+        Self {
+            record,
+            tag,
+            since: Instant::now(),
+        }
+    }
+}
+
 // === impl Shared ===
 
 impl<R: Receipts> Shared<R> {
@@ -243,10 +257,9 @@ impl<R: Receipts> Shared<R> {
         }
     }
 
-    /// Whether to send again, when nothing has gone well since `failing`.
-    fn insists(&self, failing: Option<Instant>) -> bool {
-        let failing = failing.map_or(Duration::ZERO, |since| since.elapsed());
-        failing < self.patience && !self.abandoned.load(Ordering::Relaxed)
+    /// Whether an entry is worth sending again.
+    fn insists(&self, entry: &Entry<R::Tag>) -> bool {
+        entry.since.elapsed() < self.patience && !self.abandoned.load(Ordering::Relaxed)
     }
 
     /// A lane has a connection.
@@ -313,15 +326,16 @@ impl<R: Receipts> Shared<R> {
         self.receipts.settled(tags, fate);
     }
 
-    /// If Kafka is out of reach for every lane, what waits was never sent, and its senders should know now.
-    fn give_up_waiting(&self, failing: Option<Instant>) {
-        if !self.insists(failing) && !self.queue.lock().any_linked() {
+    /// If Kafka is out of reach for every lane, the senders of what is not to be sent again should know now.
+    fn give_up_waiting(&self) {
+        if !self.queue.lock().any_linked() {
             self.fail_waiting();
         }
     }
 
     fn fail_waiting(&self) {
-        let waiting = self.queue.lock().drain();
+        // The oldest wait in front.
+        let waiting = self.queue.lock().drain_while(|entry| !self.insists(entry));
         if !waiting.is_empty() {
             let tags = waiting.into_iter().map(|entry| entry.tag).collect();
             self.receipts.settled(tags, Fate::Failed);
@@ -330,13 +344,8 @@ impl<R: Receipts> Shared<R> {
     }
 
     /// Sends a frame; gives back what is to be sent again of it.
-    async fn send_frame(
-        &self,
-        link: &impl Link,
-        mut frame: Frame<R::Tag>,
-        failing: Option<Instant>,
-    ) -> Result<(), (Error, Frame<R::Tag>)> {
-        let keep = self.insists(failing);
+    async fn send_frame(&self, link: &impl Link, mut frame: Frame<R::Tag>) -> Result<(), (Error, Frame<R::Tag>)> {
+        let keep = self.insists_on(&frame);
         let records = frame
             .iter_mut()
             .map(|(_, entry)| {
@@ -361,7 +370,7 @@ impl<R: Receipts> Shared<R> {
                 tracing::warn!(error = %Chain(&error), "records dropped");
                 Ok(())
             }
-            _ if keep && self.insists(failing) => Err((error, frame)),
+            _ if keep && self.insists_on(&frame) => Err((error, frame)),
             Error::TimedOut(_) => {
                 self.settle(frame, Fate::Unknown);
                 Err((error, Vec::new()))
@@ -372,13 +381,17 @@ impl<R: Receipts> Shared<R> {
             }
         }
     }
+
+    /// A frame goes again as a whole, while its youngest record is worth it.
+    fn insists_on(&self, frame: &Frame<R::Tag>) -> bool {
+        frame.last().is_some_and(|(_, entry)| self.insists(entry))
+    }
 }
 
 /// A lane: connects, sends frame after frame, connects anew after a failure. Ends when the outbox is closed and
 /// empty.
 async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<C>, lane: usize, is_home: bool) {
     let mut backoff = Backoff::default();
-    let mut failing = None;
     let mut link: Option<C::Link> = None;
     loop {
         let Some(connected) = &link else {
@@ -393,9 +406,8 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
                     link = Some(new);
                 }
                 Err(error) => {
-                    failing = failing.or_else(|| Some(Instant::now()));
                     shared.unlinked(&error);
-                    shared.give_up_waiting(failing);
+                    shared.give_up_waiting();
                     backoff.pause().await;
                 }
             }
@@ -405,21 +417,17 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             link = None;
             continue;
         };
-        match shared.send_frame(connected, frame, failing).await {
+        match shared.send_frame(connected, frame).await {
             // A connection alone proves nothing: a broker may take it and refuse every frame.
-            Ok(()) => {
-                backoff.reset();
-                failing = None;
-            }
+            Ok(()) => backoff.reset(),
             Err((error, unsent)) => {
-                failing = failing.or_else(|| Some(Instant::now()));
                 shared.metrics.connection_failures.inc();
                 link = None;
                 let wake = shared.queue.lock().lose(lane, unsent);
                 shared.unlinked(&error);
                 shared.wake(wake);
                 if backoff.has_failed() {
-                    shared.give_up_waiting(failing);
+                    shared.give_up_waiting();
                 }
                 backoff.pause_unless_first().await;
             }

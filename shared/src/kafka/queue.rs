@@ -158,10 +158,16 @@ impl<T> Queue<T> {
         self.call()
     }
 
-    /// Takes everything out that waits.
-    pub(super) fn drain(&mut self) -> Vec<T> {
-        self.waiting_bytes = 0;
-        self.waiting.drain(..).map(|(_, entry)| entry).collect()
+    /// Takes out what waits, from the front on, as long as it is `old`.
+    pub(super) fn drain_while(&mut self, old: impl Fn(&T) -> bool) -> Vec<T> {
+        let count = self.waiting.iter().take_while(|(_, entry)| old(entry)).count();
+        let drained = self.waiting.drain(..count);
+        let waiting_bytes = &mut self.waiting_bytes;
+        let entries = drained.map(|(bytes, entry)| {
+            *waiting_bytes -= bytes;
+            entry
+        });
+        entries.collect()
     }
 
     /// Closes the queue; every lane has to be woken.
