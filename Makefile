@@ -10,9 +10,11 @@ run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing b
 
 test: ## all tests; those on real Kafka need a JDK and Maven
 	cargo test --workspace
+	cargo test --package gateway --lib --features loom loom
 
 lint: ## format, clippy, docs, and no C in the default build
 	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/no-c

@@ -19,5 +19,6 @@ mod pending;
 mod replies;
 mod requests;
 mod settings;
+mod sync;
 
 pub use self::{gateway::Gateway, mailbox::ReplyPartition, settings::Settings};
