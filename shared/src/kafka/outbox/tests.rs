@@ -277,7 +277,11 @@ async fn a_flush_sends_what_waits_and_takes_nothing_more() {
 async fn a_flush_sends_what_a_lane_too_many_has_lost() {
     let go = Arc::new(Notify::new());
     let mut setup = Setup::new(ALWAYS, 2, vec![], vec![Act::Wait(Arc::clone(&go)), Act::Hang]);
-    let whole = |tag| setup.outbox.try_send(Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]), tag);
+    let whole = |tag| {
+        setup
+            .outbox
+            .try_send(Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]), tag)
+    };
     whole(0).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     whole(1).unwrap();
