@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod bodies;
 mod context;
 mod descriptors;
 mod finished;
