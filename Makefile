@@ -10,6 +10,7 @@ run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing b
 
 test: ## all tests; those on real Kafka need a JDK and Maven
 	cargo test --workspace
+	cargo test --package gateway --lib --features loom loom
 
 faults: ## what goes wrong, under load: 40 minutes on a quiet machine; make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime
@@ -17,6 +18,7 @@ faults: ## what goes wrong, under load: 40 minutes on a quiet machine; make faul
 
 lint: ## format, clippy, docs, and no C in the default build
 	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/no-c

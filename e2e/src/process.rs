@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use self::log::Log;
 use crate::{
@@ -296,6 +296,18 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it runs, or has not been waited for");
+    }
+
+    /// Leaves it this many file descriptors.
+    ///
+    /// # Panics
+    /// When there is no such process any more.
+    pub fn limit_descriptors(&self, count: u64) {
+        let limit = Rlimit {
+            current: Some(count),
+            maximum: Some(count),
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("it runs, and is ours");
     }
 
     /// Waits until it ends by itself and its log is complete, and gives the exit code; for a death by signal, 128 + its number.

@@ -1,6 +1,6 @@
 //! The front: from an HTTP request to its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use hyper::{Method, Request, body::Incoming};
 use shared::{
@@ -12,6 +12,7 @@ use tracing::{debug, field};
 
 use crate::{
     answers::{self, Refusal},
+    bodies::Bodies,
     context::Context,
     mailbox::Mailbox,
     metrics::FrontMetrics,
@@ -26,15 +27,13 @@ pub(crate) struct Front {
     pub(crate) outbox: Outbox<SendReceipts>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) metrics: FrontMetrics,
-    pub(crate) max_body_bytes: usize,
-    /// How long a caller may take to send a body.
-    pub(crate) body_timeout: Duration,
+    pub(crate) bodies: Arc<Bodies>,
 }
 
 // === impl Front ===
 
 impl Handler for Front {
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    async fn answer(&self, request: &mut Request<Incoming>, peer: Peer) -> Answer {
         let context = Context::of(request.headers());
         let outcome = match peer {
             Peer::Admitted => self.ping(request, &context).await,
@@ -56,16 +55,13 @@ impl Handler for Front {
 }
 
 impl Front {
-    async fn ping(&self, request: Request<Incoming>, context: &Context) -> Result<Vec<u8>, Refusal> {
+    async fn ping(&self, request: &mut Request<Incoming>, context: &Context) -> Result<Vec<u8>, Refusal> {
         if request.uri().path() != "/ping" {
             return Err(Refusal::NotFound);
         }
         let words = match *request.method() {
             Method::GET => Words::ping(),
-            Method::POST => {
-                let (head, body) = request.into_parts();
-                Words::read(&head.headers, body, self.max_body_bytes, self.body_timeout).await?
-            }
+            Method::POST => Words::read(request, &self.bodies).await?,
             _ => return Err(Refusal::MethodNotAllowed),
         };
         // The ticket before the record: the reply may be faster than the way back from the outbox. From here on

@@ -18,7 +18,9 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Settings, descriptors,
+    Settings,
+    bodies::Bodies,
+    descriptors,
     front::Front,
     mailbox::Mailbox,
     metrics::{FrontMetrics, ReplyMetrics},
@@ -143,8 +145,10 @@ impl Gateway {
             outbox: outbox.clone(),
             mailbox,
             metrics,
-            max_body_bytes: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
-            body_timeout: settings.header_timeout,
+            bodies: Arc::new(Bodies::new(
+                usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
+                settings.header_timeout,
+            )),
         };
         let server = Server::new(
             http,

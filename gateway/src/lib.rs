@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod bodies;
 mod context;
 mod descriptors;
 mod finished;
@@ -19,5 +20,6 @@ mod pending;
 mod replies;
 mod requests;
 mod settings;
+mod sync;
 
 pub use self::{gateway::Gateway, mailbox::ReplyPartition, settings::Settings};

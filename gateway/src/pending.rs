@@ -15,12 +15,10 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -29,6 +27,7 @@ use crate::{
     answers::Refusal,
     finished::{End, Finished},
     pace::Pace,
+    sync::{Arc, Mutex},
 };
 
 /// How exactly deadlines are kept: the watch sleeps this long at least.
@@ -231,12 +230,18 @@ impl Pending {
     pub(crate) async fn expire(self) {
         loop {
             let now = Instant::now();
-            let (due, next) = self.shared.state.lock().due(now);
-            self.refuse(due, Refusal::TimedOut);
+            let next = self.refuse_late(now);
             // Whoever comes from now on has a later deadline than this.
             let next = next.unwrap_or(now + self.shared.patience);
             sleep_until(next.max(now + GRANULARITY)).await;
         }
+    }
+
+    /// Tells those whose deadline is over, and gives the next deadline.
+    fn refuse_late(&self, now: Instant) -> Option<Instant> {
+        let (due, next) = self.shared.state.lock().due(now);
+        self.refuse(due, Refusal::TimedOut);
+        next
     }
 }
 
@@ -354,5 +359,7 @@ impl Drop for Ticket {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod loom;
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;

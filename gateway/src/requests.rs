@@ -1,23 +1,15 @@
 //! Requests: from the caller's words to the record, and what becomes of the record.
 
-use hyper::{
-    HeaderMap,
-    body::{Body, Incoming},
-    header::CONTENT_TYPE,
-};
-use std::time::Duration;
-
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{HeaderMap, Request, body::Incoming, header::CONTENT_TYPE};
 use serde::Deserialize;
 use shared::{
     kafka::{Fate, Receipts, Record},
     message::{MyMessage, from_object},
     wire::Headers,
 };
-use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{answers::Refusal, pending::Pending};
+use crate::{answers::Refusal, bodies::Bodies, pending::Pending};
 
 /// What the caller says; the id is always ours.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -41,27 +33,16 @@ impl Words {
         }
     }
 
-    /// Reads them from a body, within `limit`.
-    pub(crate) async fn read(
-        headers: &HeaderMap,
-        body: Incoming,
-        max_bytes: usize,
-        limit: Duration,
-    ) -> Result<Self, Refusal> {
-        if !is_json(headers) {
+    /// Reads them from a request.
+    pub(crate) async fn read(request: &mut Request<Incoming>, bodies: &Bodies) -> Result<Self, Refusal> {
+        if !is_json(request.headers()) {
             return Err(Refusal::UnsupportedMediaType);
         }
-        // A body that announces its size is refused before any of it is read, and before `100 Continue`.
-        if body.size_hint().lower() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
-            return Err(Refusal::BodyTooLarge);
-        }
-        let bytes = match timeout(limit, Limited::new(body, max_bytes).collect()).await {
-            Err(_elapsed) => return Err(Refusal::BodyTooSlow),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::BodyTooLarge),
-            Ok(Err(_gone_or_malformed)) => return Err(Refusal::BadBody),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
-        from_object(&bytes).map_err(|_| Refusal::BadJson)
+        bodies.read(request.body_mut(), Self::from_json).await
+    }
+
+    fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        from_object(json).map_err(|_| Refusal::BadJson)
     }
 
     /// The request record: key = the id, value = the contract's JSON.

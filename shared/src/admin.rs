@@ -16,6 +16,7 @@ use crate::{
     client,
     readiness::Readiness,
     server::{Answer, Handler, Limits, Peer, Server},
+    telemetry,
 };
 
 /// Probes and scrapers are few.
@@ -46,7 +47,8 @@ struct View {
 impl Admin {
     /// Serves on `listener`.
     #[must_use]
-    pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry) -> Self {
+    pub fn spawn(listener: TcpListener, readiness: Readiness, mut registry: Registry) -> Self {
+        telemetry::register(&mut registry);
         let view = View {
             readiness,
             registry: Arc::new(registry),
@@ -99,7 +101,7 @@ impl View {
 }
 
 impl Handler for View {
-    async fn answer(&self, request: Request<Incoming>, _: Peer) -> Answer {
+    async fn answer(&self, request: &mut Request<Incoming>, _: Peer) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
             let headers: &mut HeaderMap = answer.headers_mut();

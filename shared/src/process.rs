@@ -66,8 +66,10 @@ where
         runtime.shutdown_background();
         ended
     });
-    ended.unwrap_or_else(|cause| {
+    let code = ended.unwrap_or_else(|cause| {
         error!("{}", Chain(&*cause));
         ExitCode::FAILURE
-    })
+    });
+    telemetry::finish();
+    code
 }

@@ -3,6 +3,9 @@
 //! - A connection beyond the bound is answered by the service in its own words (it sees [`Peer::Excess`]) and
 //!   closed; beyond a small reserve of those, the kernel's backlog waits.
 //! - An error of `accept` never ends the server. Without descriptors it pauses instead of spinning.
+//! - What of a request's body its handler has left is read if it is small and there; else the connection closes, and
+//!   the answer says so.
+//! - A client that takes nothing of its answers is cut off by the kernel.
 //! - Draining: no new connections; a request on an open one is still served, and told that it was the last.
 
 use std::{
@@ -20,11 +23,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Response,
-    body::Incoming,
-    header::{CONNECTION, HeaderValue},
+    body::{Body, Incoming},
+    header::{CONNECTION, EXPECT, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -32,6 +35,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -55,6 +59,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// of being cut off.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
+/// The most that is read of a body that nobody wants, to keep the connection: its head came in the same packets.
+const LEFT_BYTES: usize = 16 * 1024;
+
+/// How long the rest of such a body may take.
+const LEFT_LIMIT: Duration = Duration::from_millis(250);
+
 /// Whether a connection is within the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -66,8 +76,8 @@ pub enum Peer {
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send;
+    /// Answers one request. What it leaves of the body is seen to.
+    fn answer(&self, request: &mut Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send;
 }
 
 /// Bounds of a server.
@@ -75,7 +85,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub struct Limits {
     /// Connections served at the same time.
     pub max_connections: usize,
-    /// How long a client may take to send a request's head, and how long a connection may be idle.
+    /// How long a client may take to send a request's head, and to take anything of what it is sent; and how long a
+    /// connection may be idle.
     pub header_timeout: Duration,
 }
 
@@ -141,6 +152,7 @@ impl Server {
             closing: Arc::new(AtomicBool::new(false)),
             connections: GracefulShutdown::new(),
             http: http(limits.header_timeout),
+            patience: limits.header_timeout,
             handler,
         };
         let mut shutdown = pin!(shutdown);
@@ -185,6 +197,8 @@ struct Accepting<H> {
     closing: Arc<AtomicBool>,
     connections: GracefulShutdown,
     http: http1::Builder,
+    /// How long a client may leave what it is sent.
+    patience: Duration,
     handler: H,
 }
 
@@ -206,14 +220,21 @@ impl<H: Handler> Accepting<H> {
     fn spawn(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
         // Answers are small and complete: there is nothing to wait for. An error means the peer is gone already.
         let _ = stream.set_nodelay(true);
+        // It covers a client that is gone without a word, and one whose window stays shut. (No answer is awaited that fits
+        // into the client's own buffers, and there the idle connection has its bound.)
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.patience));
         let handler = self.handler.clone();
         let closing = Arc::clone(&self.closing);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request| {
             let handler = handler.clone();
             let closing = Arc::clone(&closing);
             async move {
-                let mut answer = handler.answer(request, peer).await;
-                if peer == Peer::Excess || closing.load(Ordering::Acquire) {
+                let mut answer = handler.answer(&mut request, peer).await;
+                let closes = answer.headers().contains_key(CONNECTION)
+                    || peer == Peer::Excess
+                    || closing.load(Ordering::Acquire)
+                    || !is_read(request).await;
+                if closes {
                     answer
                         .headers_mut()
                         .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -257,6 +278,21 @@ fn http(header_timeout: Duration) -> http1::Builder {
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES);
     http
+}
+
+/// Whether the next request of the connection can be found: what is left of the body of this one is read, if it is small
+/// and comes.
+async fn is_read(request: Request<Incoming>) -> bool {
+    let size = request.body().size_hint();
+    if request.body().is_end_stream() {
+        return true;
+    }
+    // Whoever asks before it sends a body has not sent it, and reading would ask for it.
+    if request.headers().contains_key(EXPECT) || size.lower() > LEFT_BYTES as u64 {
+        return false;
+    }
+    let rest = Limited::new(request.into_body(), LEFT_BYTES).collect();
+    matches!(timeout(LEFT_LIMIT, rest).await, Ok(Ok(_)))
 }
 
 /// Whether an error of `accept` is the fault of the one connection (accept(2)): the next may do.

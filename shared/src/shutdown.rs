@@ -5,6 +5,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::telemetry;
+
 /// SIGINT and SIGTERM, caught from the moment this exists.
 #[derive(Debug)]
 pub struct Signals {
@@ -36,6 +38,7 @@ impl Signals {
         tokio::spawn(async move {
             let second = self.next().await;
             warn!(signal = second.as_raw_value(), "ended by a second signal");
+            telemetry::finish();
             std::process::exit(128 + second.as_raw_value());
         });
     }

@@ -1,8 +1,22 @@
 //! Logs: to stderr, as text or JSON.
+//!
+//! A thread of its own writes them: whoever reads the log may stop, and the process goes on. What there is no room for
+//! then is dropped and counted.
 
-use std::io::IsTerminal;
+use std::{
+    io::{IsTerminal, Write},
+    sync::OnceLock,
+};
 
 use clap::ValueEnum;
+use parking_lot::Mutex;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter},
+    registry::Registry,
+};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     filter::{ParseError, Targets},
     fmt,
@@ -13,6 +27,19 @@ use tracing_subscriber::{
 /// The Kafka client logs every attempt at info to error; what matters of it comes back to us as an error, and is
 /// logged once, where it is handled.
 const QUIET: &str = "rskafka=off";
+
+/// Lines that wait to be written.
+const MAX_LINES: usize = 16_384;
+
+/// The thread that writes. There is one log for the whole process.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Lines that were dropped.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// What is counted of the log.
+#[derive(Debug)]
+struct Dropped;
 
 /// The form of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,14 +57,17 @@ pub(crate) fn directives(text: &str) -> Result<Targets, ParseError> {
     format!("{QUIET},{text}").parse()
 }
 
-/// Starts logging. `filter` was validated with the configuration.
+/// Starts logging, until [`finish`]. `filter` was validated with the configuration.
 pub fn init(filter: &str, format: LogFormat) {
+    let (writer, guard) = writer(std::io::stderr());
+    // Set before, if a test has set up its own.
+    let _ = DROPPED.set(writer.error_counter());
     let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         // It would report a line that cannot be written with `eprintln!`, which panics where stderr is the trouble:
         // a full disk or a log collector that is gone must not end the process.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr);
+        .with_writer(writer);
     let filter = directives(filter).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
     // An error means that a test has set up its own.
@@ -45,4 +75,72 @@ pub fn init(filter: &str, format: LogFormat) {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json()).try_init(),
     };
+    *WRITER.lock() = Some(guard);
+}
+
+/// Writes what waits, unless that takes longer than about a second. Nothing is logged from then on.
+pub fn finish() {
+    WRITER.lock().take();
+}
+
+fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_LINES)
+        .thread_name("log")
+        .finish(to)
+}
+
+/// Shows what is counted of the log.
+pub(crate) fn register(registry: &mut Registry) {
+    registry.register_collector(Box::new(Dropped));
+}
+
+// === impl Dropped ===
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let lines = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
+        let counter = ConstCounter::new(u64::try_from(lines).unwrap_or(u64::MAX));
+        let help = "Lines of the log that were dropped because nobody took them";
+        counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, MetricType::Counter)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::mpsc::{self, Receiver},
+    };
+
+    use super::*;
+
+    /// Takes nothing before it is told to.
+    struct Shut(Receiver<()>);
+
+    impl Write for Shut {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            // It opens by the end of the test.
+            let _ = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_is_dropped_and_counted() {
+        let (open, shut) = mpsc::channel();
+        let (mut writer, guard) = writer(Shut(shut));
+        let (excess, held) = (10, 1);
+        for _ in 0..MAX_LINES + excess + held {
+            writer.write_all(b"line\n").unwrap();
+        }
+        // One may have been taken out already, to be written.
+        let dropped = writer.error_counter().dropped_lines();
+        assert!((excess..=excess + held).contains(&dropped), "{dropped}");
+        drop((open, guard));
+    }
 }

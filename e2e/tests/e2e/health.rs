@@ -1,6 +1,12 @@
 //! What operators and probes see.
 
-use std::{fs::File, net::SocketAddr};
+use std::{
+    fs::File,
+    io::Write,
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::Stdio,
+};
 
 use e2e::{
     binaries,
@@ -91,6 +97,19 @@ pub(crate) async fn checks_fail_where_nobody_listens() {
 
 /// A full disk, or a log collector that is gone.
 pub(crate) async fn does_not_depend_on_the_log() {
+    lives_and_ends_with(File::options().write(true).open("/dev/full").unwrap()).await;
+}
+
+/// A log collector that hangs, or a terminal that somebody has stopped.
+pub(crate) async fn does_not_depend_on_who_reads_the_log() {
+    let (_nobody_reads, mut stderr) = UnixStream::pair().unwrap();
+    stderr.set_nonblocking(true).unwrap();
+    while stderr.write(&[b'.'; 4096]).is_ok() {}
+    stderr.set_nonblocking(false).unwrap();
+    lives_and_ends_with(OwnedFd::from(stderr)).await;
+}
+
+async fn lives_and_ends_with(stderr: impl Into<Stdio>) {
     // The log cannot say which port was free: an address of this test alone.
     let random = uuid::Uuid::new_v4().into_bytes();
     let addr = SocketAddr::from(([127, random[0], random[1], 1 + random[2] / 2], 8082));
@@ -99,7 +118,7 @@ pub(crate) async fn does_not_depend_on_the_log() {
         .env_clear()
         .env("ADMIN_ADDR", addr.to_string())
         .env("KAFKA_BROKERS", nowhere.addr())
-        .stderr(File::options().write(true).open("/dev/full").unwrap())
+        .stderr(stderr)
         .kill_on_drop(true)
         .spawn()
         .unwrap();

@@ -75,10 +75,13 @@ fn main() -> ExitCode {
                 of_a_body,
                 of_a_large_body,
                 of_malformed_http,
+                leave_no_body_in_the_way,
                 when_full,
                 when_there_are_too_many_connections,
                 of_a_slow_head,
                 of_a_slow_body,
+                of_a_client_that_takes_no_answers,
+                for_want_of_descriptors,
             }
             poison::{
                 requests_between_good_ones_are_skipped_and_counted,
@@ -165,6 +168,7 @@ fn main() -> ExitCode {
             health::{
                 checks_fail_where_nobody_listens,
                 does_not_depend_on_the_log,
+                does_not_depend_on_who_reads_the_log,
             }
         },
     )

@@ -8,7 +8,7 @@ use e2e::{
     nowhere::Nowhere,
     process::Process,
     scene::Scene,
-    wait::{SOON, until},
+    wait::{SOON, until, within},
 };
 use tokio::time::Instant;
 
@@ -135,23 +135,62 @@ pub(crate) async fn of_malformed_http(engine: &Engine) {
 
     let many_headers: String = (0..101).map(|n| format!("h{n}: v\r\n")).collect();
     let long_header = format!("h: {}\r\n", "v".repeat(500 * 1024));
-    let both_lengths = "content-length: 4\r\ntransfer-encoding: chunked\r\n";
-    let cases = [
+    let long_uri = "u".repeat(70_000);
+    let post = |headers: &str, rest: &str| format!("POST /ping HTTP/1.1\r\n{headers}\r\n\r\n{rest}");
+    let chunked = |rest: &str| post("transfer-encoding: chunked", rest);
+    // Whoever takes the length for the truth sees one request here, and whoever takes the chunks sees two.
+    let hidden = "0\r\n\r\nGET /ping HTTP/1.1\r\n\r\n";
+    let mut cases = vec![
         ("nonsense\r\n\r\n".to_owned(), &[400][..]),
         ("GET /ping HTTP/9.9\r\n\r\n".to_owned(), &[400, 505]),
-        ("GET /ping HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), &[400]),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &[400, 505]),
+        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}".to_owned(), &[400]),
         (format!("GET /ping HTTP/1.1\r\n{many_headers}\r\n"), &[431]),
         (format!("GET /ping HTTP/1.1\r\n{long_header}\r\n"), &[431]),
-        (
-            "POST /ping HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n".to_owned(),
-            &[400],
-        ),
-        (
-            "POST /ping HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n".to_owned(),
-            &[400],
-        ),
-        (format!("POST /ping HTTP/1.1\r\n{both_lengths}\r\n0\r\n\r\n"), &[400]),
+        (format!("GET /{long_uri} HTTP/1.1\r\n\r\n"), &[414, 431]),
+        ("GET /ping HTTP/1.1\rh: v\r\r".to_owned(), &[400]),
+        (post("content-length: 18446744073709551615", ""), &[400, 413, 431]),
     ];
+    let bad = |sent: String| (sent, &[400][..]);
+    cases.extend(
+        ["no colon", "space : v", " h: v", "h: a\r\n b", "h: a\0b", "h: a\rb"]
+            .map(|line| bad(format!("GET /ping HTTP/1.1\r\n{line}\r\n\r\n"))),
+    );
+    cases.extend(
+        [
+            "content-length: 4\r\ntransfer-encoding: chunked",
+            "transfer-encoding: chunked\r\ncontent-length: 4",
+            "content-length: 5\r\ncontent-length: 6",
+            "content-length: 5, 5",
+            "content-length: +5",
+            "content-length: -5",
+            "content-length: 0x5",
+            "content-length: 99999999999999999999",
+            "transfer-encoding: xchunked",
+            "transfer-encoding: chunked, identity",
+            "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+        ]
+        .map(|headers| bad(post(headers, hidden))),
+    );
+    cases.extend(
+        [
+            "xyz\r\n",
+            "ffffffffffffffffff\r\n",
+            "-1\r\n",
+            "+1\r\nx\r\n0\r\n\r\n",
+            "0x1\r\nx\r\n0\r\n\r\n",
+            " 1\r\nx\r\n0\r\n\r\n",
+            "\r\n",
+            "1\nx\n0\n\n",
+            "1\r\nxy0\r\n\r\n",
+            "1;e\ne\r\nx\r\n0\r\n\r\n",
+            "0\r\nno trailer\r\n\r\n",
+        ]
+        .map(|chunks| bad(chunked(chunks))),
+    );
+    cases.push(bad(format!(
+        "POST /ping HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n{hidden}"
+    )));
     for (sent, allowed) in cases {
         let mut connection = gateway.connect().await;
         // It may close before it has read everything.
@@ -167,6 +206,57 @@ pub(crate) async fn of_malformed_http(engine: &Engine) {
     }
     nothing_was_sent(&scene, &gateway).await;
     assert_eq!(gateway.page("/live").await.0, 200);
+}
+
+pub(crate) async fn leave_no_body_in_the_way(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let gateway = scene.gateway().ready().await;
+    let head =
+        |method: &str, path: &str, lines: &str| format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{lines}\r\n\r\n");
+    let refused = |lines: &str| {
+        [
+            (head("POST", "/nothing", lines), 404),
+            (head("PUT", "/ping", lines), 405),
+            (
+                head("POST", "/ping", &format!("content-type: text/plain\r\n{lines}")),
+                415,
+            ),
+        ]
+    };
+
+    // What is large, what does not come, and what waits to be asked for: the answer says that this was all.
+    let chunks = format!("4000\r\n{}\r\n", "c".repeat(0x4000)).repeat(2);
+    for (lines, rest) in [
+        ("content-length: 1000000", "begun"),
+        ("content-length: 10", "begun"),
+        ("content-length: 10\r\nexpect: 100-continue", ""),
+        ("transfer-encoding: chunked", &chunks),
+    ] {
+        for (head, status) in refused(lines) {
+            let mut connection = gateway.connect().await;
+            let answer = connection.ask(head + rest).await;
+            assert_eq!(answer.status, status, "{lines}");
+            assert_eq!(answer.header("connection"), Some("close"), "{status} {lines}");
+            assert!(matches!(connection.next().await, Next::Closed), "{status} {lines}");
+        }
+    }
+
+    // What is small is passed over, even if it comes later, and whatever it looks like.
+    let hidden = get("/ping");
+    let length = format!("content-length: {}", hidden.len());
+    let chunk = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
+    for (lines, rest) in [(&*length, &hidden), ("transfer-encoding: chunked", &chunk)] {
+        for (head, status) in refused(lines) {
+            let mut connection = gateway.connect().await;
+            connection.send(head).await.unwrap();
+            // The head has been read when somebody who came after it has been answered.
+            assert_eq!(gateway.get("/").await.status, 404);
+            let answer = connection.ask(rest).await;
+            assert_eq!((answer.status, answer.header("connection")), (status, None), "{lines}");
+            assert_eq!(connection.ask(get("/after")).await.status, 404, "{status} {lines}");
+        }
+    }
+    nothing_was_sent(&scene, &gateway).await;
 }
 
 pub(crate) async fn while_not_ready() {
@@ -261,6 +351,51 @@ pub(crate) async fn of_a_slow_head(engine: &Engine) {
     assert_eq!(connection.ask(get("/")).await.status, 404);
     closed_after_a_second(connection).await;
     nothing_was_sent(&scene, &gateway).await;
+}
+
+pub(crate) async fn of_a_client_that_takes_no_answers(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let gateway = scene.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
+
+    let mut connection = gateway.connect().await;
+    let requests = get("/").repeat(1_000);
+    // At some time it can send no more: the gateway waits for it. And then the gateway does not wait any more.
+    within("it is cut off", SOON, async {
+        while connection.send(&requests).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(gateway.get("/").await.status, 404);
+}
+
+pub(crate) async fn for_want_of_descriptors(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let (gateway, _worker) = scene.pair().await;
+    let mut kept = gateway.connect().await;
+    assert_eq!(kept.ask(get("/ping")).await.status, 200);
+    let admin = Connection::open(gateway.admin()).await.unwrap();
+    gateway.limit_descriptors(64);
+
+    let start = Instant::now();
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(gateway.connect().await);
+    }
+    let complaint = "cannot accept a connection";
+    gateway.logged(complaint).await;
+    // Those who are connected are served meanwhile, and it does not try all the time.
+    for _ in 0..20 {
+        assert_eq!(kept.ask(get("/ping")).await.status, 200);
+    }
+    let complaints = gateway.log().iter().filter(|it| it.contains(complaint)).count();
+    let pauses = start.elapsed().as_millis() / 50;
+    // Both listeners complain.
+    assert!(
+        complaints as u128 <= 2 * (pauses + 1),
+        "{complaints} in {pauses} pauses"
+    );
+
+    drop((crowd, admin));
+    assert_eq!(gateway.get("/ping").await.status, 200);
 }
 
 async fn closed_after_a_second(connection: Connection) {

@@ -4,6 +4,8 @@ use tokio::time::{advance, timeout};
 
 use super::*;
 
+mod model;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn pending(max: usize) -> Pending {

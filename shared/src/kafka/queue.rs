@@ -197,8 +197,9 @@ impl<T> Queue<T> {
     /// Whether there is a frame for a lane, if `first` is the first to take one.
     fn is_wanted(&self, lane: usize, first: Option<usize>) -> bool {
         match first {
-            _ if !self.is_allowed(lane) => false,
+            // Even one too many: the others may have ended already.
             _ if self.closed => !self.waiting.is_empty(),
+            _ if !self.is_allowed(lane) => false,
             // Nobody has a connection: the home lanes see to it, the others would only fail beside them.
             None => self.is_home(lane) && !self.waiting.is_empty(),
             Some(first) if first == lane => !self.waiting.is_empty(),

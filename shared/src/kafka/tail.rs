@@ -167,3 +167,6 @@ enum Answer {
     Offset(i64),
     Records(Vec<Received>, i64),
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,6 +274,32 @@ async fn a_flush_sends_what_waits_and_takes_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_sends_what_a_lane_too_many_has_lost() {
+    let go = Arc::new(Notify::new());
+    let mut setup = Setup::new(ALWAYS, 2, vec![], vec![Act::Wait(Arc::clone(&go)), Act::Hang]);
+    let whole = |tag| {
+        setup
+            .outbox
+            .try_send(Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]), tag)
+    };
+    whole(0).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    whole(1).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(setup.broker.0.lock().connections, 2);
+    setup.outbox.set_max_lanes(1);
+
+    let flush = tokio::spawn({
+        let outbox = setup.outbox.clone();
+        async move { outbox.flush(Duration::from_secs(60)).await }
+    });
+    go.notify_one();
+    assert!(flush.await.unwrap());
+    assert_eq!(setup.fate().await, (0, Fate::Acknowledged));
+    assert_eq!(setup.fate().await, (1, Fate::Acknowledged));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flush_is_bounded() {
     let setup = Setup::new(ALWAYS, 1, vec![], (0..100).map(|_| Act::Hang).collect());
     setup.send(1);

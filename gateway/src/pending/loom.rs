@@ -1,0 +1,185 @@
+//! Every order in which threads can meet in the table: nobody sleeps on, nobody hears twice, nothing is left behind.
+//!
+//! The gateway runs on one thread today; the table does not depend on it.
+
+use ::loom::{future::block_on, model::Builder, thread};
+
+use super::*;
+
+/// Thread switches that are forced in one run. Without a bound three threads take hours; the defects that such models are known to
+/// find need two (<https://docs.rs/loom/latest/loom/model/struct.Builder.html>).
+const PREEMPTIONS: usize = 3;
+
+/// Callers whose deadlines are over at once.
+fn pending(max: usize) -> Pending {
+    let pending = Pending::new(max, Duration::ZERO, Gauge::default(), Counter::default());
+    pending.admit();
+    pending
+}
+
+/// Runs a model in every order, and checks that nothing is left behind.
+fn in_every_order(model: impl Fn(&Pending) + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(move || {
+        let pending = pending(2);
+        model(&pending);
+        assert_eq!(pending.shared.state.lock().waiting.len(), 0);
+        assert_eq!(pending.shared.in_flight.get(), 0);
+    });
+}
+
+fn reply(pending: &Pending, id: Uuid, value: &str) -> Found {
+    let mut found = None;
+    pending.reply([(id, Ok(value.into()))], |it| found = Some(it));
+    found.unwrap()
+}
+
+fn elsewhere<T: 'static>(pending: &Pending, act: impl FnOnce(&Pending) -> T + 'static) -> thread::JoinHandle<T> {
+    let pending = pending.clone();
+    thread::spawn(move || act(&pending))
+}
+
+#[test]
+fn a_reply_wakes_whoever_waits() {
+    in_every_order(|pending| {
+        let ticket = pending.open().unwrap();
+        let id = ticket.id();
+        let replied = elsewhere(pending, move |pending| reply(pending, id, "reply"));
+        assert_eq!(block_on(ticket).unwrap(), b"reply");
+        assert_eq!(replied.join().unwrap(), Found::Waiting);
+    });
+}
+
+#[test]
+fn of_two_replies_one_counts() {
+    in_every_order(|pending| {
+        let ticket = pending.open().unwrap();
+        let id = ticket.id();
+        let first = elsewhere(pending, move |pending| reply(pending, id, "first"));
+        let second = elsewhere(pending, move |pending| reply(pending, id, "second"));
+        let outcome = block_on(ticket).unwrap();
+        let found = [first.join().unwrap(), second.join().unwrap()];
+        let told: &[u8] = match found {
+            [Found::Waiting, Found::Answered] => b"first",
+            [Found::Answered, Found::Waiting] => b"second",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(outcome, told);
+    });
+}
+
+#[test]
+fn a_reply_or_a_deadline_is_first() {
+    in_every_order(|pending| {
+        let ticket = pending.open().unwrap();
+        let id = ticket.id();
+        let replied = elsewhere(pending, move |pending| reply(pending, id, "reply"));
+        let expired = elsewhere(pending, |pending| pending.refuse_late(Instant::now()));
+        let expected = match (block_on(ticket), replied.join().unwrap()) {
+            (Ok(value), Found::Waiting) => value == b"reply",
+            (Err(Refusal::TimedOut), Found::GivenUp) => true,
+            _ => false,
+        };
+        assert!(expected);
+        assert_eq!(expired.join().unwrap(), None);
+        assert_eq!(pending.shared.abandoned.get(), 0);
+    });
+}
+
+#[test]
+fn a_reply_or_the_end_is_first() {
+    in_every_order(|pending| {
+        let ticket = pending.open().unwrap();
+        let id = ticket.id();
+        let replied = elsewhere(pending, move |pending| reply(pending, id, "reply"));
+        let ended = elsewhere(pending, Pending::shut_down);
+        let outcome = block_on(ticket);
+        match replied.join().unwrap() {
+            Found::Waiting => assert_eq!(outcome.unwrap(), b"reply"),
+            found => assert_eq!((found, outcome.unwrap_err()), (Found::GivenUp, Refusal::ShuttingDown)),
+        }
+        ended.join().unwrap();
+    });
+}
+
+#[test]
+fn a_caller_who_comes_at_the_end_is_refused_or_told() {
+    in_every_order(|pending| {
+        let came = elsewhere(pending, |pending| pending.open().map(block_on));
+        pending.shut_down();
+        let told = came.join().unwrap().and_then(|outcome| outcome);
+        assert_eq!(told.unwrap_err(), Refusal::ShuttingDown);
+    });
+}
+
+#[test]
+fn a_caller_who_leaves_frees_the_place_whatever_happens() {
+    in_every_order(|pending| {
+        let ticket = pending.open().unwrap();
+        let id = ticket.id();
+        let replied = elsewhere(pending, move |pending| reply(pending, id, "reply"));
+        let expired = elsewhere(pending, |pending| pending.refuse_late(Instant::now()));
+        drop(ticket);
+        let abandoned = pending.shared.abandoned.get();
+        let found = replied.join().unwrap();
+        expired.join().unwrap();
+        match found {
+            // In time, or before the caller left.
+            Found::Waiting => assert_eq!(abandoned, 0),
+            Found::GivenUp => assert!(abandoned <= 1),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_caller_who_leaves_after_a_look_frees_the_place() {
+    in_every_order(|pending| {
+        let mut ticket = pending.open().unwrap();
+        let id = ticket.id();
+        let replied = elsewhere(pending, move |pending| reply(pending, id, "reply"));
+        let seen = Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
+        drop(ticket);
+        match (replied.join().unwrap(), seen.is_ready()) {
+            (Found::Waiting, true) => assert_eq!(pending.shared.abandoned.get(), 0),
+            (Found::Waiting, false) => assert_eq!(pending.shared.abandoned.get(), 0),
+            (Found::GivenUp, false) => assert_eq!(pending.shared.abandoned.get(), 1),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_batch_wakes_all_its_callers() {
+    in_every_order(|pending| {
+        let tickets = [pending.open().unwrap(), pending.open().unwrap()];
+        let ids = [tickets[0].id(), tickets[1].id()];
+        let [first, second] = tickets;
+        let waiting = elsewhere(pending, |_| block_on(first));
+        let replies = elsewhere(pending, move |pending| {
+            pending.reply(ids.map(|id| (id, Ok(id.to_string().into()))), |found| {
+                assert_eq!(found, Found::Waiting)
+            });
+        });
+        assert_eq!(block_on(second).unwrap(), ids[1].to_string().as_bytes());
+        assert_eq!(waiting.join().unwrap().unwrap(), ids[0].to_string().as_bytes());
+        replies.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_place_is_given_once() {
+    in_every_order(|pending| {
+        let held = pending.open().unwrap();
+        let other = elsewhere(pending, Pending::open);
+        let mine = pending.open();
+        let theirs = other.join().unwrap();
+        let refused = [&mine, &theirs].map(|it| it.as_ref().err().copied());
+        assert!(
+            matches!(refused, [None, Some(Refusal::Full)] | [Some(Refusal::Full), None]),
+            "{refused:?}"
+        );
+        drop((held, mine, theirs));
+    });
+}
