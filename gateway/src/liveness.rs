@@ -13,12 +13,20 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// The most that one fetch adds to the silence: it waits half a second for records, and what goes beyond that is Kafka's.
 const LISTENED: Duration = Duration::from_millis(600);
 
+/// A longer time between two fetches was an outage.
+const OUTAGE: Duration = Duration::from_millis(1500);
+
+/// How much more silence an outage allows: the workers may need some seconds longer than we to come back to Kafka.
+const GRACE: Duration = Duration::from_secs(8);
+
 /// Listens for workers.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     /// A worker has announced itself.
     announced: bool,
     silence: Duration,
+    /// How much of it is no sign of absence.
+    grace: Duration,
     /// When Kafka answered last.
     listened: Option<Instant>,
 }
@@ -39,17 +47,22 @@ impl Liveness {
     /// Kafka answered a fetch.
     pub(crate) fn listen(&mut self, heard: Heard, now: Instant) {
         let listened = self.listened.replace(now).map_or(Duration::ZERO, |last| now - last);
+        if listened > OUTAGE {
+            self.silence = Duration::ZERO;
+            self.grace = GRACE;
+        }
         if heard == Heard::Nothing {
             self.silence += listened.min(LISTENED);
         } else {
             self.silence = Duration::ZERO;
+            self.grace = Duration::ZERO;
             self.announced |= heard == Heard::Announcement;
         }
     }
 
     /// Whether nobody can answer.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.announced && self.silence >= SILENCE
+        self.announced && self.silence >= SILENCE + self.grace
     }
 }
 
@@ -102,5 +115,10 @@ mod tests {
         now += Duration::from_secs(60);
         liveness.listen(Heard::Nothing, now);
         assert!(!liveness.is_deserted());
+        // The workers have to find it again, too.
+        silence(&mut liveness, &mut now, 8);
+        assert!(!liveness.is_deserted());
+        silence(&mut liveness, &mut now, 4);
+        assert!(liveness.is_deserted());
     }
 }

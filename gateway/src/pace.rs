@@ -2,10 +2,10 @@
 //!
 //! A caller who would wait in vain is better told at once. But the rate of the replies says what the workers *can* do only
 //! while they are behind; a quiet gateway's replies are few because its requests are. So the rate bounds nothing until
-//! replies are so late that a queue must be the cause.
+//! replies take so much longer than the fastest of late that a queue must be the cause.
 //!
 //! A pause without replies is not slowness: a worker that is restarted takes up the queue where it was. Nothing is learned
-//! from it.
+//! from it, and what was learned before bounds nothing any more.
 
 use std::time::Duration;
 
@@ -17,7 +17,13 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Longer gaps between replies are pauses.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Of a caller's patience, the part that a reply must have taken to be the sign of a queue.
+/// The verdict of a queue is as old as this at most.
+const VALID: Duration = Duration::from_secs(1);
+
+/// The fastest reply is looked for in one to two of these: what is slow by nature is no queue.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Of a caller's patience, the part that a reply must have taken longer than the fastest to be the sign of a queue.
 const QUEUING: f64 = 0.25;
 
 /// Of a caller's patience, the part that may be spent in the queue: the rate is an estimate.
@@ -36,6 +42,16 @@ pub(crate) struct Pace {
     seconds: f64,
     /// How long the last of them was waited for.
     waited: Duration,
+    fastest: Fastest,
+}
+
+/// The shortest wait of late.
+#[derive(Debug)]
+struct Fastest {
+    since: Option<Instant>,
+    wait: Duration,
+    /// In the period before.
+    before: Duration,
 }
 
 // === impl Pace ===
@@ -49,12 +65,18 @@ impl Pace {
             replies: 0.0,
             seconds: 0.0,
             waited: Duration::ZERO,
+            fastest: Fastest {
+                since: None,
+                wait: Duration::MAX,
+                before: Duration::MAX,
+            },
         }
     }
 
-    /// A batch of replies found their callers, the last of whom had waited for so long.
+    /// A batch of replies came, to callers the last of whom had waited for so long.
     pub(crate) fn replied(&mut self, count: u32, waited: Duration, now: Instant) {
         self.waited = waited;
+        self.fastest.replied(waited, now);
         let gap = self.last.replace(now).map(|last| now - last);
         if let Some(gap) = gap.filter(|it| *it <= PAUSE) {
             let decay = (-gap.as_secs_f64() / WINDOW.as_secs_f64()).exp();
@@ -64,8 +86,10 @@ impl Pace {
     }
 
     /// How many callers can be served in time.
-    pub(crate) fn room(&self) -> usize {
-        if self.waited < self.patience.mul_f64(QUEUING) || self.seconds == 0.0 {
+    pub(crate) fn room(&self, now: Instant) -> usize {
+        let recent = self.last.is_some_and(|last| now - last <= VALID);
+        let queued = self.waited.saturating_sub(self.fastest.wait());
+        if !recent || queued < self.patience.mul_f64(QUEUING) || self.seconds == 0.0 {
             return usize::MAX;
         }
         let room = self.replies / self.seconds * self.patience.as_secs_f64() * USABLE;
@@ -76,11 +100,34 @@ impl Pace {
     }
 }
 
+// === impl Fastest ===
+
+impl Fastest {
+    fn replied(&mut self, waited: Duration, now: Instant) {
+        if self.since.is_none_or(|since| now - since >= PERIOD) {
+            self.since = Some(now);
+            self.before = std::mem::replace(&mut self.wait, waited);
+        }
+        self.wait = self.wait.min(waited);
+    }
+
+    fn wait(&self) -> Duration {
+        self.wait.min(self.before)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A pace whose replies were fast at first.
+    fn pace(now: Instant) -> Pace {
+        let mut pace = Pace::new(PATIENCE);
+        pace.replied(1, Duration::from_millis(1), now);
+        pace
+    }
 
     /// Replies at a steady rate, in batches every 10 ms.
     fn steady(pace: &mut Pace, from: Instant, rate: u32, length: Duration, waited: Duration) -> Instant {
@@ -94,45 +141,61 @@ mod tests {
 
     #[test]
     fn slow_replies_bound_nothing_while_they_come_soon() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        assert_eq!(pace.room(now), usize::MAX);
+        let now = steady(&mut pace, now, 100, PATIENCE, Duration::from_millis(5));
+        assert_eq!(pace.room(now), usize::MAX);
+    }
+
+    #[test]
+    fn what_is_slow_by_nature_is_no_queue() {
+        let now = Instant::now();
         let mut pace = Pace::new(PATIENCE);
-        assert_eq!(pace.room(), usize::MAX);
-        steady(&mut pace, Instant::now(), 100, PATIENCE, Duration::from_millis(5));
-        assert_eq!(pace.room(), usize::MAX);
+        let now = steady(&mut pace, now, 100, PATIENCE, PATIENCE / 2);
+        assert_eq!(pace.room(now), usize::MAX);
     }
 
     #[test]
     fn late_replies_bound_the_callers_to_what_can_be_served() {
-        let mut pace = Pace::new(PATIENCE);
-        steady(&mut pace, Instant::now(), 2_000, PATIENCE, PATIENCE / 2);
+        let now = Instant::now();
+        let mut pace = pace(now);
+        let now = steady(&mut pace, now, 2_000, PATIENCE, PATIENCE / 2);
         // 2,000/s for 80 % of two seconds.
-        assert!((3_100..=3_300).contains(&pace.room()), "{}", pace.room());
+        let room = pace.room(now);
+        assert!((3_100..=3_300).contains(&room), "{room}");
     }
 
     #[test]
-    fn a_pause_changes_nothing() {
-        let mut pace = Pace::new(PATIENCE);
-        let now = steady(&mut pace, Instant::now(), 2_000, PATIENCE, PATIENCE / 2);
-        let before = pace.room();
-        pace.replied(1, PATIENCE, now + 3 * PATIENCE);
-        assert_eq!(pace.room(), before);
+    fn a_pause_teaches_nothing_and_ends_the_verdict() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        let now = steady(&mut pace, now, 2_000, PATIENCE, PATIENCE / 2);
+        let before = pace.room(now);
+        let later = now + 3 * PATIENCE;
+        assert_eq!(pace.room(later), usize::MAX);
+        pace.replied(1, PATIENCE, later);
+        assert_eq!(pace.room(later), before);
     }
 
     #[test]
     fn a_change_is_learned_within_seconds() {
-        let mut pace = Pace::new(PATIENCE);
-        let now = steady(&mut pace, Instant::now(), 2_000, PATIENCE, PATIENCE / 2);
-        steady(&mut pace, now, 20_000, 3 * WINDOW, PATIENCE / 2);
-        assert!(pace.room() > 28_000, "{}", pace.room());
+        let now = Instant::now();
+        let mut pace = pace(now);
+        let now = steady(&mut pace, now, 2_000, PATIENCE, PATIENCE / 2);
+        let now = steady(&mut pace, now, 20_000, 3 * WINDOW, PATIENCE / 2);
+        let room = pace.room(now);
+        assert!(room > 28_000, "{room}");
     }
 
     #[test]
     fn a_few_are_always_let_in() {
-        let mut pace = Pace::new(PATIENCE);
         let mut now = Instant::now();
+        let mut pace = pace(now);
         for _ in 0..50 {
             now += Duration::from_millis(200);
             pace.replied(1, PATIENCE, now);
         }
-        assert_eq!(pace.room(), MIN_ROOM);
+        assert_eq!(pace.room(now), MIN_ROOM);
     }
 }

@@ -33,6 +33,12 @@ use crate::{
 /// How exactly deadlines are kept: the watch sleeps this long at least.
 const GRANULARITY: Duration = Duration::from_millis(10);
 
+/// While nobody is there to answer, a caller is let in this often, to find out.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// But so many are told at once before: who comes alone shall not wait in vain.
+const PROBE_AFTER: u32 = 20;
+
 /// Deadlines of requests that are done stay in the queue until they outnumber the others by this factor.
 const STALE_FACTOR: usize = 2;
 
@@ -70,13 +76,21 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     admission: Admission,
-    /// Nobody is there to answer.
-    deserted: bool,
+    /// Nobody is there to answer; `None` while there is.
+    deserted: Option<Deserted>,
     waiting: HashMap<Uuid, Slot>,
     finished: Finished,
     pace: Pace,
     /// In the order of opening, which is the order of the deadlines.
     deadlines: VecDeque<(Instant, Uuid)>,
+}
+
+/// Since nobody is there, or since a caller was let in all the same: a worker that does not announce itself can only be
+/// found by a request.
+#[derive(Debug)]
+struct Deserted {
+    since: Instant,
+    refused: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +138,7 @@ impl Pending {
     pub(crate) fn new(max: usize, patience: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
         let state = State {
             admission: Admission::NotReady,
-            deserted: false,
+            deserted: None,
             waiting: HashMap::new(),
             finished: Finished::default(),
             pace: Pace::new(patience),
@@ -149,9 +163,10 @@ impl Pending {
         }
     }
 
-    /// Whether nobody is there to answer: then no callers are taken.
+    /// Whether nobody is there to answer: then callers are told so, but for one now and then.
     pub(crate) fn set_deserted(&self, deserted: bool) {
-        self.shared.state.lock().deserted = deserted;
+        let since = Instant::now();
+        self.shared.state.lock().deserted = deserted.then_some(Deserted { since, refused: 0 });
     }
 
     /// Registers a caller.
@@ -162,13 +177,15 @@ impl Pending {
         match state.admission {
             Admission::NotReady => return Err(Refusal::NotReady),
             Admission::ShuttingDown => return Err(Refusal::ShuttingDown),
-            Admission::Open if state.deserted => return Err(Refusal::NoWorker),
             Admission::Open => {}
+        }
+        if state.deserted.as_mut().is_some_and(|it| it.refuses(now)) {
+            return Err(Refusal::NoWorker);
         }
         if state.waiting.len() >= self.shared.max {
             return Err(Refusal::Full);
         }
-        if state.waiting.len() >= state.pace.room() {
+        if state.waiting.len() >= state.pace.room(now) {
             return Err(Refusal::Overloaded);
         }
         let stage = Stage::Waiting(None);
@@ -193,8 +210,11 @@ impl Pending {
         for (id, outcome) in replies {
             let end = End::Answered;
             let (what, opened) = state.resolve(id, Resolution { outcome, end }, &mut wakers);
-            count += u32::from(what == Found::Waiting);
-            waited = opened.map(|it| now - it).or(waited);
+            // A reply that comes too late says most about how late replies are.
+            let late = (what == Found::GivenUp).then_some(self.shared.patience);
+            let this = opened.map(|it| now - it).or(late);
+            count += u32::from(this.is_some());
+            waited = this.or(waited);
             found(what);
         }
         if let Some(waited) = waited {
@@ -242,6 +262,20 @@ impl Pending {
         let (due, next) = self.shared.state.lock().due(now);
         self.refuse(due, Refusal::TimedOut);
         next
+    }
+}
+
+// === impl Deserted ===
+
+impl Deserted {
+    fn refuses(&mut self, now: Instant) -> bool {
+        let probes = self.refused >= PROBE_AFTER && now - self.since >= PROBE_INTERVAL;
+        if probes {
+            *self = Self { since: now, refused: 0 };
+        } else {
+            self.refused = self.refused.saturating_add(1);
+        }
+        !probes
     }
 }
 
