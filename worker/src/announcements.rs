@@ -8,14 +8,12 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval},
 };
-use tracing::debug;
 
-use crate::{destinations::Destinations, receipts::Written};
+use crate::destinations::Destinations;
 
 /// Announces for ever. `partitions` is how many this worker reads.
 pub(crate) async fn run(
     mut survey: Survey,
-    topic: String,
     replies: Destinations,
     mut partitions: watch::Receiver<usize>,
     every: Duration,
@@ -36,10 +34,7 @@ pub(crate) async fn run(
                 let _ = partitions.wait_for(|count| *count > 0).await;
                 for (partition, one) in &places {
                     if let Ok(permit) = Arc::clone(one).try_acquire_owned() {
-                        let place = Some((topic.as_str(), *partition));
-                        if let Err(cause) = replies.send(place, wire::announcement(), Written::Announcement(permit)).await {
-                            debug!(partition, %cause, "no announcement");
-                        }
+                        replies.announce(*partition, wire::announcement(), permit).await;
                     }
                 }
             }

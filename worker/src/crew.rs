@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     assignment::Assignment,
+    clocks::Clocks,
     coordinator::Error as PositionError,
     destinations::Destinations,
     membership::Change,
@@ -41,6 +42,9 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Pause between attempts to look positions up.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Bound on finding out where to begin: what is released or lost meanwhile waits for that.
+const START_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the last commit of a partition is tried: whoever takes it over waits for that.
 const LAST_COMMIT: Duration = Duration::from_millis(800);
@@ -75,6 +79,7 @@ struct Shift {
     running: JoinSet<i32>,
     /// Partitions whose start is not known yet.
     starting: BTreeSet<i32>,
+    clocks: Clocks,
     retry_at: Instant,
     /// A reader has fixed its start, which is to be committed.
     fixed: Arc<Notify>,
@@ -94,6 +99,7 @@ impl Crew {
             readers: BTreeMap::new(),
             running: JoinSet::new(),
             starting: BTreeSet::new(),
+            clocks: Clocks::default(),
             retry_at: Instant::now(),
             fixed: Arc::default(),
         };
@@ -127,11 +133,11 @@ impl Shift {
 
     /// Lets everybody finish, then leaves.
     async fn end(mut self) {
-        self.starting.clear();
         self.readers.values().for_each(Reader::stop);
         while let Some(ended) = self.running.join_next_with_id().await {
-            self.ended(ended).await;
+            partition_of(ended);
         }
+        self.commit_last(self.readers.keys().copied().collect()).await;
         self.crew.assignment.leave(LAST_COMMIT).await;
     }
 
@@ -159,12 +165,16 @@ impl Shift {
                 self.starting.clear();
             }
         }
+        if self.starting.is_empty() {
+            self.crew.condition.met();
+        }
         self.count();
     }
 
     /// Starts what can be started.
     async fn start(&mut self) {
-        if let Err(cause) = self.try_start().await {
+        let started = timeout(START_LIMIT, self.try_start()).await;
+        if let Err(cause) = started.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             self.crew.condition.unmet(&Chain(&*cause));
             self.retry_at = Instant::now() + RETRY;
         } else {
@@ -190,6 +200,7 @@ impl Shift {
                 ),
                 replies: crew.replies.clone(),
                 metrics: crew.metrics.clone(),
+                clocks: self.clocks.clone(),
                 drain: crew.drain,
                 fixed: Arc::clone(&self.fixed),
             };
@@ -202,32 +213,38 @@ impl Shift {
 
     /// A reader has come to its end.
     async fn ended(&mut self, ended: Result<(Id, i32), JoinError>) {
-        let (id, partition) = match ended {
-            Ok(ended) => ended,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_aborted) => return,
+        let Some((id, partition)) = partition_of(ended) else {
+            return;
         };
         // A partition that was lost and taken again has another reader by now.
         if self.readers.get(&partition).is_none_or(|it| it.id() != id) {
             return;
         }
-        // Without it the next reader repeats some work, but leaves nothing out.
-        let _ = timeout(LAST_COMMIT, self.commit_until_taken(partition)).await;
+        let partitions = BTreeSet::from([partition]);
+        self.commit_last(partitions.clone()).await;
         self.readers.remove(&partition);
-        self.crew.assignment.released(&BTreeSet::from([partition]));
+        self.crew.assignment.released(&partitions);
         self.count();
     }
 
-    async fn commit_until_taken(&mut self, partition: i32) {
-        while self
-            .readers
-            .get(&partition)
-            .is_some_and(|it| it.progress().unsaved().is_some())
-        {
-            if !self.commit().await {
-                sleep(RETRY / 4).await;
+    /// Commits the positions of readers that have ended. Without it whoever comes next repeats some work, but leaves
+    /// nothing out.
+    async fn commit_last(&mut self, partitions: BTreeSet<i32>) {
+        let commit = async {
+            let unsaved = |(_, reader): &(&i32, &Reader)| reader.progress().unsaved().is_some();
+            while self
+                .readers
+                .iter()
+                .filter(|(it, _)| partitions.contains(it))
+                .any(|it| unsaved(&it))
+            {
+                if !self.commit().await {
+                    sleep(RETRY / 4).await;
+                }
             }
-        }
+        };
+        // Only the wait is given up.
+        let _ = timeout(LAST_COMMIT, commit).await;
     }
 
     /// Commits what is not committed yet. Returns whether Kafka has it all now.
@@ -267,6 +284,15 @@ impl Shift {
         self.crew
             .reading
             .send_if_modified(|it| std::mem::replace(it, count) != count);
+    }
+}
+
+/// Which reader has ended, unless it was aborted.
+fn partition_of(ended: Result<(Id, i32), JoinError>) -> Option<(Id, i32)> {
+    match ended {
+        Ok(ended) => Some(ended),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_aborted) => None,
     }
 }
 

@@ -19,7 +19,7 @@ use shared::{
     tasks::Tasks,
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep},
 };
 use tracing::{info, warn};
@@ -41,8 +41,11 @@ const LISTING_AGE: Duration = Duration::from_secs(1);
 /// Pause between attempts to ask it.
 const LISTING_RETRY: Duration = Duration::from_millis(200);
 
-/// How long replies are sent again to a place that a request named. Who asked has given up long before.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a reply is sent again in our own topic: no gateway of ours lets its callers wait for longer.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// As long in a topic that somebody else named: it may be gone for good, and its requests are not done meanwhile.
+const FOREIGN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a place that is closed may take to write what it has.
 const LAST_REPLIES: Duration = Duration::from_secs(10);
@@ -108,13 +111,7 @@ impl Destinations {
         condition: Condition,
         metrics: OutboxMetrics,
     ) -> Self {
-        // The contract's replies are kept until Kafka takes them.
-        let settings = OutboxSettings {
-            lanes: LANES,
-            max_bytes: OUTBOX_BYTES,
-            patience: Duration::MAX,
-        };
-        let home = Outbox::new(settings, receipts.clone(), condition, metrics.clone());
+        let home = Outbox::new(settings(PATIENCE), receipts.clone(), condition, metrics.clone());
         home.add(tasks, Partition::new(cluster, topic, 0));
         Self {
             shared: Arc::new(Shared {
@@ -166,11 +163,37 @@ impl Destinations {
         }
     }
 
+    /// Hands an announcement to a partition of the reply topic, if there is room for it and the place is open or need not
+    /// take another's. Never waits for longer than it takes to open the place.
+    pub(crate) async fn announce(&self, partition: i32, record: Record, permit: OwnedSemaphorePermit) {
+        let shared = &self.shared;
+        let outbox = match partition {
+            0 => shared.home.clone(),
+            _ if shared.places.lock().has_room_for(&shared.topic, partition) => {
+                match shared.outbox(&shared.topic, partition).await {
+                    Ok(outbox) => outbox,
+                    Err(_) => return,
+                }
+            }
+            _ => return,
+        };
+        // One that finds no room is not missed: replies are under way, and say as much.
+        let _ = outbox.try_send(record, Written::Announcement(permit));
+    }
+
     /// Takes nothing more, and waits until everything is settled or `limit` has passed. Returns whether it was.
     pub(crate) async fn flush(&self, limit: Duration) -> bool {
         let outboxes = self.shared.places.lock().outboxes();
         let all = outboxes.iter().chain([&self.shared.home]).map(|it| it.flush(limit));
         join_all(all).await.into_iter().all(|flushed| flushed)
+    }
+}
+
+fn settings(patience: Duration) -> OutboxSettings {
+    OutboxSettings {
+        lanes: LANES,
+        max_bytes: OUTBOX_BYTES,
+        patience,
     }
 }
 
@@ -220,12 +243,12 @@ impl Shared {
     }
 
     fn open(&self, topic: &str, partition: i32) -> Outbox<ReplyReceipts> {
-        let settings = OutboxSettings {
-            lanes: LANES,
-            max_bytes: OUTBOX_BYTES,
-            patience: PATIENCE,
+        let patience = if topic == self.topic {
+            PATIENCE
+        } else {
+            FOREIGN_PATIENCE
         };
-        let outbox = Outbox::new(settings, self.receipts.clone(), None, self.metrics.clone());
+        let outbox = Outbox::new(settings(patience), self.receipts.clone(), None, self.metrics.clone());
         let mut places = self.places.lock();
         let closed = places.insert(topic, partition, outbox.clone());
         let open = places.outboxes();
@@ -257,11 +280,20 @@ impl Places {
         Some(place.outbox.clone())
     }
 
+    /// Whether a place is open or can be opened without closing another.
+    fn has_room_for(&self, topic: &str, partition: i32) -> bool {
+        let is_open = self.open.get(topic).is_some_and(|it| it.contains_key(&partition));
+        is_open || !self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        // The home is a place too, and so would be a new one.
+        self.open.values().map(BTreeMap::len).sum::<usize>() + 2 > MAX_PLACES
+    }
+
     /// Adds one, and gives the one that has to make room for it.
     fn insert(&mut self, topic: &str, partition: i32, outbox: Outbox<ReplyReceipts>) -> Option<Outbox<ReplyReceipts>> {
-        // The new one and the home are places too.
-        let full = self.outboxes().len() + 2 > MAX_PLACES;
-        let removed = full.then(|| self.remove_oldest()).flatten();
+        let removed = self.is_full().then(|| self.remove_oldest()).flatten();
         self.clock += 1;
         let place = Place {
             outbox,

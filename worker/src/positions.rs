@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::kafka::{Chain, Start};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     coordinator::{Committed, Coordinator, Error, Position},
@@ -26,6 +26,8 @@ pub(crate) struct Positions {
     start_from: StartFrom,
     /// How many partitions the topic had at first; `None` before Kafka was asked.
     first: Option<i32>,
+    /// There have been positions: if there are none, the topic is another of the same name.
+    known: bool,
     /// A refusal was logged, and none is until a commit succeeds.
     complained: bool,
     metrics: Metrics,
@@ -41,6 +43,7 @@ impl Positions {
             topic: topic.to_owned(),
             start_from,
             first: None,
+            known: false,
             complained: false,
             metrics,
         }
@@ -72,6 +75,14 @@ impl Positions {
             .values()
             .filter_map(|it| it.metadata.strip_prefix(NOTE)?.parse().ok());
         let first = *self.first.get_or_insert(noted.min().unwrap_or(count));
+        let renewed = self.known && committed.is_empty();
+        self.known |= !committed.is_empty();
+        if renewed {
+            info!(
+                "the positions are gone, and so is the topic that they were in; its successor is read from the beginning"
+            );
+            return Ok(partitions.iter().map(|it| (*it, Start::Earliest)).collect());
+        }
         let start = |partition: &i32| (*partition, self.start(member.is_some(), *partition, first, &committed));
         Ok(partitions.iter().map(start).collect())
     }
@@ -118,6 +129,7 @@ impl Positions {
             taken.remove(partition);
             self.complain(&Error::Answered(*code));
         }
+        self.known |= !taken.is_empty();
         if refused.is_empty() {
             self.complained = false;
             self.metrics.commits.inc();

@@ -27,6 +27,8 @@ struct State {
     saved: Option<i64>,
     /// Kafka was told the start, or at least asked to keep it.
     start_offered: bool,
+    /// Which log it is.
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,7 @@ struct Request {
 #[derive(Debug)]
 pub(crate) struct Open {
     progress: Arc<Progress>,
+    generation: u32,
     offset: i64,
 }
 
@@ -52,6 +55,7 @@ impl Progress {
             // Another log: what was open is in none any more.
             state.open.clear();
             state.saved = None;
+            state.generation += 1;
         }
         state.open.extend(offsets.map(|offset| Request { offset, done: false }));
         state.end = Some(end);
@@ -63,6 +67,7 @@ impl Progress {
     pub(crate) fn open(self: &Arc<Self>, offset: i64) -> Open {
         Open {
             progress: Arc::clone(self),
+            generation: self.state.lock().generation,
             offset,
         }
     }
@@ -126,6 +131,9 @@ impl Open {
     /// The request is answered, or skipped and counted.
     pub(crate) fn done(self) {
         let mut state = self.progress.state.lock();
+        if state.generation != self.generation {
+            return;
+        }
         let found = state.open.binary_search_by_key(&self.offset, |it| it.offset);
         if let Some(request) = found.ok().and_then(|index| state.open.get_mut(index)) {
             request.done = true;
@@ -177,14 +185,14 @@ mod tests {
     fn another_log_begins_anew() {
         let progress = Arc::new(Progress::default());
         progress.read(7..9, 9);
-        let old = progress.open(7);
+        let old = [progress.open(7), progress.open(8)];
         progress.read([].into_iter(), 0);
         progress.saved(0);
-        old.done();
-        progress.read(0..1, 1);
+        progress.read(0..9, 9);
+        old.map(Open::done);
         assert_eq!(progress.unsaved(), None);
-        progress.open(0).done();
-        assert_eq!(progress.unsaved(), Some(1));
+        (0..9).for_each(|offset| progress.open(offset).done());
+        assert_eq!(progress.unsaved(), Some(9));
     }
 
     #[tokio::test]

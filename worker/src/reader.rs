@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::{
     answer::answer,
-    clocks::Clocks,
+    clocks::{Clocks, Freshness},
     complaints::{Complaints, Excerpt},
     destinations::Destinations,
     metrics::Metrics,
@@ -46,6 +46,7 @@ pub(crate) struct Desk {
     pub(crate) tail: Tail,
     pub(crate) replies: Destinations,
     pub(crate) metrics: Metrics,
+    pub(crate) clocks: Clocks,
     /// How long it may take to finish what it has read.
     pub(crate) drain: Duration,
     /// Told when the start is fixed.
@@ -111,7 +112,7 @@ async fn run(desk: Desk, progress: Arc<Progress>, stopped: watch::Receiver<bool>
 /// Reads and answers until `stop` resolves; what it has read by then is still answered.
 async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output = ()>) {
     let mut complaints = Complaints::default();
-    let mut clocks = Clocks::default();
+    let mut freshness = Freshness::default();
     let mut stop = pin!(stop);
     let begin = async {
         desk.tail.fixed().await;
@@ -133,14 +134,14 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
             batch = desk.tail.next() => batch,
         };
         progress.read(batch.records.iter().map(Received::offset), batch.position);
-        watch_clocks(&mut clocks, &batch);
+        watch_clocks(&desk.clocks, &mut freshness, &batch);
         for (index, record) in batch.records.into_iter().enumerate() {
             if index % TURN == TURN - 1 {
                 yield_now().await;
             }
             desk.metrics.requests.inc();
             let open = progress.open(record.offset());
-            if is_expired(&clocks, &record) {
+            if is_expired(&desk.clocks, &freshness, &record) {
                 open.done();
                 desk.metrics.expired.inc();
                 continue;
@@ -154,10 +155,10 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
 }
 
 /// Learns how far apart the clocks are from requests that have just been written.
-fn watch_clocks(clocks: &mut Clocks, batch: &Batch) {
+fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
     let now = Instant::now();
     let to_end = batch.lag == 0;
-    clocks.read(to_end, now);
+    freshness.read(to_end, now);
     if to_end {
         for record in &batch.records {
             if let Some(deadline) = Deadline::of(record.headers()) {
@@ -168,8 +169,11 @@ fn watch_clocks(clocks: &mut Clocks, batch: &Batch) {
 }
 
 /// Whether nobody waits for the reply any more.
-fn is_expired(clocks: &Clocks, record: &Received) -> bool {
-    Deadline::of(record.headers()).is_some_and(|it| clocks.age(it.gateway, behind_ms(record), Instant::now()) > it.left)
+fn is_expired(clocks: &Clocks, freshness: &Freshness, record: &Received) -> bool {
+    Deadline::of(record.headers()).is_some_and(|it| {
+        let age = clocks.age(it.gateway, behind_ms(record));
+        age.min(freshness.limit(Instant::now())) > it.left
+    })
 }
 
 /// How far a record's timestamp is behind our clock, in milliseconds.

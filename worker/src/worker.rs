@@ -114,9 +114,8 @@ impl Worker {
         let (reading, partitions) = watch::channel(0);
         let announcing = (!settings.announce_interval.is_zero()).then(|| {
             let survey = Survey::new(&cluster, &common.pong_topic, Partitions::All);
-            let topic = common.pong_topic.clone();
             let every = settings.announce_interval;
-            tasks.spawn(announcements::run(survey, topic, replies.clone(), partitions, every))
+            tasks.spawn(announcements::run(survey, replies.clone(), partitions, every))
         });
         let crew = Crew {
             cluster,

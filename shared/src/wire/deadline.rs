@@ -10,6 +10,9 @@ const MILLIS_LEFT: &str = "pingpong_millisLeft";
 /// Ours: which gateway wrote it. All its records have their time from one clock.
 const GATEWAY_ID: &str = "pingpong_gatewayId";
 
+/// The longest gateway id that is taken: any client can write one.
+const MAX_GATEWAY_ID_BYTES: usize = 64;
+
 /// What a request says about its caller's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline<'a> {
@@ -29,7 +32,7 @@ impl<'a> Deadline<'a> {
         let digits = !millis.is_empty() && millis.iter().all(u8::is_ascii_digit);
         let millis = std::str::from_utf8(millis).ok().filter(|_| digits)?;
         Some(Self {
-            gateway: headers.get(GATEWAY_ID)?,
+            gateway: headers.get(GATEWAY_ID).filter(|it| it.len() <= MAX_GATEWAY_ID_BYTES)?,
             left: Duration::from_millis(millis.parse().ok()?),
         })
     }
@@ -68,5 +71,8 @@ mod tests {
             assert_eq!(Deadline::of(&headers(bad)), None, "{bad:?}");
         }
         assert_eq!(Deadline::of(&Headers::new()), None);
+        let mut long = headers(b"1");
+        long.insert("pingpong_gatewayId".to_owned(), vec![b'x'; 65]);
+        assert_eq!(Deadline::of(&long), None);
     }
 }
