@@ -52,6 +52,7 @@ fn main() -> ExitCode {
             }
             dialects::{
                 say_where_the_reply_goes,
+                say_how_long_their_callers_wait,
                 are_answered_by_correlation_whatever_the_key,
                 leave_what_is_somebody_elses,
                 tell_of_a_service_that_failed,
