@@ -54,6 +54,11 @@ impl BuiltIn {
         (broker, brokers.join(","))
     }
 
+    /// All its faults.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// Connections break, the port is closed, the log stays.
     pub(crate) async fn stop(&self, node: u32) {
         self.faults.stop_node(id(node)).await;

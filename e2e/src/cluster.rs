@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use broker::Faults;
 use tokio::process::Command;
 
 use crate::{built_in::BuiltIn, environment::temporary};
@@ -75,6 +76,15 @@ impl Cluster {
     #[must_use]
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// The faults that only the built-in broker can stage.
+    #[must_use]
+    pub fn faults(&self) -> Option<&Faults> {
+        match &self.nodes {
+            Nodes::Kafka(_) => None,
+            Nodes::BuiltIn(broker) => Some(broker.faults()),
+        }
     }
 
     /// SIGKILL; returns when the node is gone.

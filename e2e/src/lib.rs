@@ -7,9 +7,11 @@
 pub mod binaries;
 mod built_in;
 pub mod cluster;
+mod connections;
 pub mod engine;
 pub mod environment;
 pub mod http;
+pub mod kcat;
 pub mod nowhere;
 pub mod process;
 pub mod scene;

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::log::Log;
 use crate::{
-    binaries,
+    binaries, connections,
     http::{self, Answer, Connection, get},
     wait::{SOON, until, until_eq, within},
 };
@@ -240,6 +240,12 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
+    }
+
+    /// How many connections to these brokers it has now.
+    #[must_use]
+    pub fn connections(&self, brokers: &str) -> usize {
+        connections::count(Pid::from_child(&self.child), brokers)
     }
 
     /// Sends a signal.

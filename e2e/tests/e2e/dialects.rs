@@ -328,7 +328,10 @@ pub(crate) async fn name_a_request_as_its_caller_does(engine: &Engine) {
     }
     // It is the caller's name for the request, and no business of the worker's.
     let first = scene.ping().await.read_one(0).await;
-    assert!(!first.headers.values().any(|it| it.starts_with(b"request-")), "{first:?}");
+    assert!(
+        !first.headers.values().any(|it| it.starts_with(b"request-")),
+        "{first:?}"
+    );
 }
 
 pub(crate) async fn spread_gateways_over_partitions_by_their_hosts(engine: &Engine) {

@@ -1,18 +1,16 @@
 //! Records that nobody can make sense of, between good ones, on either topic.
 
-use std::process::Stdio;
-
 use e2e::{
     engine::Engine,
     environment::has,
     http::get,
+    kcat,
     process::Process,
     scene::Scene,
     topic::{Topic, record},
 };
 use libtest_mimic::Completion;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 fn good(id: &str) -> Vec<u8> {
@@ -181,31 +179,6 @@ pub(crate) async fn replies_between_good_ones_are_skipped_and_counted(engine: &E
     assert_eq!(caller.answer().await.message(), "next");
 }
 
-/// Writes lines as records with kcat, which has encodings that the binaries do not know.
-async fn kcat(scene: &Scene, args: &[&str], lines: &[Vec<u8>]) {
-    let mut child = tokio::process::Command::new("kcat")
-        .args(["-P", "-b", scene.brokers(), "-t", scene.ping_name(), "-p", "0"])
-        // All lines make one batch: of a single one it would keep the plain form, which is shorter.
-        .args([
-            "-X",
-            "linger.ms=10000",
-            "-X",
-            &format!("batch.num.messages={}", lines.len()),
-        ])
-        .args(args)
-        .stdin(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    for line in lines {
-        input.write_all(line).await.unwrap();
-        input.write_all(b"\n").await.unwrap();
-    }
-    drop(input);
-    assert!(child.wait().await.unwrap().success(), "kcat {args:?}");
-}
-
 async fn undecodable(worker: &Process) -> i64 {
     worker.metric("worker_kafka_tail_records_undecodable_total").await
 }
@@ -231,10 +204,10 @@ pub(crate) async fn a_batch_that_cannot_be_decoded_costs_only_itself(engine: &En
         let id = format!("before {n}");
         ping.write(None, Some(&good(&id))).await;
         ids.push(id);
-        kcat(&scene, args, &lines("lost")).await;
+        kcat::write(scene.brokers(), scene.ping_name(), args, &lines("lost")).await;
     }
     for codec in ["gzip", "snappy"] {
-        kcat(&scene, &["-z", codec], &lines(codec)).await;
+        kcat::write(scene.brokers(), scene.ping_name(), &["-z", codec], &lines(codec)).await;
         ids.extend((0..20).map(|n| format!("{codec} {n}")));
     }
     ping.write(None, Some(&good("last"))).await;

@@ -86,9 +86,7 @@ pub(crate) async fn ends_when_the_caller_leaves(engine: &Engine) {
         it.record
     });
     pong.write_batch(replies.collect()).await;
-    gateway
-        .until_metric("gateway_replies_total{kind=\"late\"}", 50)
-        .await;
+    gateway.until_metric("gateway_replies_total{kind=\"late\"}", 50).await;
     let mut caller = gateway.connect().await;
     caller.send(get("/ping")).await.unwrap();
     let key = ping.read_one(50).await.key.unwrap();
