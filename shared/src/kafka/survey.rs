@@ -1,8 +1,10 @@
 //! Which partitions of a topic there are to work on, and which come later.
+//!
+//! Whoever waits for them waits for other things beside: the search is a task of its own, which goes on meanwhile.
 
-use std::{collections::BTreeSet, mem::take, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, mem::take, panic::resume_unwind, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 use tracing::warn;
 
 use super::{backoff::Backoff, cluster::Cluster, error::Chain};
@@ -18,6 +20,8 @@ pub struct Survey {
     topic: String,
     wanted: Partitions,
     found: BTreeSet<i32>,
+    /// One at most; it ends with the survey.
+    search: JoinSet<BTreeSet<i32>>,
 }
 
 // === impl Survey ===
@@ -31,6 +35,7 @@ impl Survey {
             topic: topic.to_owned(),
             wanted,
             found: BTreeSet::new(),
+            search: JoinSet::new(),
         }
     }
 
@@ -46,28 +51,41 @@ impl Survey {
         new
     }
 
-    async fn new_ones(&self) -> BTreeSet<i32> {
-        let mut backoff = Backoff::default();
-        if !self.found.is_empty() {
-            sleep(INTERVAL).await;
+    async fn new_ones(&mut self) -> BTreeSet<i32> {
+        if self.search.is_empty() {
+            let (cluster, topic) = (Arc::clone(&self.cluster), self.topic.clone());
+            self.search.spawn(search(cluster, topic, self.found.clone()));
         }
-        loop {
-            let error = match self.cluster.partitions(&self.topic).await {
-                Ok(partitions) => {
-                    let new: BTreeSet<_> = partitions.difference(&self.found).copied().collect();
-                    if !new.is_empty() {
-                        return new;
-                    }
-                    backoff.reset();
-                    sleep(INTERVAL).await;
-                    continue;
+        match self.search.join_next().await {
+            Some(Ok(new)) => new,
+            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            // Nobody aborts it but the end of the runtime.
+            Some(Err(_)) | None => std::future::pending().await,
+        }
+    }
+}
+
+async fn search(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTreeSet<i32> {
+    let mut backoff = Backoff::default();
+    if !found.is_empty() {
+        sleep(INTERVAL).await;
+    }
+    loop {
+        let error = match cluster.partitions(&topic).await {
+            Ok(partitions) => {
+                let new: BTreeSet<_> = partitions.difference(&found).copied().collect();
+                if !new.is_empty() {
+                    return new;
                 }
-                Err(error) => error,
-            };
-            if !backoff.has_failed() {
-                warn!(topic = self.topic, error = %Chain(&error), "its partitions cannot be listed");
+                backoff.reset();
+                sleep(INTERVAL).await;
+                continue;
             }
-            backoff.pause().await;
+            Err(error) => error,
+        };
+        if !backoff.has_failed() {
+            warn!(topic, error = %Chain(&error), "its partitions cannot be listed");
         }
+        backoff.pause().await;
     }
 }
