@@ -1,13 +1,13 @@
 //! Workers of a group share the partitions: whoever comes or goes, every caller who is still waiting is answered.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use e2e::{
     cluster::Cluster,
     engine::Engine,
     process::Process,
     scene::Scene,
-    topic::create,
+    topic::{Topic, create},
     wait::{SOON, until, until_eq},
 };
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use crate::{
     coordinator::node,
-    load::{assert_answered, open_loop},
+    load::{assert_answered, open_loop, reply_ids},
 };
 
 const PARTITIONS: i32 = 12;
@@ -45,12 +45,14 @@ async fn partitions(worker: &Process) -> i64 {
     worker.metric("worker_partitions").await
 }
 
-/// Waits until each has so many partitions.
+/// Waits until each has so many partitions, and knows where to begin in them: a group that begins for the first time does
+/// so with what comes after that.
 async fn until_shared(workers: &[&Process], expected: &[i64]) {
     until_eq("partitions of the members", SOON, expected.to_owned(), async || {
         join_all(workers.iter().map(|it| partitions(it))).await
     })
     .await;
+    join_all(workers.iter().map(|it| it.until_ready())).await;
 }
 
 /// Waits until so many more requests are answered.
@@ -176,7 +178,23 @@ async fn grow_and_shrink(scene: &Scene) {
     until_shared(&[&three, &four], &[6, 6]).await;
     let report = load.await.unwrap().unwrap();
 
+    assert_none_left_out(scene).await;
     assert_answered(&report, &[]);
+}
+
+/// Each request in the log has a reply, in time or not.
+async fn assert_none_left_out(scene: &Scene) {
+    let pong = scene.pong().await;
+    let replied: HashSet<String> = reply_ids(&pong).await.into_iter().collect();
+    for partition in 0..PARTITIONS {
+        let ping = Topic::partition(scene.brokers(), scene.ping_name(), partition).await;
+        let requests = ping.read_all().await.into_iter();
+        let left_out: Vec<_> = requests
+            .filter(|it| !replied.contains(&*String::from_utf8_lossy(it.record.key.as_ref().unwrap())))
+            .map(|it| (it.offset, it.record.timestamp))
+            .collect();
+        assert!(left_out.is_empty(), "left out in partition {partition}: {left_out:?}");
+    }
 }
 
 pub(crate) async fn follow_their_coordinator(engine: &Engine) {
