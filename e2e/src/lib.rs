@@ -7,6 +7,7 @@
 pub mod binaries;
 mod built_in;
 pub mod cluster;
+mod connections;
 pub mod engine;
 pub mod environment;
 pub mod footprint;

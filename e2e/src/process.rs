@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use self::log::Log;
 use crate::{
-    binaries,
+    binaries, connections,
     footprint::Footprint,
     http::{self, Answer, Connection, get},
     wait::{SOON, until, until_eq, within},
@@ -287,6 +287,12 @@ impl Process {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// How many connections to these brokers it has now.
+    #[must_use]
+    pub fn connections(&self, brokers: &str) -> usize {
+        connections::count(Pid::from_child(&self.child), brokers)
     }
 
     /// Sends a signal.

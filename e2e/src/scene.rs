@@ -15,6 +15,7 @@ pub struct Scene {
     brokers: String,
     ping: String,
     pong: String,
+    group: String,
 }
 
 // === impl Scene ===
@@ -39,6 +40,7 @@ impl Scene {
             brokers: brokers.to_owned(),
             ping: format!("ping-{unique}"),
             pong: format!("pong-{unique}"),
+            group: format!("group-{unique}"),
         }
     }
 
@@ -60,6 +62,12 @@ impl Scene {
         &self.pong
     }
 
+    /// The name of a group that nobody else uses.
+    #[must_use]
+    pub fn group_name(&self) -> &str {
+        &self.group
+    }
+
     /// A gateway for the topics.
     #[must_use]
     pub fn gateway(&self) -> Setup {
@@ -70,6 +78,12 @@ impl Scene {
     #[must_use]
     pub fn worker(&self) -> Setup {
         self.settle(Setup::worker())
+    }
+
+    /// A worker for the topics, as a member of the group.
+    #[must_use]
+    pub fn member(&self) -> Setup {
+        self.worker().set("WORKER_GROUP", &self.group)
     }
 
     fn settle(&self, setup: Setup) -> Setup {

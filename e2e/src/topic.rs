@@ -1,4 +1,7 @@
 //! A partition of a topic as Kafka has it: records written and read without any code of the gateway or the worker.
+//!
+//! Workers announce themselves among the replies, whenever it is time. Whoever reads replies does not see that, unless
+//! he asks for it.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -14,6 +17,9 @@ use rskafka::{
 };
 
 use crate::wait::{SOON, within};
+
+/// The key of the records by which workers say that they are there.
+const ANNOUNCEMENT: &[u8] = b"pingpong_worker";
 
 /// A partition of a topic.
 #[derive(Debug)]
@@ -85,7 +91,15 @@ impl Topic {
             .await
     }
 
-    /// The offset behind the last record.
+    /// Deletes all records before an offset.
+    ///
+    /// # Panics
+    /// When Kafka does not.
+    pub async fn delete_before(&self, offset: i64) {
+        self.call(self.writer.delete_records(offset, 10_000)).await;
+    }
+
+    /// The offset behind the last record, announcements included.
     ///
     /// # Panics
     /// When Kafka does not answer.
@@ -93,17 +107,17 @@ impl Topic {
         self.call(self.reader.get_offset(OffsetAt::Latest)).await
     }
 
-    /// Waits for so many records from an offset on.
+    /// Waits for so many records from an offset on, announcements left out.
     ///
     /// # Panics
     /// When they do not come soon; says which did.
     pub async fn read(&self, from: i64, count: usize) -> Vec<RecordAndOffset> {
         let mut records: Vec<RecordAndOffset> = Vec::new();
+        let mut offset = from;
         let read = async {
             while records.len() < count {
-                let offset = records.last().map_or(from, |it| it.offset + 1);
-                let (more, _) = self.call(self.reader.fetch_records(offset, 1..1 << 20, 500)).await;
-                records.extend(more);
+                let more = self.read_some(&mut offset).await;
+                records.extend(more.into_iter().filter(|it| !is_announcement(it)));
             }
         };
         if tokio::time::timeout(SOON, read).await.is_err() {
@@ -113,6 +127,48 @@ impl Topic {
             );
         }
         records.truncate(count);
+        records
+    }
+
+    /// All records that are there now, announcements left out.
+    ///
+    /// # Panics
+    /// When Kafka does not give them soon.
+    pub async fn read_all(&self) -> Vec<RecordAndOffset> {
+        let mut records = self.read_everything().await;
+        records.retain(|it| !is_announcement(it));
+        records
+    }
+
+    /// How many announcements are there now.
+    ///
+    /// # Panics
+    /// When Kafka does not say soon.
+    pub async fn announcements(&self) -> usize {
+        let records = self.read_everything().await;
+        records.iter().filter(|it| is_announcement(it)).count()
+    }
+
+    async fn read_everything(&self) -> Vec<RecordAndOffset> {
+        let end = self.end().await;
+        let mut offset = self.call(self.reader.get_offset(OffsetAt::Earliest)).await;
+        let mut records = Vec::new();
+        let read = async {
+            while offset < end {
+                records.extend(self.read_some(&mut offset).await);
+            }
+        };
+        within(&format!("all of {}", self.name), SOON, read).await;
+        records.retain(|it| it.offset < end);
+        records
+    }
+
+    /// What is there from an offset on, after half a second at the latest, which may be nothing. Moves the offset on.
+    async fn read_some(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
+        let (records, _) = self.call(self.reader.fetch_records(*offset, 1..1 << 20, 500)).await;
+        if let Some(last) = records.last() {
+            *offset = last.offset + 1;
+        }
         records
     }
 
@@ -144,12 +200,25 @@ impl Topic {
         self.call(self.writer.delete_records(offset, 10_000)).await;
     }
 
+    /// Waits for the reply number `index`, where 0 is the first of all.
+    ///
+    /// # Panics
+    /// When it does not come soon.
+    pub async fn reply(&self, index: usize) -> Record {
+        let replies = self.read(0, index + 1).await;
+        replies.into_iter().next_back().expect("they were read").record
+    }
+
     async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> T {
         match within(&format!("an answer of Kafka about {}", self.name), SOON, call).await {
             Ok(answer) => answer,
             Err(error) => panic!("{}: {error}", self.name),
         }
     }
+}
+
+fn is_announcement(it: &RecordAndOffset) -> bool {
+    it.record.key.as_deref() == Some(ANNOUNCEMENT)
 }
 
 /// The names of all topics, and how many partitions each has.

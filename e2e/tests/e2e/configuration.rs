@@ -77,8 +77,31 @@ pub(crate) async fn of_the_gateway_is_checked_at_the_start() {
 }
 
 pub(crate) async fn of_the_worker_is_checked_at_the_start() {
-    let ended = Setup::worker().set("START_FROM", "middle").run().await;
-    assert_refused(&ended, &["START_FROM", "\"middle\"", "latest, earliest"]);
+    let long = "g".repeat(250);
+    for (variable, value, allowed) in [
+        ("START_FROM", "middle", "resume, latest, earliest"),
+        ("PARTITIONS", "", "all, or partition numbers"),
+        ("PARTITIONS", "0,-1", "all, or partition numbers"),
+        ("PARTITIONS", "0-3", "all, or partition numbers"),
+        ("WORKER_GROUP", "", "1 to 249 characters"),
+        ("WORKER_GROUP", &long, "1 to 249 characters"),
+        ("POSITION_GROUP", "", "1 to 249 characters"),
+        ("ANNOUNCE_INTERVAL", "99ms", "0 or 100ms to 1s"),
+        ("ANNOUNCE_INTERVAL", "1001ms", "0 or 100ms to 1s"),
+        ("ANNOUNCE_INTERVAL", "often", "0 or 100ms to 1s"),
+    ] {
+        let ended = Setup::worker().set(variable, value).run().await;
+        assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
+    }
+    // Either the setting says who reads what, or the group.
+    for value in ["0", "all"] {
+        let setup = Setup::worker().set("PARTITIONS", value);
+        let ended = setup.set("WORKER_GROUP", "of workers").run().await;
+        assert_refused(
+            &ended,
+            &["PARTITIONS, WORKER_GROUP", "only one of them", "\"of workers\""],
+        );
+    }
 }
 
 pub(crate) async fn by_flags_is_the_same() {
@@ -121,9 +144,16 @@ pub(crate) async fn is_explained_by_the_help() {
         "REPLY_PARTITION",
         "WIRE_HEADERS",
     ];
+    let worker = [
+        "PARTITIONS",
+        "WORKER_GROUP",
+        "POSITION_GROUP",
+        "START_FROM",
+        "ANNOUNCE_INTERVAL",
+    ];
     for (setup, own) in [
         (Setup::gateway as fn() -> Setup, &gateway[..]),
-        (Setup::worker, &["START_FROM"]),
+        (Setup::worker, &worker),
     ] {
         let ended = setup().arg("--help").run().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));

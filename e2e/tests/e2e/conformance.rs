@@ -6,7 +6,7 @@
 mod groups;
 mod positions;
 mod script;
-mod wire;
+pub(crate) mod wire;
 
 use std::{process::Stdio, time::Duration};
 

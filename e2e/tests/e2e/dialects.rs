@@ -41,6 +41,12 @@ fn with(headers: &[(&str, &[u8])]) -> Headers {
         .collect()
 }
 
+/// Takes out what says how long its caller waits, and who is asking.
+fn take_deadline(headers: &mut Headers) -> (String, String) {
+    let mut take = |name| String::from_utf8(headers.remove(name).unwrap()).unwrap();
+    (take("pingpong_millisLeft"), take("pingpong_gatewayId"))
+}
+
 fn pong_partition(scene: &Scene, partition: i32) -> impl Future<Output = Topic> {
     Topic::partition(scene.brokers(), scene.pong_name(), partition)
 }
@@ -109,8 +115,12 @@ pub(crate) async fn say_where_the_reply_goes(engine: &Engine) {
         let setup = scene.gateway().set("WIRE_HEADERS", dialect);
         let gateway = setup.set("REPLY_PARTITION", partition.to_string()).ready().await;
 
-        let (mut caller, request) = asked(&gateway, &ping, &[]).await;
+        let (mut caller, mut request) = asked(&gateway, &ping, &[]).await;
 
+        if dialect != "none" {
+            let (left, gateway) = take_deadline(&mut request.headers);
+            assert_eq!((&*left, gateway.len()), ("10000", 16), "{gateway}");
+        }
         let id = request.key.unwrap();
         assert_eq!(id.len(), 36);
         let expected = headers(&id, scene.pong_name().as_bytes());
@@ -124,7 +134,34 @@ pub(crate) async fn say_where_the_reply_goes(engine: &Engine) {
     let gateway = scene.gateway().ready().await;
     let (_caller, request) = asked(&gateway, &ping, &[]).await;
     let names: Vec<_> = request.headers.keys().collect();
-    assert_eq!(names, ["kafka_correlationId", "kafka_replyTopic"]);
+    assert_eq!(
+        names,
+        [
+            "kafka_correlationId",
+            "kafka_replyTopic",
+            "pingpong_gatewayId",
+            "pingpong_millisLeft"
+        ]
+    );
+}
+
+pub(crate) async fn say_how_long_their_callers_wait(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let (one, other) = tokio::join!(
+        scene.gateway().set("REPLY_TIMEOUT", "2500ms").ready(),
+        scene.gateway().set("REPLY_TIMEOUT", "1m").ready()
+    );
+    let ping = scene.ping().await;
+
+    let mut names = Vec::new();
+    for (gateway, expected) in [(&one, "2500"), (&other, "60000"), (&one, "2500")] {
+        let (_caller, mut request) = asked(gateway, &ping, &[]).await;
+        let (left, name) = take_deadline(&mut request.headers);
+        assert_eq!(left, expected);
+        names.push(name);
+    }
+    // Each gateway has a name of its own, and keeps it.
+    assert!(names[0] == names[2] && names[0] != names[1], "{names:?}");
 }
 
 pub(crate) async fn are_answered_by_correlation_whatever_the_key(engine: &Engine) {
@@ -170,7 +207,7 @@ pub(crate) async fn leave_what_is_somebody_elses(engine: &Engine) {
     gateway
         .until_metric("gateway_replies_total{kind=\"malformed\"}", 2)
         .await;
-    assert_eq!(gateway.metric("gateway_replies_total{kind=\"unknown\"}").await, 1);
+    assert_eq!(gateway.metric("gateway_replies_total{kind=\"foreign\"}").await, 1);
 }
 
 pub(crate) async fn tell_of_a_service_that_failed(engine: &Engine) {
@@ -223,7 +260,7 @@ pub(crate) async fn hand_a_trace_on(engine: &Engine) {
             request.headers["tracestate"],
             b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
         );
-        let others = if std::ptr::eq(gateway, &common) { 2 } else { 0 };
+        let others = if std::ptr::eq(gateway, &common) { 4 } else { 0 };
         assert_eq!(request.headers.len(), 2 + others);
         if others > 0 {
             let id = String::from_utf8(request.key.unwrap()).unwrap();
@@ -291,7 +328,10 @@ pub(crate) async fn name_a_request_as_its_caller_does(engine: &Engine) {
     }
     // It is the caller's name for the request, and no business of the worker's.
     let first = scene.ping().await.read_one(0).await;
-    assert_eq!(first.headers.len(), 2);
+    assert!(
+        !first.headers.values().any(|it| it.starts_with(b"request-")),
+        "{first:?}"
+    );
 }
 
 pub(crate) async fn spread_gateways_over_partitions_by_their_hosts(engine: &Engine) {

@@ -51,7 +51,7 @@ pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
     worker
         .until_metric("worker_replies_total{fate=\"acknowledged\"}", 1)
         .await;
-    assert_eq!(worker.metric("worker_kafka_tail_lag_records").await, 0);
+    assert_eq!(worker.metric("worker_kafka_tail_lag_records{partition=\"0\"}").await, 0);
 }
 
 async fn check(scene: &Scene, process: &Process, setup: e2e::process::Setup) -> (i32, String) {

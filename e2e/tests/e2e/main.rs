@@ -10,16 +10,26 @@
     reason = "a test fails by a panic, and these say where"
 )]
 
+mod announcements;
+mod bounds;
 mod callers;
 mod configuration;
 mod conformance;
 mod connecting;
 mod contract;
+mod coordinator;
+mod deadlines;
+mod destinations;
 mod dialects;
+mod groups;
 mod halves;
 mod health;
+mod kinds;
+mod load;
 mod outage;
+mod partitions;
 mod poison;
+mod positions;
 mod refusals;
 mod runner;
 mod several;
@@ -52,6 +62,7 @@ fn main() -> ExitCode {
             }
             dialects::{
                 say_where_the_reply_goes,
+                say_how_long_their_callers_wait,
                 are_answered_by_correlation_whatever_the_key,
                 leave_what_is_somebody_elses,
                 tell_of_a_service_that_failed,
@@ -88,6 +99,51 @@ fn main() -> ExitCode {
                 a_request_is_logged_escaped_and_cut,
                 replies_between_good_ones_are_skipped_and_counted,
                 a_batch_that_cannot_be_decoded_costs_only_itself,
+            }
+            positions::{
+                outlive_an_orderly_end,
+                outlive_a_kill_under_load,
+                begin_with_the_start_of_a_quiet_partition,
+                that_left_the_log_are_its_beginning,
+                are_left_alone_by_latest_and_earliest,
+                pass_what_cannot_be_answered,
+                that_are_refused_harm_nobody,
+            }
+            partitions::{
+                that_are_listed_are_read,
+                that_are_added_later_are_read_from_their_beginning,
+                get_the_same_share_of_the_requests,
+                without_a_worker_hurt_only_their_own_requests,
+            }
+            groups::{
+                hand_partitions_over,
+                take_over_from_the_killed,
+                go_on_without_the_stopped,
+                begin_again_after_all_were_killed,
+                grow_and_shrink_under_load,
+            }
+            destinations::{
+                are_where_the_request_says,
+                that_do_not_exist_are_not_made,
+                may_be_many,
+                are_each_gateways_own,
+            }
+            bounds::{
+                of_connections,
+            }
+            announcements::{
+                that_end_are_told_to_callers,
+                bridge_a_restart,
+                are_not_expected_of_strangers,
+                can_be_left_out,
+                go_where_gateways_listen_and_nowhere_else,
+            }
+            deadlines::{
+                are_kept_by_a_worker_that_was_not_there,
+                are_kept_by_a_worker_that_was_stopped,
+            }
+            kinds::{
+                are_each_counted_once,
             }
             waiting::{
                 ends_when_no_reply_comes_in_time,
@@ -133,6 +189,15 @@ fn main() -> ExitCode {
                 of_a_leader_that_hangs_ends_with_the_next_leader,
                 leaves_the_fate_of_a_record_open,
                 of_idle_connections_goes_unnoticed,
+            }
+            announcements::{
+                are_not_missed_while_kafka_is_away,
+            }
+            groups::{
+                grow_and_shrink_under_load_on_three_nodes,
+                follow_their_coordinator,
+                take_back_the_expelled,
+                need_a_broker_that_has_them,
             }
         },
         tests_of_both! {

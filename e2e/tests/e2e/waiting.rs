@@ -27,7 +27,7 @@ pub(crate) async fn ends_when_no_reply_comes_in_time(engine: &Engine) {
     // The reply that comes too late finds nobody, and harms nobody.
     let late = ping.read_one(0).await.key.unwrap();
     pong.write(Some(&late), Some(b"late")).await;
-    gateway.until_metric("gateway_replies_total{kind=\"unknown\"}", 1).await;
+    gateway.until_metric("gateway_replies_total{kind=\"late\"}", 1).await;
     caller.send(get("/ping")).await.unwrap();
     let next = ping.read_one(1).await.key.unwrap();
     pong.write(Some(&late), Some(b"later still")).await;
@@ -86,9 +86,7 @@ pub(crate) async fn ends_when_the_caller_leaves(engine: &Engine) {
         it.record
     });
     pong.write_batch(replies.collect()).await;
-    gateway
-        .until_metric("gateway_replies_total{kind=\"unknown\"}", 50)
-        .await;
+    gateway.until_metric("gateway_replies_total{kind=\"late\"}", 50).await;
     let mut caller = gateway.connect().await;
     caller.send(get("/ping")).await.unwrap();
     let key = ping.read_one(50).await.key.unwrap();

@@ -1,9 +1,10 @@
 //! Which partitions of a topic there are to work on, and which come later.
+//!
+//! Whoever waits for them waits for other things beside: the search is a task of its own, which goes on meanwhile.
 
-use std::{collections::BTreeSet, fmt, mem::take, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, mem::take, panic::resume_unwind, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 use tracing::warn;
 
 use super::{backoff::Backoff, cluster::Cluster, error::Chain};
@@ -13,13 +14,14 @@ use crate::config::Partitions;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Finds the partitions of a topic.
+#[derive(Debug)]
 pub struct Survey {
     cluster: Arc<Cluster>,
     topic: String,
     wanted: Partitions,
     found: BTreeSet<i32>,
-    /// The look that is under way: whoever waits for it may come and go.
-    look: Option<BoxFuture<'static, BTreeSet<i32>>>,
+    /// One at most; it ends with the survey.
+    search: JoinSet<BTreeSet<i32>>,
 }
 
 // === impl Survey ===
@@ -33,47 +35,43 @@ impl Survey {
             topic: topic.to_owned(),
             wanted,
             found: BTreeSet::new(),
-            look: None,
+            search: JoinSet::new(),
         }
     }
 
     /// Waits for partitions that it has not given yet. Those that are named by number come at once, whether they exist
     /// or not. Cancelling loses nothing.
     pub async fn next(&mut self) -> BTreeSet<i32> {
-        if let Partitions::Listed(listed) = &mut self.wanted {
-            if listed.is_empty() {
-                std::future::pending::<()>().await;
-            }
-            return take(listed);
-        }
-        let look = self.look.get_or_insert_with(|| {
-            let (cluster, topic, found) = (Arc::clone(&self.cluster), self.topic.clone(), self.found.clone());
-            look(cluster, topic, found).boxed()
-        });
-        let new = look.await;
-        self.look = None;
+        let new = match &mut self.wanted {
+            Partitions::Listed(listed) if listed.is_empty() => std::future::pending().await,
+            Partitions::Listed(listed) => return take(listed),
+            Partitions::All => self.new_ones().await,
+        };
         self.found.extend(&new);
         new
     }
-}
 
-impl fmt::Debug for Survey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Survey")
-            .field("topic", &self.topic)
-            .field("found", &self.found)
-            .finish_non_exhaustive()
+    async fn new_ones(&mut self) -> BTreeSet<i32> {
+        if self.search.is_empty() {
+            let (cluster, topic) = (Arc::clone(&self.cluster), self.topic.clone());
+            self.search.spawn(search(cluster, topic, self.found.clone()));
+        }
+        match self.search.join_next().await {
+            Some(Ok(new)) => new,
+            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            // Nobody aborts it but the end of the runtime.
+            Some(Err(_)) | None => std::future::pending().await,
+        }
     }
 }
 
-/// Looks until there are others than those found.
-async fn look(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTreeSet<i32> {
+async fn search(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTreeSet<i32> {
     let mut backoff = Backoff::default();
     if !found.is_empty() {
         sleep(INTERVAL).await;
     }
     loop {
-        match cluster.partitions(&topic).await {
+        let error = match cluster.partitions(&topic).await {
             Ok(partitions) => {
                 let new: BTreeSet<_> = partitions.difference(&found).copied().collect();
                 if !new.is_empty() {
@@ -81,13 +79,13 @@ async fn look(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTr
                 }
                 backoff.reset();
                 sleep(INTERVAL).await;
+                continue;
             }
-            Err(error) => {
-                if !backoff.has_failed() {
-                    warn!(topic, error = %Chain(&error), "its partitions cannot be listed");
-                }
-                backoff.pause().await;
-            }
+            Err(error) => error,
+        };
+        if !backoff.has_failed() {
+            warn!(topic, error = %Chain(&error), "its partitions cannot be listed");
         }
+        backoff.pause().await;
     }
 }

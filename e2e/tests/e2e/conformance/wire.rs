@@ -24,7 +24,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Connects to one of these nodes.
-    async fn connect(brokers: &str) -> Self {
+    pub(crate) async fn connect(brokers: &str) -> Self {
         let first = brokers.split(',').next().unwrap();
         let stream = within("a connection", SOON, TcpStream::connect(first)).await.unwrap();
         stream.set_nodelay(true).unwrap();

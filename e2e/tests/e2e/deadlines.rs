@@ -1,0 +1,84 @@
+//! Requests that nobody waits for any more are not worth answering.
+
+use e2e::{
+    engine::Engine,
+    http::get,
+    process::Process,
+    scene::Scene,
+    topic::Topic,
+    wait::{SOON, until_eq},
+};
+use futures_util::future::join_all;
+use rustix::process::Signal;
+
+use crate::load::reply_ids;
+
+const EXPIRED: &str = "worker_records_skipped_total{reason=\"expired\"}";
+
+/// Asks so many times at once, and is answered only that it took too long.
+async fn in_vain(gateway: &Process, count: usize) {
+    for answer in join_all((0..count).map(|_| gateway.get("/ping"))).await {
+        assert_eq!(answer.error(), (500, "timeout waiting for response".to_owned()));
+    }
+}
+
+async fn id_at(ping: &Topic, offset: i64) -> String {
+    String::from_utf8(ping.read_one(offset).await.key.unwrap()).unwrap()
+}
+
+/// The newest request of a backlog says what time it is for its gateway: the others are as old as they are before it.
+pub(crate) async fn are_kept_by_a_worker_that_was_not_there(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let gateway = scene.gateway().set("REPLY_TIMEOUT", "1s").ready().await;
+    let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
+
+    for _ in 0..2 {
+        in_vain(&gateway, 5).await;
+    }
+    let mut last = gateway.connect().await;
+    last.send(get("/ping")).await.unwrap();
+    let id = id_at(&ping, 10).await;
+    let worker = scene.worker().set("START_FROM", "earliest").ready().await;
+
+    worker.until_metric("worker_requests_total", 11).await;
+    // Those of the second round are just over their time, as far as can be told.
+    let skipped = worker.metric(EXPIRED).await;
+    assert!((5..=10).contains(&skipped), "{skipped}");
+    until_eq("the others are answered", SOON, 11 - skipped, async || {
+        i64::try_from(pong.read_all().await.len()).unwrap()
+    })
+    .await;
+    let replied = reply_ids(&pong).await;
+    assert!(replied.contains(&id), "{replied:?}");
+    for offset in 0..5 {
+        assert!(!replied.contains(&id_at(&ping, offset).await), "{offset}");
+    }
+}
+
+pub(crate) async fn are_kept_by_a_worker_that_was_stopped(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let gateway = scene.gateway().set("REPLY_TIMEOUT", "1s");
+    let (gateway, worker) = tokio::join!(gateway.ready(), scene.worker().ready());
+    let pong = scene.pong().await;
+    // From this one it knows how the clocks differ.
+    until_eq("a request is answered", SOON, 200, async || {
+        gateway.get("/ping").await.status
+    })
+    .await;
+    let answered = pong.read_all().await.len();
+
+    worker.signal(Signal::STOP);
+    for _ in 0..2 {
+        in_vain(&gateway, 5).await;
+    }
+    worker.signal(Signal::CONT);
+
+    until_eq("a request is answered", SOON, 200, async || {
+        gateway.get("/ping").await.status
+    })
+    .await;
+    let skipped = worker.metric(EXPIRED).await;
+    assert!(skipped >= 5, "{skipped}");
+    let late = pong.read_all().await.len() - answered;
+    assert!(late <= 6, "{late} replies");
+}
