@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{Method, Request, body::Incoming};
+use hyper::{Request, body::Incoming};
 use shared::{
     kafka::Outbox,
     server::{Answer, Handler, Peer},
@@ -16,7 +16,7 @@ use crate::{
     mailbox::Mailbox,
     metrics::FrontMetrics,
     pending::Pending,
-    requests::{SendReceipts, Words},
+    requests::{Question, SendReceipts},
 };
 
 /// What answers callers. Cheap to clone.
@@ -34,40 +34,36 @@ pub(crate) struct Front {
 // === impl Front ===
 
 impl Handler for Front {
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    fn answer(self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send {
         let context = Context::of(request.headers());
-        let outcome = match peer {
-            Peer::Admitted => self.ping(request, &context).await,
+        let question = match peer {
+            Peer::Admitted => Question::of(request),
             Peer::Excess => Err(Refusal::TooManyConnections),
         };
-        let mut answer = match outcome {
-            Ok(reply) => {
-                self.metrics.answered();
-                answers::reply(&reply)
-            }
-            Err(refusal) => {
-                self.metrics.refused(refusal);
-                refusal.answer()
-            }
-        };
-        context.sign(&mut answer);
-        answer
+        async move {
+            let outcome = match question {
+                Ok(question) => self.ping(question, &context).await,
+                Err(refusal) => Err(refusal),
+            };
+            let mut answer = match outcome {
+                Ok(reply) => {
+                    self.metrics.answered();
+                    answers::reply(&reply)
+                }
+                Err(refusal) => {
+                    self.metrics.refused(refusal);
+                    refusal.answer()
+                }
+            };
+            context.sign(&mut answer);
+            answer
+        }
     }
 }
 
 impl Front {
-    async fn ping(&self, request: Request<Incoming>, context: &Context) -> Result<Vec<u8>, Refusal> {
-        if request.uri().path() != "/ping" {
-            return Err(Refusal::NotFound);
-        }
-        let words = match *request.method() {
-            Method::GET => Words::ping(),
-            Method::POST => {
-                let (head, body) = request.into_parts();
-                Words::read(&head.headers, body, self.max_body_bytes, self.body_timeout).await?
-            }
-            _ => return Err(Refusal::MethodNotAllowed),
-        };
+    async fn ping(&self, question: Question, context: &Context) -> Result<Vec<u8>, Refusal> {
+        let words = question.words(self.max_body_bytes, self.body_timeout).await?;
         // The ticket before the record: the reply may be faster than the way back from the outbox. From here on
         // every way out drops the ticket, which frees the place.
         let ticket = self.pending.open()?;

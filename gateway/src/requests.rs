@@ -1,7 +1,7 @@
 //! Requests: from the caller's words to the record, and what becomes of the record.
 
 use hyper::{
-    HeaderMap,
+    HeaderMap, Method, Request,
     body::{Body, Incoming},
     header::CONTENT_TYPE,
 };
@@ -19,6 +19,15 @@ use uuid::Uuid;
 
 use crate::{answers::Refusal, pending::Pending};
 
+/// A request to `/ping`. Of its head nothing is kept.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// What `GET` says.
+    Ping,
+    /// Its body says it.
+    Body(Incoming),
+}
+
 /// What the caller says; the id is always ours.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Words {
@@ -30,27 +39,40 @@ pub(crate) struct Words {
 #[derive(Debug)]
 pub(crate) struct SendReceipts(pub(crate) Pending);
 
+// === impl Question ===
+
+impl Question {
+    /// Reads a request's head.
+    pub(crate) fn of(request: Request<Incoming>) -> Result<Self, Refusal> {
+        match *request.method() {
+            _ if request.uri().path() != "/ping" => Err(Refusal::NotFound),
+            Method::GET => Ok(Self::Ping),
+            Method::POST if is_json(request.headers()) => Ok(Self::Body(request.into_body())),
+            Method::POST => Err(Refusal::UnsupportedMediaType),
+            _ => Err(Refusal::MethodNotAllowed),
+        }
+    }
+
+    /// What the caller says; a body is read within `limit`.
+    pub(crate) async fn words(self, max_bytes: usize, limit: Duration) -> Result<Words, Refusal> {
+        match self {
+            Self::Ping => Ok(Words::ping()),
+            Self::Body(body) => Words::read(body, max_bytes, limit).await,
+        }
+    }
+}
+
 // === impl Words ===
 
 impl Words {
-    /// What `GET /ping` says.
-    pub(crate) fn ping() -> Self {
+    fn ping() -> Self {
         Self {
             name: "Ping".to_owned(),
             value: "Pong".to_owned(),
         }
     }
 
-    /// Reads them from a body, within `limit`.
-    pub(crate) async fn read(
-        headers: &HeaderMap,
-        body: Incoming,
-        max_bytes: usize,
-        limit: Duration,
-    ) -> Result<Self, Refusal> {
-        if !is_json(headers) {
-            return Err(Refusal::UnsupportedMediaType);
-        }
+    async fn read(body: Incoming, max_bytes: usize, limit: Duration) -> Result<Self, Refusal> {
         // A body that announces its size is refused before any of it is read, and before `100 Continue`.
         if body.size_hint().lower() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
             return Err(Refusal::BodyTooLarge);

@@ -99,7 +99,7 @@ impl View {
 }
 
 impl Handler for View {
-    async fn answer(&self, request: Request<Incoming>, _: Peer) -> Answer {
+    async fn answer(self, request: Request<Incoming>, _: Peer) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
             let headers: &mut HeaderMap = answer.headers_mut();

@@ -66,8 +66,9 @@ pub enum Peer {
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send;
+    /// Answers one request. What is left of its head when this returns keeps the connection's read buffer, and hyper
+    /// allocates another one: whoever lets callers wait reads the head before the future is polled, and drops it.
+    fn answer(self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send;
 }
 
 /// Bounds of a server.
@@ -209,10 +210,10 @@ impl<H: Handler> Accepting<H> {
         let handler = self.handler.clone();
         let closing = Arc::clone(&self.closing);
         let service = service_fn(move |request| {
-            let handler = handler.clone();
+            let answer = handler.clone().answer(request, peer);
             let closing = Arc::clone(&closing);
             async move {
-                let mut answer = handler.answer(request, peer).await;
+                let mut answer = answer.await;
                 if peer == Peer::Excess || closing.load(Ordering::Acquire) {
                     answer
                         .headers_mut()
