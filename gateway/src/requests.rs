@@ -5,7 +5,7 @@ use hyper::{
     body::{Body, Incoming},
     header::CONTENT_TYPE,
 };
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
@@ -31,8 +31,8 @@ pub(crate) enum Question {
 /// What the caller says; the id is always ours.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Words {
-    pub(crate) name: String,
-    pub(crate) value: String,
+    name: Cow<'static, str>,
+    value: Cow<'static, str>,
 }
 
 /// Tells callers whose record was not sent.
@@ -67,8 +67,8 @@ impl Question {
 impl Words {
     fn ping() -> Self {
         Self {
-            name: "Ping".to_owned(),
-            value: "Pong".to_owned(),
+            name: Cow::Borrowed("Ping"),
+            value: Cow::Borrowed("Pong"),
         }
     }
 
@@ -88,16 +88,20 @@ impl Words {
 
     /// The request record: key = the id, value = the contract's JSON.
     pub(crate) fn into_record(self, id: Uuid, headers: Headers) -> Record {
-        let id = id.to_string();
-        let key = id.clone().into_bytes();
+        let mut buffer = Uuid::encode_buffer();
+        let id: &str = id.hyphenated().encode_lower(&mut buffer);
         let message = MyMessage {
-            id,
+            id: id.into(),
             name: self.name,
             value: self.value,
         };
         // Strings always serialize.
         let value = serde_json::to_vec(&message).unwrap_or_default();
-        Record { key, value, headers }
+        Record {
+            key: id.into(),
+            value,
+            headers,
+        }
     }
 }
 
