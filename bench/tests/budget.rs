@@ -9,14 +9,15 @@ use serde_json::Value;
 
 /// Where in the figures, and at most how much.
 const BOUNDS: [(&str, f64); 7] = [
-    ("/gateway/allocations", 106.0),
-    ("/gateway/allocated_bytes", 23_600.0),
-    ("/gateway/wire_bytes", 775.0),
-    ("/worker/allocations", 111.0),
-    ("/worker/allocated_bytes", 15_200.0),
-    ("/worker/wire_bytes", 775.0),
-    // 256 requests while a record is under way: one frame has it, and the others are ten full ones.
-    ("/burst/frames", 11.0),
+    ("/gateway/allocations", 100.0),
+    ("/gateway/allocated_bytes", 15_200.0),
+    ("/gateway/wire_bytes", 755.0),
+    ("/worker/allocations", 105.0),
+    ("/worker/allocated_bytes", 15_000.0),
+    ("/worker/wire_bytes", 755.0),
+    // 256 requests while a record is under way: one frame has it, and the others are three. On other systems than Linux
+    // frames are small, and these ten.
+    ("/burst/frames", if cfg!(target_os = "linux") { 4.0 } else { 10.0 }),
 ];
 
 #[test]

@@ -116,7 +116,7 @@ impl Topic {
         let mut offset = from;
         let read = async {
             while records.len() < count {
-                let more = self.read_some(&mut offset).await;
+                let more = self.go_on(&mut offset).await;
                 records.extend(more.into_iter().filter(|it| !is_announcement(it)));
             }
         };
@@ -155,7 +155,7 @@ impl Topic {
         let mut records = Vec::new();
         let read = async {
             while offset < end {
-                records.extend(self.read_some(&mut offset).await);
+                records.extend(self.go_on(&mut offset).await);
             }
         };
         within(&format!("all of {}", self.name), SOON, read).await;
@@ -163,9 +163,9 @@ impl Topic {
         records
     }
 
-    /// What is there from an offset on, after half a second at the latest, which may be nothing. Moves the offset on.
-    async fn read_some(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
-        let (records, _) = self.call(self.reader.fetch_records(*offset, 1..1 << 20, 500)).await;
+    /// As [`Topic::read_some`]; moves the offset on.
+    async fn go_on(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
+        let records = self.read_some(*offset).await;
         if let Some(last) = records.last() {
             *offset = last.offset + 1;
         }
@@ -190,14 +190,6 @@ impl Topic {
     pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
         let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
         records
-    }
-
-    /// Deletes all records before an offset.
-    ///
-    /// # Panics
-    /// When Kafka does not.
-    pub async fn delete_before(&self, offset: i64) {
-        self.call(self.writer.delete_records(offset, 10_000)).await;
     }
 
     /// Waits for the reply number `index`, where 0 is the first of all.

@@ -43,8 +43,8 @@ impl Context {
         Self {
             request_id: single(head, &REQUEST_ID_NAME)
                 .filter(|it| is_request_id(it.as_bytes()))
-                .cloned(),
-            parent: parent.cloned(),
+                .and_then(copy),
+            parent: parent.and_then(copy),
             state: parent.and_then(|_| state(head)),
         }
     }
@@ -80,6 +80,11 @@ impl Context {
             answer.headers_mut().insert(&REQUEST_ID_NAME, id);
         }
     }
+}
+
+/// A value of its own: a clone would be a part of the connection's read buffer, and keep it.
+fn copy(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
 }
 
 /// The value of a header that is there once.

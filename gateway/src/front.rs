@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::{Method, Request, body::Incoming};
+use hyper::{body::Incoming, http::request::Parts};
 use shared::{
     kafka::Outbox,
     server::{Answer, Handler, Peer},
@@ -17,7 +17,7 @@ use crate::{
     mailbox::Mailbox,
     metrics::FrontMetrics,
     pending::Pending,
-    requests::{SendReceipts, Words},
+    requests::{Question, SendReceipts},
 };
 
 /// What answers callers. Cheap to clone.
@@ -33,11 +33,16 @@ pub(crate) struct Front {
 // === impl Front ===
 
 impl Handler for Front {
-    async fn answer(&self, request: &mut Request<Incoming>, peer: Peer) -> Answer {
-        let context = Context::of(request.headers());
-        let outcome = match peer {
-            Peer::Admitted => self.ping(request, &context).await,
+    async fn answer(&self, head: Parts, body: &mut Incoming, peer: Peer) -> Answer {
+        let context = Context::of(&head.headers);
+        let question = match peer {
+            Peer::Admitted => Question::of(&head),
             Peer::Excess => Err(Refusal::TooManyConnections),
+        };
+        drop(head);
+        let outcome = match question {
+            Ok(question) => self.ping(question, body, &context).await,
+            Err(refusal) => Err(refusal),
         };
         let mut answer = match outcome {
             Ok(reply) => {
@@ -55,15 +60,8 @@ impl Handler for Front {
 }
 
 impl Front {
-    async fn ping(&self, request: &mut Request<Incoming>, context: &Context) -> Result<Vec<u8>, Refusal> {
-        if request.uri().path() != "/ping" {
-            return Err(Refusal::NotFound);
-        }
-        let words = match *request.method() {
-            Method::GET => Words::ping(),
-            Method::POST => Words::read(request, &self.bodies).await?,
-            _ => return Err(Refusal::MethodNotAllowed),
-        };
+    async fn ping(&self, question: Question, body: &mut Incoming, context: &Context) -> Result<Vec<u8>, Refusal> {
+        let words = question.words(body, &self.bodies).await?;
         // The ticket before the record: the reply may be faster than the way back from the outbox. From here on
         // every way out drops the ticket, which frees the place.
         let ticket = self.pending.open()?;

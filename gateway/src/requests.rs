@@ -1,6 +1,8 @@
 //! Requests: from the caller's words to the record, and what becomes of the record.
 
-use hyper::{HeaderMap, Request, body::Incoming, header::CONTENT_TYPE};
+use std::borrow::Cow;
+
+use hyper::{HeaderMap, Method, body::Incoming, header::CONTENT_TYPE, http::request::Parts};
 use serde::Deserialize;
 use shared::{
     kafka::{Fate, Receipts, Record},
@@ -11,34 +13,57 @@ use uuid::Uuid;
 
 use crate::{answers::Refusal, bodies::Bodies, pending::Pending};
 
+/// A request to `/ping`. Of its head nothing is kept.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// What `GET` says.
+    Ping,
+    /// The body says it.
+    Body,
+}
+
 /// What the caller says; the id is always ours.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Words {
-    pub(crate) name: String,
-    pub(crate) value: String,
+    name: Cow<'static, str>,
+    value: Cow<'static, str>,
 }
 
 /// Tells callers whose record was not sent.
 #[derive(Debug)]
 pub(crate) struct SendReceipts(pub(crate) Pending);
 
-// === impl Words ===
+// === impl Question ===
 
-impl Words {
-    /// What `GET /ping` says.
-    pub(crate) fn ping() -> Self {
-        Self {
-            name: "Ping".to_owned(),
-            value: "Pong".to_owned(),
+impl Question {
+    /// Reads a request's head.
+    pub(crate) fn of(head: &Parts) -> Result<Self, Refusal> {
+        match head.method {
+            _ if head.uri.path() != "/ping" => Err(Refusal::NotFound),
+            Method::GET => Ok(Self::Ping),
+            Method::POST if is_json(&head.headers) => Ok(Self::Body),
+            Method::POST => Err(Refusal::UnsupportedMediaType),
+            _ => Err(Refusal::MethodNotAllowed),
         }
     }
 
-    /// Reads them from a request.
-    pub(crate) async fn read(request: &mut Request<Incoming>, bodies: &Bodies) -> Result<Self, Refusal> {
-        if !is_json(request.headers()) {
-            return Err(Refusal::UnsupportedMediaType);
+    /// What the caller says.
+    pub(crate) async fn words(self, body: &mut Incoming, bodies: &Bodies) -> Result<Words, Refusal> {
+        match self {
+            Self::Ping => Ok(Words::ping()),
+            Self::Body => bodies.read(body, Words::from_json).await,
         }
-        bodies.read(request.body_mut(), Self::from_json).await
+    }
+}
+
+// === impl Words ===
+
+impl Words {
+    fn ping() -> Self {
+        Self {
+            name: Cow::Borrowed("Ping"),
+            value: Cow::Borrowed("Pong"),
+        }
     }
 
     fn from_json(json: &[u8]) -> Result<Self, Refusal> {
@@ -47,16 +72,20 @@ impl Words {
 
     /// The request record: key = the id, value = the contract's JSON.
     pub(crate) fn into_record(self, id: Uuid, headers: Headers) -> Record {
-        let id = id.to_string();
-        let key = id.clone().into_bytes();
+        let mut buffer = Uuid::encode_buffer();
+        let id: &str = id.hyphenated().encode_lower(&mut buffer);
         let message = MyMessage {
-            id,
+            id: id.into(),
             name: self.name,
             value: self.value,
         };
         // Strings always serialize.
         let value = serde_json::to_vec(&message).unwrap_or_default();
-        Record { key, value, headers }
+        Record {
+            key: id.into(),
+            value,
+            headers,
+        }
     }
 }
 

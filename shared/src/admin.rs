@@ -5,9 +5,10 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Response, StatusCode,
     body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    http::request::Parts,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -101,14 +102,14 @@ impl View {
 }
 
 impl Handler for View {
-    async fn answer(&self, request: &mut Request<Incoming>, _: Peer) -> Answer {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    async fn answer(&self, request: Parts, _: &mut Incoming, _: Peer) -> Answer {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
             let headers: &mut HeaderMap = answer.headers_mut();
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return answer;
         }
-        match request.uri().path() {
+        match request.uri.path() {
             "/live" => plain(StatusCode::OK, "text/plain", "live\n"),
             "/ready" => self.ready(),
             "/metrics" => self.metrics(),

@@ -11,6 +11,11 @@ mod cursor;
 mod error;
 mod link;
 mod metrics;
+#[cfg(target_os = "linux")]
+mod nodelay;
+#[cfg(not(target_os = "linux"))]
+#[path = "kafka/no_nodelay.rs"]
+mod nodelay;
 mod outbox;
 mod queue;
 mod record;

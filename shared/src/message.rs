@@ -1,5 +1,7 @@
 //! The contract's message: the JSON value of a request record.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The default topic of requests.
@@ -10,23 +12,26 @@ pub const PONG_TOPIC: &str = "pong";
 
 /// The value of a request record: a JSON object with three strings. Other fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MyMessage {
+pub struct MyMessage<'a> {
     /// The correlation id; the gateway's are UUIDs v4 as 36 ASCII characters.
-    pub id: String,
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
     /// The first word of the answer.
-    pub name: String,
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
     /// The second word of the answer.
-    pub value: String,
+    #[serde(borrow)]
+    pub value: Cow<'a, str>,
 }
 
 // === impl MyMessage ===
 
-impl MyMessage {
-    /// Reads a record's value.
+impl<'a> MyMessage<'a> {
+    /// Reads a record's value. Strings without escapes are borrowed from it.
     ///
     /// # Errors
     /// When `json` is anything but an object that holds the three strings.
-    pub fn from_json(json: &[u8]) -> Result<Self, BadJson> {
+    pub fn from_json(json: &'a [u8]) -> Result<Self, BadJson> {
         from_object(json)
     }
 }

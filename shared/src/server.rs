@@ -28,6 +28,7 @@ use hyper::{
     Request, Response,
     body::{Body, Incoming},
     header::{CONNECTION, EXPECT, HeaderValue},
+    http::request::Parts,
     server::conn::http1,
     service::service_fn,
 };
@@ -76,8 +77,9 @@ pub enum Peer {
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers one request. What it leaves of the body is seen to.
-    fn answer(&self, request: &mut Request<Incoming>, peer: Peer) -> impl Future<Output = Answer> + Send;
+    /// Answers one request. What it leaves of the body is seen to. It drops the head before it lets anybody wait: while that
+    /// lives it keeps the connection's read buffer, and hyper allocates another one.
+    fn answer(&self, head: Parts, body: &mut Incoming, peer: Peer) -> impl Future<Output = Answer> + Send;
 }
 
 /// Bounds of a server.
@@ -225,15 +227,17 @@ impl<H: Handler> Accepting<H> {
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.patience));
         let handler = self.handler.clone();
         let closing = Arc::clone(&self.closing);
-        let service = service_fn(move |mut request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let handler = handler.clone();
             let closing = Arc::clone(&closing);
+            let (head, mut body) = request.into_parts();
+            let asks_first = head.headers.contains_key(EXPECT);
             async move {
-                let mut answer = handler.answer(&mut request, peer).await;
+                let mut answer = handler.answer(head, &mut body, peer).await;
                 let closes = answer.headers().contains_key(CONNECTION)
                     || peer == Peer::Excess
                     || closing.load(Ordering::Acquire)
-                    || !is_read(request).await;
+                    || !is_read(body, asks_first).await;
                 if closes {
                     answer
                         .headers_mut()
@@ -281,17 +285,15 @@ fn http(header_timeout: Duration) -> http1::Builder {
 }
 
 /// Whether the next request of the connection can be found: what is left of the body of this one is read, if it is small
-/// and comes.
-async fn is_read(request: Request<Incoming>) -> bool {
-    let size = request.body().size_hint();
-    if request.body().is_end_stream() {
+/// and comes. Whoever asks before it sends a body has not sent it, and reading would ask for it.
+async fn is_read(body: Incoming, asks_first: bool) -> bool {
+    if body.is_end_stream() {
         return true;
     }
-    // Whoever asks before it sends a body has not sent it, and reading would ask for it.
-    if request.headers().contains_key(EXPECT) || size.lower() > LEFT_BYTES as u64 {
+    if asks_first || body.size_hint().lower() > LEFT_BYTES as u64 {
         return false;
     }
-    let rest = Limited::new(request.into_body(), LEFT_BYTES).collect();
+    let rest = Limited::new(body, LEFT_BYTES).collect();
     matches!(timeout(LEFT_LIMIT, rest).await, Ok(Ok(_)))
 }
 

@@ -13,7 +13,7 @@ use shared::{
 pub(crate) fn answer(value: &[u8]) -> Result<Record, BadJson> {
     let MyMessage { id, name, value } = MyMessage::from_json(value)?;
     let text = format!("{name} {value} ( {id} ) ");
-    Ok(Record::new(id.into_bytes(), text.into_bytes()))
+    Ok(Record::new(id.into_owned().into_bytes(), text.into_bytes()))
 }
 
 #[cfg(test)]

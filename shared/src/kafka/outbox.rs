@@ -278,10 +278,11 @@ impl<R: Receipts> Shared<R> {
 
     /// The next frame for a lane; `None` when it is to close its connection, because the outbox is closed and empty or
     /// because there are to be fewer connections.
-    async fn next_frame(&self, lane: usize) -> Option<Frame<R::Tag>> {
+    async fn next_frame(&self, lane: usize, link: &impl Link) -> Option<Frame<R::Tag>> {
         loop {
             let (turn, wake, closed) = {
                 let mut queue = self.queue.lock();
+                queue.set_frame_bytes(link.frame_bytes());
                 let (turn, wake) = queue.take(lane);
                 (turn, wake, queue.is_closed())
             };
@@ -413,7 +414,7 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             }
             continue;
         };
-        let Some(frame) = shared.next_frame(lane).await else {
+        let Some(frame) = shared.next_frame(lane, connected).await else {
             link = None;
             continue;
         };

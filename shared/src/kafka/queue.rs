@@ -10,11 +10,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-/// The records of one frame, in bytes: 7.5 KiB less the batch's and the request's own bytes.
-///
-/// The client writes through an 8 KiB buffer on a socket without `TCP_NODELAY`: a larger frame leaves in two
-/// writes, and Nagle's algorithm holds the second back until a delayed acknowledgement 40 ms later.
-pub(super) const FRAME_BYTES: usize = 7_680 - 280;
+use super::link::SMALL_FRAME_BYTES;
 
 /// There is no room; nothing was taken. Holds what was offered.
 #[derive(Debug)]
@@ -26,6 +22,8 @@ pub(super) struct Queue<T> {
     waiting: VecDeque<(usize, T)>,
     waiting_bytes: usize,
     max_bytes: usize,
+    /// The bound on a frame; more than that waiting is cause for a further lane.
+    frame_bytes: usize,
     lanes: Vec<Lane>,
     /// How many of them are home lanes: one for each partition.
     homes: usize,
@@ -81,6 +79,7 @@ impl<T> Queue<T> {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             max_bytes,
+            frame_bytes: SMALL_FRAME_BYTES,
             lanes: Vec::new(),
             homes: 0,
             max_lanes,
@@ -105,6 +104,11 @@ impl<T> Queue<T> {
     /// Bounds the connections anew; every lane has to be woken.
     pub(super) fn set_max_lanes(&mut self, max_lanes: usize) {
         self.max_lanes = max_lanes;
+    }
+
+    /// Bounds the frames anew. What holds for one connection of the process holds for all.
+    pub(super) fn set_frame_bytes(&mut self, frame_bytes: usize) {
+        self.frame_bytes = frame_bytes;
     }
 
     /// Adds an entry at the end. An entry larger than the queue fits when nothing else waits.
@@ -203,7 +207,7 @@ impl<T> Queue<T> {
             // Nobody has a connection: the home lanes see to it, the others would only fail beside them.
             None => self.is_home(lane) && !self.waiting.is_empty(),
             Some(first) if first == lane => !self.waiting.is_empty(),
-            Some(_) => self.waiting_bytes >= FRAME_BYTES,
+            Some(_) => self.waiting_bytes >= self.frame_bytes,
         }
     }
 
@@ -240,7 +244,7 @@ impl<T> Queue<T> {
             .iter()
             .take_while(|(bytes, _)| {
                 total += bytes;
-                total <= FRAME_BYTES
+                total <= self.frame_bytes
             })
             .count()
             .max(1);

@@ -221,7 +221,7 @@ fn a_reply_carries_the_bytes_of_its_request() {
                 ("kafka_correlationId", ID_TEXT),
                 ("kafka_replyTopic", b"a"),
                 ("pingpong_replyPartition", b"1"),
-                ("pingpong_gatewayId", b"g"),
+                ("pingpong_deadline", b"10000@g"),
             ],
             &[("kafka_correlationId", ID_TEXT)],
         ),

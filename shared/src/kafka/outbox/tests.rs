@@ -4,8 +4,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     super::{
-        link::{End, PRODUCE_LIMIT, Width},
-        queue::FRAME_BYTES,
+        link::{End, PRODUCE_LIMIT, SMALL_FRAME_BYTES, Width},
         record::Received,
     },
     *,
@@ -119,7 +118,7 @@ impl Setup {
         let tasks = Tasks::default();
         let settings = OutboxSettings {
             lanes,
-            max_bytes: 100 * FRAME_BYTES,
+            max_bytes: 100 * SMALL_FRAME_BYTES,
             patience,
         };
         let outbox = Outbox::new(
@@ -245,7 +244,7 @@ async fn a_full_outbox_refuses_or_waits_for_room() {
     let mut setup = Setup::new(ONCE, 1, vec![], vec![Act::Wait(Arc::clone(&go))]);
     setup.send(0);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let record = || Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]);
+    let record = || Record::new(Vec::new(), vec![b'x'; SMALL_FRAME_BYTES]);
     let mut fitting = 0;
     while setup.outbox.try_send(record(), 1).is_ok() {
         fitting += 1;
@@ -311,7 +310,7 @@ async fn a_flush_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_room_is_told_that_the_outbox_is_closed() {
     let setup = Setup::new(ALWAYS, 1, vec![], (0..100).map(|_| Act::Hang).collect());
-    let record = || Record::new(Vec::new(), vec![b'x'; 100 * FRAME_BYTES]);
+    let record = || Record::new(Vec::new(), vec![b'x'; 100 * SMALL_FRAME_BYTES]);
     setup.outbox.try_send(record(), 1).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     setup.outbox.try_send(record(), 2).unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 
 const RECORD: usize = 100;
-const PER_FRAME: usize = FRAME_BYTES / RECORD;
+const PER_FRAME: usize = SMALL_FRAME_BYTES / RECORD;
 
 /// A queue whose lanes all have connections and nothing to do.
 fn queue(lanes: usize) -> Queue<usize> {
@@ -80,7 +80,7 @@ fn a_burst_calls_lane_after_lane() {
 fn no_frame_is_larger_than_the_limit_but_for_a_single_record() {
     let mut queue = queue(1);
     queue.push(RECORD, 1).unwrap();
-    queue.push(FRAME_BYTES + 1, 2).unwrap();
+    queue.push(SMALL_FRAME_BYTES + 1, 2).unwrap();
     queue.push(RECORD, 3).unwrap();
     assert_eq!(entries(queue.take(0).0), [1]);
     assert_eq!(entries(queue.take(0).0), [2]);
@@ -296,7 +296,7 @@ mod model {
     }
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let push = (1..FRAME_BYTES).prop_map(|bytes| Act::Push { bytes });
+        let push = (1..SMALL_FRAME_BYTES).prop_map(|bytes| Act::Push { bytes });
         let step = (0..LANES, prop::bool::weighted(0.7)).prop_map(|(lane, well)| Act::Step { lane, well });
         let limit = (1..=LANES).prop_map(|lanes| Act::Limit { lanes });
         prop::collection::vec(prop_oneof![8 => push, 8 => step, 1 => limit], 0..200)
