@@ -41,7 +41,8 @@ impl Words {
         bodies.read(request.body_mut(), Self::from_json).await
     }
 
-    fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+    /// Reads them from a body.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, Refusal> {
         from_object(json).map_err(|_| Refusal::BadJson)
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes,
 }
 
 /// The body of an answer to `call` number `correlation`.
-pub(super) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, asked: i32) -> Result<A, Error> {
+pub(crate) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, asked: i32) -> Result<A, Error> {
     let mut rest = Covered {
         rest: answer,
         varint: 0,
