@@ -11,6 +11,9 @@ mod context;
 mod descriptors;
 mod finished;
 mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod liveness;
 mod mailbox;

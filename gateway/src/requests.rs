@@ -66,7 +66,8 @@ impl Words {
         }
     }
 
-    fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+    /// Reads them from a body.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, Refusal> {
         from_object(json).map_err(|_| Refusal::BadJson)
     }
 

@@ -26,8 +26,7 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            // Poisoned by the panic that fails the model anyway.
-            self.0.lock().unwrap()
+            self.0.lock().expect("it is poisoned by what fails the model anyway")
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::membership::{Answer, Heartbeat, Identity, LEAVING, TopicPartition};
 mod calls;
 mod connection;
 mod error;
-mod frame;
+pub(crate) mod frame;
 #[cfg(test)]
 pub(crate) mod peer;
 

@@ -8,6 +8,9 @@ mod complaints;
 mod coordinator;
 mod crew;
 mod destinations;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod membership;
 mod metrics;

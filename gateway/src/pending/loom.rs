@@ -32,7 +32,7 @@ fn in_every_order(model: impl Fn(&Pending) + Sync + Send + 'static) {
 fn reply(pending: &Pending, id: Uuid, value: &str) -> Found {
     let mut found = None;
     pending.reply([(id, Ok(value.into()))], |it| found = Some(it));
-    found.unwrap()
+    found.expect("each reply is heard of")
 }
 
 fn elsewhere<T: 'static>(pending: &Pending, act: impl FnOnce(&Pending) -> T + 'static) -> thread::JoinHandle<T> {

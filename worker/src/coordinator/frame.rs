@@ -22,6 +22,9 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// little.
 const SMALL: usize = 1 << 16;
 
+/// The bytes of a varint, at most.
+const VARINT_BYTES: usize = 5;
+
 /// Before each answer's body: the number of the call it answers.
 const CORRELATION_BYTES: usize = 4;
 
@@ -61,11 +64,10 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes,
 }
 
 /// The body of an answer to `call` number `correlation`.
-pub(super) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, asked: i32) -> Result<A, Error> {
+pub(crate) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, asked: i32) -> Result<A, Error> {
     let mut rest = Covered {
         rest: answer,
-        varint: 0,
-        shift: 0,
+        last: [0; VARINT_BYTES],
     };
     let header = ResponseHeader::decode(&mut rest, A::header_version(version)).map_err(Error::garbled)?;
     let found = header.correlation_id;
@@ -85,12 +87,14 @@ pub(super) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, 
 /// ends the process. In the versions spoken here every length is a varint, which the decoder reads byte by byte with
 /// [`Buf::try_get_u8`], and an element takes a byte at least: what is above the bytes that are left is refused there,
 /// unless it is small.
+///
+/// It reads a boolean the same way, and that may be any byte: so it is not known where a varint begins, and what counts is
+/// the most that the last bytes can mean.
 #[derive(Debug)]
 struct Covered {
     rest: Bytes,
-    /// What is read of a varint so far.
-    varint: usize,
-    shift: u32,
+    /// The last bytes that were read one by one.
+    last: [u8; VARINT_BYTES],
 }
 
 // === impl Covered ===
@@ -110,14 +114,19 @@ impl Buf for Covered {
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.rest.try_get_u8()?;
-        self.varint |= usize::from(byte & 0x7f) << self.shift;
-        if byte >= 0x80 && self.shift < 28 {
-            self.shift += 7;
+        let [_, before @ ..] = self.last;
+        for (to, from) in self.last.iter_mut().zip(before.into_iter().chain([byte])) {
+            *to = from;
+        }
+        let goes_on = |it: &&u8| **it >= 0x80;
+        let bytes = 1 + self.last.iter().rev().skip(1).take_while(goes_on).count();
+        if byte >= 0x80 && bytes < VARINT_BYTES {
             return Ok(byte);
         }
+        let varint = self.last.iter().rev().take(bytes);
+        let varint = varint.fold(0, |high, low| (high << 7) | usize::from(low & 0x7f));
         // A compact length is one more than what it stands for.
-        let claimed = std::mem::take(&mut self.varint).saturating_sub(1);
-        self.shift = 0;
+        let claimed = varint.saturating_sub(1);
         if claimed > self.remaining().max(SMALL) {
             return Err(TryGetError {
                 requested: claimed,

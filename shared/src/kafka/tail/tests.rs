@@ -229,10 +229,8 @@ async fn every_failure_costs_a_connection_and_nothing_of_the_log() {
     let mut setup = Setup::new(0..0, Start::Latest);
     setup.tail.fixed().await;
     for end in 1..=5 {
-        let mut script = setup.broker.0.lock();
-        script.calls.push_back(Act::Fail);
-        script.log.end = end;
-        drop(script);
+        setup.script().calls.push_back(Act::Fail);
+        setup.script().log.end = end;
         assert_eq!(setup.read().await, [end - 1]);
         assert_eq!(setup.metrics.reconnects.get(), u64::try_from(end).unwrap());
     }

@@ -31,13 +31,30 @@ fn an_array_claims_no_more_than_there_is() {
     }
 }
 
+/// Regression guard: the decoder reads a boolean as it reads the bytes of a varint.
+#[test]
+fn a_boolean_that_looks_like_the_start_of_a_claim_hides_none() {
+    // After the header: no error, no calls, no throttling, and two tags, a boolean and an array of two billion.
+    let up_to_boolean = b"\0\0\0\x05\0\0\x01\0\0\0\0\x02\x03\x01";
+    let long_zeroes = [0x80; 2 * VARINT_BYTES];
+    for boolean in [b"\x01", b"\x80", b"\xff"] {
+        let bytes = [&up_to_boolean[..], boolean, &long_zeroes, b"\x80\x80\x80\x80\x0f"].concat();
+        let decoded = decode::<ApiVersionsResponse>(Bytes::from(bytes), 3, 5);
+        assert!(matches!(decoded, Err(Error::Garbled(_))), "{boolean:?}");
+        let bytes = [&up_to_boolean[..], boolean, b"\0\x01\x01"].concat();
+        assert!(
+            decode::<ApiVersionsResponse>(Bytes::from(bytes), 3, 5).is_ok(),
+            "{boolean:?}"
+        );
+    }
+}
+
 #[test]
 fn a_long_text_may_be_the_end() {
     let text = vec![b'x'; SMALL + 1];
     let mut rest = Covered {
         rest: Bytes::from([&b"\x82\x80\x04"[..], &text].concat()),
-        varint: 0,
-        shift: 0,
+        last: [0; VARINT_BYTES],
     };
     for _ in 0..3 {
         rest.try_get_u8().unwrap();

@@ -1,0 +1,117 @@
+//! Where hostile bytes come in, for `fuzz/`. Its corpus is run by the tests here, too.
+
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap,
+    body::Body,
+    header::{HeaderName, HeaderValue},
+};
+use shared::{
+    message::{MyMessage, from_object},
+    wire::Headers,
+};
+use uuid::Uuid;
+
+use crate::{
+    answers::{self, Refusal},
+    context::Context,
+    requests::Words,
+};
+
+/// The body of a request.
+///
+/// # Panics
+/// When the worker would read something else than the caller wrote.
+pub fn body(json: &[u8]) {
+    match Words::from_json(json) {
+        Ok(words) => {
+            let (name, value) = (words.name.clone(), words.value.clone());
+            let id = Uuid::new_v4();
+            let record = words.into_record(id, Headers::new());
+            let read = MyMessage::from_json(&record.value).expect("the worker reads it");
+            assert_eq!((read.id, read.name, read.value), (id.to_string(), name, value));
+        }
+        Err(refusal) => assert_eq!(refusal, Refusal::BadJson),
+    }
+}
+
+/// The value of a reply.
+///
+/// # Panics
+/// When the caller would not get it.
+pub fn reply(value: &[u8]) {
+    #[derive(serde::Deserialize)]
+    struct Message {
+        message: String,
+    }
+
+    let body = answers::reply(value).into_body();
+    let size = body.size_hint().exact();
+    let mut body = std::pin::pin!(body.collect());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let std::task::Poll::Ready(Ok(body)) = Future::poll(body.as_mut(), &mut context) else {
+        panic!("a full body is there at once");
+    };
+    let body = body.to_bytes();
+    assert_eq!(size, u64::try_from(body.len()).ok());
+    let Message { message } = from_object(&body).expect("the body is JSON");
+    assert_eq!(message, String::from_utf8_lossy(value));
+}
+
+/// The head of a request: lines of `name: value`.
+///
+/// # Panics
+/// When what is handed on would not be handed on again, or is not what came.
+pub fn head(lines: &[u8]) {
+    let mut head = HeaderMap::new();
+    for line in lines.split(|it| *it == b'\n') {
+        let colon = line.iter().position(|it| *it == b':').unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b": ").unwrap_or(value);
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            // There is a bound on them, which hyper's own is far below.
+            let _ = head.try_append(name, value);
+        }
+    }
+    let traced = |head: &HeaderMap| {
+        let mut headers = Headers::new();
+        Context::of(head).trace(&mut headers);
+        headers
+    };
+    let headers = traced(&head);
+    let again = headers.iter().map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("it is a header's name");
+        (name, HeaderValue::from_bytes(value).expect("it is a header's value"))
+    });
+    assert_eq!(traced(&again.collect()), headers);
+
+    let context = Context::of(&head);
+    let id = context.request_id().map(str::to_owned);
+    let mut answer = answers::reply(b"");
+    context.sign(&mut answer);
+    let signed = answer.headers().get("x-request-id").map(HeaderValue::as_bytes);
+    assert_eq!(signed, id.as_ref().map(String::as_bytes));
+    assert!(id.is_none_or(|id| {
+        head.get_all("x-request-id")
+            .iter()
+            .any(|it| it.as_bytes() == id.as_bytes())
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn each(target: &str, run: fn(&[u8])) {
+        let seeds = std::fs::read_dir(format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let count = seeds.map(|it| run(&std::fs::read(it.unwrap().path()).unwrap())).count();
+        assert!(count > 0);
+    }
+
+    #[test]
+    fn nothing_in_the_corpus_does_harm() {
+        each("body", body);
+        each("reply", reply);
+        each("head", head);
+    }
+}

@@ -1,0 +1,116 @@
+//! Where hostile bytes come in, for `fuzz/`. Its corpus is run by the tests here, too.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    ApiVersionsResponse, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, OffsetCommitResponse,
+    OffsetFetchResponse,
+};
+use shared::wire::{self, Deadline, Headers, ReplyTo};
+
+use crate::{answer::answer, coordinator::frame};
+
+/// The value of a request.
+///
+/// # Panics
+/// When the reply is not the contract's.
+pub fn request(value: &[u8]) {
+    if let Ok(record) = answer(value) {
+        let id = String::from_utf8(record.key).expect("the key is text");
+        let text = String::from_utf8(record.value).expect("the value is text");
+        assert!(text.ends_with(&format!(" ( {id} ) ")), "{text:?}");
+        assert_eq!(record.headers, Headers::new());
+    }
+}
+
+/// The headers of a record, and its key: lines of `name: value`, the key's without a name.
+///
+/// # Panics
+/// When a reply would go where none may go, or carry what its request did not say.
+pub fn headers(lines: &[u8]) {
+    let mut headers = Headers::new();
+    let mut key = None;
+    for line in lines.split(|it| *it == b'\n') {
+        let colon = line.iter().position(|it| *it == b':').unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b": ").unwrap_or(value).to_vec();
+        match String::from_utf8(name.to_vec()) {
+            Ok(name) if name.is_empty() => key = Some(value),
+            Ok(name) => drop(headers.insert(name, value)),
+            Err(_) => {}
+        }
+    }
+    // With a correlation header the key does not count.
+    if let Some(id) = wire::correlation(&headers, None) {
+        assert_eq!(wire::correlation(&headers, key.as_deref()), Some(id));
+    }
+    match ReplyTo::of(&headers) {
+        Ok(reply_to) => {
+            if let Some((topic, partition)) = reply_to.place {
+                assert!(partition >= 0);
+                assert!(
+                    (1..=249).contains(&topic.len()) && !topic.starts_with("__") && topic.is_ascii(),
+                    "{topic:?}"
+                );
+            }
+            for (name, value) in reply_to.headers() {
+                assert!(
+                    headers.get(&name) == Some(&value) || name == "kafka_nest-is-disposed",
+                    "{name}"
+                );
+            }
+        }
+        Err(malformed) => {
+            let line = malformed.to_string();
+            assert!(
+                line.len() < 500 && line.bytes().all(|it| matches!(it, b' '..=b'~')),
+                "{line:?}"
+            );
+        }
+    }
+    if let Some(deadline) = Deadline::of(&headers) {
+        let mut written = Headers::new();
+        deadline.write(&mut written);
+        assert_eq!(Deadline::of(&written), Some(deadline));
+        assert!(deadline.left <= Duration::from_millis(u64::MAX));
+    }
+    let _ = (wire::failure(&headers), wire::is_announcement(key.as_deref()));
+}
+
+/// An answer of the group coordinator without its length; the first byte says to which call.
+pub fn coordinator(bytes: &[u8]) {
+    let Some((call, answer)) = bytes.split_first() else {
+        return;
+    };
+    let answer = Bytes::copy_from_slice(answer);
+    // Whether it can be read is not the question.
+    match call {
+        0 => drop(frame::decode::<ApiVersionsResponse>(answer, 3, 0)),
+        1 => drop(frame::decode::<FindCoordinatorResponse>(answer, 4, 0)),
+        2 => drop(frame::decode::<ConsumerGroupHeartbeatResponse>(answer, 1, 0)),
+        3 => drop(frame::decode::<OffsetCommitResponse>(answer, 9, 0)),
+        4 => drop(frame::decode::<OffsetFetchResponse>(answer, 9, 0)),
+        5 => drop(frame::decode::<OffsetCommitResponse>(answer, 8, 0)),
+        6 => drop(frame::decode::<OffsetFetchResponse>(answer, 8, 0)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn each(target: &str, run: fn(&[u8])) {
+        let seeds = std::fs::read_dir(format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let count = seeds.map(|it| run(&std::fs::read(it.unwrap().path()).unwrap())).count();
+        assert!(count > 0);
+    }
+
+    #[test]
+    fn nothing_in_the_corpus_does_harm() {
+        each("request", request);
+        each("headers", headers);
+        each("coordinator", coordinator);
+    }
+}
