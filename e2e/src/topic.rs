@@ -202,6 +202,8 @@ impl Topic {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> T {
+        // Boxed: the client's futures are as deep as the compiler looks.
+        let call = Box::pin(call);
         match within(&format!("an answer of Kafka about {}", self.name), SOON, call).await {
             Ok(answer) => answer,
             Err(error) => panic!("{}: {error}", self.name),

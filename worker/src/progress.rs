@@ -189,7 +189,7 @@ mod tests {
         progress.read([].into_iter(), 0);
         progress.saved(0);
         progress.read(0..9, 9);
-        old.map(Open::done);
+        old.into_iter().for_each(Open::done);
         assert_eq!(progress.unsaved(), None);
         (0..9).for_each(|offset| progress.open(offset).done());
         assert_eq!(progress.unsaved(), Some(9));

@@ -279,7 +279,7 @@ async fn a_flush_sends_what_a_lane_too_many_has_lost() {
     let whole = |tag| {
         setup
             .outbox
-            .try_send(Record::new(Vec::new(), vec![b'x'; FRAME_BYTES]), tag)
+            .try_send(Record::new(Vec::new(), vec![b'x'; SMALL_FRAME_BYTES]), tag)
     };
     whole(0).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
