@@ -116,7 +116,7 @@ impl Topic {
         let mut offset = from;
         let read = async {
             while records.len() < count {
-                let more = self.read_some(&mut offset).await;
+                let more = self.read_on(&mut offset).await;
                 records.extend(more.into_iter().filter(|it| !is_announcement(it)));
             }
         };
@@ -155,17 +155,26 @@ impl Topic {
         let mut records = Vec::new();
         let read = async {
             while offset < end {
-                records.extend(self.read_some(&mut offset).await);
+                records.extend(self.read_on(&mut offset).await);
             }
         };
-        within(&format!("all of {}", self.name), SOON, read).await;
+        within(&format!("all of {}", self.name), SOON, Box::pin(read)).await;
         records.retain(|it| it.offset < end);
         records
     }
 
-    /// What is there from an offset on, after half a second at the latest, which may be nothing. Moves the offset on.
-    async fn read_some(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
-        let (records, _) = self.call(self.reader.fetch_records(*offset, 1..1 << 20, 500)).await;
+    /// What is there from an offset on, after half a second at the latest, which may be nothing.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
+        let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
+        records
+    }
+
+    /// The same, and moves the offset on.
+    async fn read_on(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
+        let records = self.read_some(*offset).await;
         if let Some(last) = records.last() {
             *offset = last.offset + 1;
         }
@@ -181,23 +190,6 @@ impl Topic {
         let found = records.into_iter().next().expect("one was read");
         assert_eq!(found.offset, offset, "{}", self.name);
         found.record
-    }
-
-    /// What is there from an offset on, after half a second at the latest, which may be nothing.
-    ///
-    /// # Panics
-    /// When Kafka does not answer.
-    pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
-        let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
-        records
-    }
-
-    /// Deletes all records before an offset.
-    ///
-    /// # Panics
-    /// When Kafka does not.
-    pub async fn delete_before(&self, offset: i64) {
-        self.call(self.writer.delete_records(offset, 10_000)).await;
     }
 
     /// Waits for the reply number `index`, where 0 is the first of all.
