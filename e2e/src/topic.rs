@@ -116,7 +116,7 @@ impl Topic {
         let mut offset = from;
         let read = async {
             while records.len() < count {
-                let more = self.go_on(&mut offset).await;
+                let more = self.read_on(&mut offset).await;
                 records.extend(more.into_iter().filter(|it| !is_announcement(it)));
             }
         };
@@ -155,16 +155,25 @@ impl Topic {
         let mut records = Vec::new();
         let read = async {
             while offset < end {
-                records.extend(self.go_on(&mut offset).await);
+                records.extend(self.read_on(&mut offset).await);
             }
         };
-        within(&format!("all of {}", self.name), SOON, read).await;
+        within(&format!("all of {}", self.name), SOON, Box::pin(read)).await;
         records.retain(|it| it.offset < end);
         records
     }
 
-    /// As [`Topic::read_some`]; moves the offset on.
-    async fn go_on(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
+    /// What is there from an offset on, after half a second at the latest, which may be nothing.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
+        let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
+        records
+    }
+
+    /// The same, and moves the offset on.
+    async fn read_on(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
         let records = self.read_some(*offset).await;
         if let Some(last) = records.last() {
             *offset = last.offset + 1;
@@ -183,15 +192,6 @@ impl Topic {
         found.record
     }
 
-    /// What is there from an offset on, after half a second at the latest, which may be nothing.
-    ///
-    /// # Panics
-    /// When Kafka does not answer.
-    pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
-        let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
-        records
-    }
-
     /// Waits for the reply number `index`, where 0 is the first of all.
     ///
     /// # Panics
@@ -202,8 +202,6 @@ impl Topic {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> T {
-        // Boxed: the client's futures are as deep as the compiler looks.
-        let call = Box::pin(call);
         match within(&format!("an answer of Kafka about {}", self.name), SOON, call).await {
             Ok(answer) => answer,
             Err(error) => panic!("{}: {error}", self.name),

@@ -4,6 +4,8 @@
 //! to be stopped after the last test, and says at the end which engines it ran on: a run without any engine passes
 //! on a developer's machine, and fails where `CI=true`.
 
+// A test that waits within a wait within a wait for an answer of the client's.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
