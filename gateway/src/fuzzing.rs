@@ -29,7 +29,7 @@ pub fn body(json: &[u8]) {
             let id = Uuid::new_v4();
             let record = words.into_record(id, Headers::new());
             let read = MyMessage::from_json(&record.value).expect("the worker reads it");
-            assert_eq!((read.id, read.name, read.value), (id.to_string(), name, value));
+            assert_eq!((read.id, read.name, read.value), (id.to_string().into(), name, value));
         }
         Err(refusal) => assert_eq!(refusal, Refusal::BadJson),
     }

@@ -25,8 +25,8 @@ pub(crate) enum Question {
 /// What the caller says; the id is always ours.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Words {
-    name: Cow<'static, str>,
-    value: Cow<'static, str>,
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) value: Cow<'static, str>,
 }
 
 /// Tells callers whose record was not sent.
