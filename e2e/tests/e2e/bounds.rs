@@ -17,7 +17,7 @@ const PARTITIONS: i32 = 6;
 /// Partitions of the reply topic, in each of which the worker announces itself.
 const PLACES: i32 = 3;
 
-/// For lists of topics, and for the leaders of partitions; the last is for a call that it makes beside.
+/// For lists of topics, and for the leaders of partitions.
 const METADATA: usize = 1;
 
 /// Connections to produce with, where there are fewer places than that.
