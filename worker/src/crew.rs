@@ -63,7 +63,7 @@ pub(crate) struct Crew {
     pub(crate) metrics: Metrics,
     pub(crate) tail_metrics: TailMetrics,
     pub(crate) readiness: Readiness,
-    /// Met while every partition it has is started.
+    /// Met while every partition it has is read.
     pub(crate) condition: Condition,
     /// How long a reader may take to finish what it has read.
     pub(crate) drain: Duration,
@@ -165,10 +165,7 @@ impl Shift {
                 self.starting.clear();
             }
         }
-        if self.starting.is_empty() {
-            self.crew.condition.met();
-        }
-        self.count();
+        self.take_stock();
     }
 
     /// Starts what can be started.
@@ -177,10 +174,7 @@ impl Shift {
         if let Err(cause) = started.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             self.crew.condition.unmet(&Chain(&*cause));
             self.retry_at = Instant::now() + RETRY;
-        } else {
-            self.crew.condition.met();
         }
-        self.count();
     }
 
     async fn try_start(&mut self) -> Result<(), Cause> {
@@ -224,7 +218,7 @@ impl Shift {
         self.commit_last(partitions.clone()).await;
         self.readers.remove(&partition);
         self.crew.assignment.released(&partitions);
-        self.count();
+        self.take_stock();
     }
 
     /// Commits the positions of readers that have ended. Without it whoever comes next repeats some work, but leaves
@@ -272,18 +266,27 @@ impl Shift {
                 reader.progress().start_offered();
             }
         }
+        self.take_stock();
         all_well
     }
 
-    fn count(&self) {
-        let count = self.readers.len();
+    /// Says how many partitions are read, and whether that is all there are to read.
+    fn take_stock(&self) {
+        let reading = self
+            .readers
+            .values()
+            .filter(|it| it.progress().is_start_offered())
+            .count();
+        if self.starting.is_empty() && reading == self.readers.len() {
+            self.crew.condition.met();
+        }
         self.crew
             .metrics
             .partitions
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
+            .set(i64::try_from(reading).unwrap_or(i64::MAX));
         self.crew
             .reading
-            .send_if_modified(|it| std::mem::replace(it, count) != count);
+            .send_if_modified(|it| std::mem::replace(it, reading) != reading);
     }
 }
 

@@ -94,6 +94,11 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
+    /// Whether it was: from then on requests are read.
+    pub(crate) fn is_start_offered(&self) -> bool {
+        self.state.lock().start_offered
+    }
+
     /// Waits for that.
     pub(crate) async fn until_start_offered(&self) {
         self.until(|state| state.start_offered).await;
