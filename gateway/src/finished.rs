@@ -1,11 +1,12 @@
 //! What became of the requests that are over: a bounded memory, to tell a late or a second reply from a foreign one.
 
-use std::collections::{HashMap, VecDeque};
+use std::{collections::HashMap, mem};
 
 use uuid::Uuid;
 
-/// How many are remembered; what is older is as foreign as what never was.
-const CAPACITY: usize = 65_536;
+/// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was. It is what
+/// a hash table of 2^15 places holds.
+const CAPACITY: usize = 28_672;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +17,11 @@ pub(crate) enum End {
     GaveUp,
 }
 
-/// The requests that ended last.
+/// The requests that ended last, in two generations: the older one goes as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
-    ends: HashMap<Uuid, End>,
-    /// The oldest first.
-    order: VecDeque<Uuid>,
+    younger: HashMap<Uuid, End>,
+    older: HashMap<Uuid, End>,
 }
 
 // === impl Finished ===
@@ -29,18 +29,16 @@ pub(crate) struct Finished {
 impl Finished {
     /// A request is over. Each id comes once.
     pub(crate) fn remember(&mut self, id: Uuid, end: End) {
-        if self.order.len() == CAPACITY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ends.remove(&oldest);
+        if self.younger.len() == CAPACITY {
+            mem::swap(&mut self.younger, &mut self.older);
+            self.younger.clear();
         }
-        self.order.push_back(id);
-        self.ends.insert(id, end);
+        self.younger.insert(id, end);
     }
 
     /// How a request ended, if it is one of ours and not long ago.
     pub(crate) fn end(&self, id: &Uuid) -> Option<End> {
-        self.ends.get(id).copied()
+        self.younger.get(id).or_else(|| self.older.get(id)).copied()
     }
 }
 
@@ -52,13 +50,13 @@ mod tests {
     fn the_last_ones_are_remembered_and_no_more() {
         let mut finished = Finished::default();
         let id = |number: usize| Uuid::from_u128(u128::try_from(number).unwrap());
-        for number in 0..CAPACITY + 10 {
+        for number in 0..3 * CAPACITY + 10 {
             let end = if number % 2 == 0 { End::Answered } else { End::GaveUp };
             finished.remember(id(number), end);
         }
-        assert_eq!(finished.end(&id(9)), None);
-        assert_eq!(finished.end(&id(10)), Some(End::Answered));
-        assert_eq!(finished.end(&id(CAPACITY + 9)), Some(End::GaveUp));
-        assert_eq!((finished.ends.len(), finished.order.len()), (CAPACITY, CAPACITY));
+        assert_eq!(finished.end(&id(2 * CAPACITY - 1)), None);
+        assert_eq!(finished.end(&id(2 * CAPACITY)), Some(End::Answered));
+        assert_eq!(finished.end(&id(3 * CAPACITY + 9)), Some(End::GaveUp));
+        assert_eq!((finished.younger.len(), finished.older.len()), (10, CAPACITY));
     }
 }

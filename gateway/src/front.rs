@@ -33,13 +33,17 @@ pub(crate) struct Front {
 // === impl Front ===
 
 impl Handler for Front {
-    async fn answer(&self, head: Parts, body: &mut Incoming, peer: Peer) -> Answer {
-        let context = Context::of(&head.headers);
+    type Asked = (Context, Result<Question, Refusal>);
+
+    fn read(&self, head: &Parts, peer: Peer) -> Self::Asked {
         let question = match peer {
-            Peer::Admitted => Question::of(&head),
+            Peer::Admitted => Question::of(head),
             Peer::Excess => Err(Refusal::TooManyConnections),
         };
-        drop(head);
+        (Context::of(&head.headers), question)
+    }
+
+    async fn answer(&self, (context, question): Self::Asked, body: &mut Incoming) -> Answer {
         let outcome = match question {
             Ok(question) => self.ping(question, body, &context).await,
             Err(refusal) => Err(refusal),

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use gateway::{Gateway, Settings};
 use shared::process;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     process::run(async |settings: Settings, signals| {
         let gateway = Gateway::bind(settings).await?;

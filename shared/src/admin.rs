@@ -102,7 +102,9 @@ impl View {
 }
 
 impl Handler for View {
-    async fn answer(&self, request: Parts, _: &mut Incoming, _: Peer) -> Answer {
+    type Asked = Answer;
+
+    fn read(&self, request: &Parts, _: Peer) -> Answer {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
             let headers: &mut HeaderMap = answer.headers_mut();
@@ -115,6 +117,10 @@ impl Handler for View {
             "/metrics" => self.metrics(),
             _ => plain(StatusCode::NOT_FOUND, "text/plain", "/live, /ready or /metrics\n"),
         }
+    }
+
+    async fn answer(&self, answer: Answer, _: &mut Incoming) -> Answer {
+        answer
     }
 }
 

@@ -77,9 +77,15 @@ pub enum Peer {
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers one request. What it leaves of the body is seen to. It drops the head before it lets anybody wait: while that
-    /// lives it keeps the connection's read buffer, and hyper allocates another one.
-    fn answer(&self, head: Parts, body: &mut Incoming, peer: Peer) -> impl Future<Output = Answer> + Send;
+    /// What a request's head asks for.
+    type Asked: Send;
+
+    /// Reads a request's head, which is dropped before any future is polled: hyper reads on before that, and takes
+    /// another buffer while anything of the head lives. So what is kept of it is a copy.
+    fn read(&self, head: &Parts, peer: Peer) -> Self::Asked;
+
+    /// Answers one request. What it leaves of the body is seen to.
+    fn answer(&self, asked: Self::Asked, body: &mut Incoming) -> impl Future<Output = Answer> + Send;
 }
 
 /// Bounds of a server.
@@ -232,8 +238,9 @@ impl<H: Handler> Accepting<H> {
             let closing = Arc::clone(&closing);
             let (head, mut body) = request.into_parts();
             let asks_first = head.headers.contains_key(EXPECT);
+            let asked = handler.read(&head, peer);
             async move {
-                let mut answer = handler.answer(head, &mut body, peer).await;
+                let mut answer = handler.answer(asked, &mut body).await;
                 let closes = answer.headers().contains_key(CONNECTION)
                     || peer == Peer::Excess
                     || closing.load(Ordering::Acquire)

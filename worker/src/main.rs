@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use shared::process;
 use worker::{Settings, Worker};
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     process::run(async |settings: Settings, signals| {
         let worker = Worker::bind(settings).await?;
