@@ -30,7 +30,8 @@ use super::{
 /// back until a delayed acknowledgement 40 ms later.
 pub(super) const SMALL_FRAME_BYTES: usize = 7_680 - 280;
 
-/// The same on a socket with it. Larger ones save the broker's time and ours; the gain ends about here.
+/// The same on a socket with it: larger frames save the time of the broker and of both halves. The value is that of a first
+/// trial (30 KB against 7.5 KB halved the broker's time per request); others were not compared.
 const LARGE_FRAME_BYTES: usize = 30_000;
 
 /// Bound on a produce, connection included; then its fate is unknown.
