@@ -50,11 +50,17 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the filter; an empty one is `info`.
-pub(crate) fn directives(text: &str) -> Result<Targets, ParseError> {
+/// Reads the filter; an empty one is `info`. The error is the directive that is none.
+pub(crate) fn directives(text: &str) -> Result<Targets, String> {
     let text = if text.is_empty() { "info" } else { text };
+    // A target or a level without a name is none, but the parser takes it.
+    let unnamed = |directive: &&str| directive.split('=').any(|it| it.trim().is_empty());
+    if let Some(directive) = text.split(',').find(unnamed) {
+        return Err(format!("{directive:?}"));
+    }
     // What the user says about the client comes later and wins.
-    format!("{QUIET},{text}").parse()
+    let filter = format!("{QUIET},{text}");
+    filter.parse().map_err(|error: ParseError| error.to_string())
 }
 
 /// Starts logging, until [`finish`]. `filter` was validated with the configuration.
