@@ -110,16 +110,20 @@ pub(crate) async fn without_a_worker_hurt_only_their_own_requests(engine: &Engin
     let gateway = scene.gateway().set("REQUEST_PARTITIONS", "all");
     let (gateway, _worker) = tokio::join!(gateway.set("REPLY_TIMEOUT", "3s").ready(), scene.worker().ready());
 
-    let callers = (0..100).map(|_| gateway.get("/ping"));
-    let answers = join_all(callers).await;
+    // All that ask at once may go in one frame; and while one partition is connected the gateway is ready.
+    let mut answers = Vec::new();
+    let mut ends_so_far = ends(&pings).await;
+    while answers.len() < 1_000 && ends_so_far.contains(&0) {
+        answers.extend(join_all((0..50).map(|_| gateway.get("/ping"))).await);
+        ends_so_far = ends(&pings).await;
+    }
 
     let answered = answers.iter().filter(|it| it.status == 200).count();
     let timed_out = answers.iter().filter(|it| it.status == 500).count();
-    let ends = ends(&pings).await;
     assert_eq!(
         [answered, timed_out].map(|it| i64::try_from(it).unwrap())[..],
-        ends,
+        ends_so_far,
         "{answers:?}"
     );
-    assert!(ends.iter().all(|it| *it > 0), "{ends:?}");
+    assert!(!ends_so_far.contains(&0), "{ends_so_far:?}");
 }
