@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use shared::smallest::Smallest;
 use tokio::time::Instant;
 
 /// How far back the rate looks; what is older weighs less and less.
@@ -19,9 +20,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The verdict of a queue is as old as this at most.
 const VALID: Duration = Duration::from_secs(1);
-
-/// The fastest reply is looked for in one to two of these: what is slow by nature is no queue.
-const PERIOD: Duration = Duration::from_secs(30);
 
 /// Of a caller's patience, the part that a reply must have taken longer than the fastest to be the sign of a queue.
 const QUEUING: f64 = 0.25;
@@ -42,16 +40,8 @@ pub(crate) struct Pace {
     seconds: f64,
     /// How long the last of them was waited for.
     waited: Duration,
-    fastest: Fastest,
-}
-
-/// The shortest wait of late.
-#[derive(Debug)]
-struct Fastest {
-    since: Option<Instant>,
-    wait: Duration,
-    /// In the period before.
-    before: Duration,
+    /// The shortest wait of late: what is slow by nature is no queue. `None` before the first reply.
+    fastest: Option<Smallest<Duration>>,
 }
 
 // === impl Pace ===
@@ -65,18 +55,16 @@ impl Pace {
             replies: 0.0,
             seconds: 0.0,
             waited: Duration::ZERO,
-            fastest: Fastest {
-                since: None,
-                wait: Duration::MAX,
-                before: Duration::MAX,
-            },
+            fastest: None,
         }
     }
 
     /// A batch of replies came, to callers the last of whom had waited for so long.
     pub(crate) fn replied(&mut self, count: u32, waited: Duration, now: Instant) {
         self.waited = waited;
-        self.fastest.replied(waited, now);
+        self.fastest
+            .get_or_insert_with(|| Smallest::new(waited, now))
+            .see(waited, now);
         let gap = self.last.replace(now).map(|last| now - last);
         if let Some(gap) = gap.filter(|it| *it <= PAUSE) {
             let decay = (-gap.as_secs_f64() / WINDOW.as_secs_f64()).exp();
@@ -88,7 +76,8 @@ impl Pace {
     /// How many callers can be served in time.
     pub(crate) fn room(&self, now: Instant) -> usize {
         let recent = self.last.is_some_and(|last| now - last <= VALID);
-        let queued = self.waited.saturating_sub(self.fastest.wait());
+        let fastest = self.fastest.as_ref().map_or(Duration::MAX, Smallest::get);
+        let queued = self.waited.saturating_sub(fastest);
         if !recent || queued < self.patience.mul_f64(QUEUING) || self.seconds == 0.0 {
             return usize::MAX;
         }
@@ -97,22 +86,6 @@ impl Pace {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a count")]
         let room = room as usize;
         room.max(MIN_ROOM)
-    }
-}
-
-// === impl Fastest ===
-
-impl Fastest {
-    fn replied(&mut self, waited: Duration, now: Instant) {
-        if self.since.is_none_or(|since| now - since >= PERIOD) {
-            self.since = Some(now);
-            self.before = std::mem::replace(&mut self.wait, waited);
-        }
-        self.wait = self.wait.min(waited);
-    }
-
-    fn wait(&self) -> Duration {
-        self.wait.min(self.before)
     }
 }
 

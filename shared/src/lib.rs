@@ -10,6 +10,7 @@ pub mod process;
 pub mod readiness;
 pub mod server;
 pub mod shutdown;
+pub mod smallest;
 pub mod tasks;
 pub mod telemetry;
 pub mod wire;

@@ -8,10 +8,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use shared::smallest::Smallest;
 use tokio::time::Instant;
-
-/// Smallest differences are kept for one to two of these: clocks drift, and are set.
-const PERIOD: Duration = Duration::from_secs(30);
 
 /// Gateways that are remembered; any client can make up any number.
 const MAX_GATEWAYS: usize = 1024;
@@ -19,8 +17,8 @@ const MAX_GATEWAYS: usize = 1024;
 /// The gateways' clocks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clocks {
-    /// By the gateway's id.
-    gateways: Arc<Mutex<HashMap<Box<[u8]>, Clock>>>,
+    /// By the gateway's id: the smallest difference of late in milliseconds, since clocks drift, and are set.
+    gateways: Arc<Mutex<HashMap<Box<[u8]>, Smallest<i64>>>>,
 }
 
 /// How old the records of one partition can be.
@@ -32,41 +30,27 @@ pub(crate) struct Freshness {
     newer_than: Option<Instant>,
 }
 
-/// Differences in milliseconds.
-#[derive(Debug)]
-struct Clock {
-    since: Instant,
-    smallest: i64,
-    /// In the period before.
-    before: Option<i64>,
-}
-
 // === impl Clocks ===
 
 impl Clocks {
     /// A request that was read at the end of the log: our clock was ahead of its timestamp by `difference_ms`.
     pub(crate) fn saw(&self, gateway: &[u8], difference_ms: i64, now: Instant) {
         let mut gateways = self.gateways.lock();
-        if let Some(clock) = gateways.get_mut(gateway) {
-            clock.saw(difference_ms, now);
+        if let Some(smallest) = gateways.get_mut(gateway) {
+            smallest.see(difference_ms, now);
             return;
         }
         if gateways.len() >= MAX_GATEWAYS {
-            gateways.retain(|_, clock| now - clock.since < 2 * PERIOD);
+            gateways.retain(|_, smallest| smallest.is_recent(now));
         }
         if gateways.len() < MAX_GATEWAYS {
-            let clock = Clock {
-                since: now,
-                smallest: difference_ms,
-                before: None,
-            };
-            gateways.insert(gateway.into(), clock);
+            gateways.insert(gateway.into(), Smallest::new(difference_ms, now));
         }
     }
 
     /// How old a request is, as far as the clocks tell.
     pub(crate) fn age(&self, gateway: &[u8], difference_ms: i64) -> Duration {
-        let Some(smallest) = self.gateways.lock().get(gateway).map(Clock::smallest) else {
+        let Some(smallest) = self.gateways.lock().get(gateway).map(Smallest::get) else {
             return Duration::ZERO;
         };
         let age = difference_ms.saturating_sub(smallest);
@@ -91,26 +75,10 @@ impl Freshness {
     }
 }
 
-// === impl Clock ===
-
-impl Clock {
-    fn saw(&mut self, difference_ms: i64, now: Instant) {
-        if now - self.since >= PERIOD {
-            let recent = now - self.since < 2 * PERIOD;
-            self.before = recent.then_some(self.smallest);
-            self.smallest = difference_ms;
-            self.since = now;
-        }
-        self.smallest = self.smallest.min(difference_ms);
-    }
-
-    fn smallest(&self) -> i64 {
-        self.before.map_or(self.smallest, |it| it.min(self.smallest))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use shared::smallest::PERIOD;
+
     use super::*;
 
     const HOUR_MS: i64 = 3_600_000;
