@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
-    kafka::{Cluster, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Survey, Tail, TailMetrics},
+    kafka::{Cluster, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Survey, Tail, TailMetrics},
     readiness::Readiness,
     server::{BindError, Limits, Server, bind},
     tasks::{Panicked, Tasks},
@@ -28,9 +28,6 @@ use crate::{
     replies,
     requests::SendReceipts,
 };
-
-/// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
-const LANES: usize = 4;
 
 /// Requests that may wait for Kafka, in bytes.
 const OUTBOX_BYTES: usize = 16 << 20;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use shared::{
-    kafka::{Backoff, Chain, Cluster, Error, Partition},
+    kafka::{Backoff, Chain, Cluster, Partition},
     readiness::Condition,
     wire::{Deadline, Dialect, Headers},
 };
@@ -107,11 +107,7 @@ impl Mailbox {
     async fn choose(&self, condition: &Condition) -> i32 {
         let mut backoff = Backoff::default();
         loop {
-            let listed = self.cluster.topics().await;
-            let found = listed.and_then(|mut topics| {
-                let partitions = topics.remove(&self.topic);
-                partitions.ok_or_else(|| Error::TopicMissing(self.topic.clone()))
-            });
+            let found = self.cluster.partitions(&self.topic).await;
             match found.map(|it| pick(&it, self.hostname.as_deref())) {
                 Ok(Some(partition)) => return partition,
                 Ok(None) => condition.unmet(&format_args!("topic {:?} has no partitions", self.topic)),

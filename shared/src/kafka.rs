@@ -29,7 +29,7 @@ pub use self::{
     error::{Chain, Error},
     link::Partition,
     metrics::{OutboxMetrics, TailMetrics},
-    outbox::{Closed, Fate, Outbox, OutboxSettings, Receipts},
+    outbox::{Closed, Fate, LANES, Outbox, OutboxSettings, Receipts},
     queue::Full,
     record::{Received, Record},
     survey::Survey,

@@ -1,9 +1,9 @@
 //! Where the partitions come from: a list, all there are, or a group.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use shared::kafka::Survey;
+use tracing::warn;
 
 use crate::{
     group::Group,
@@ -57,7 +57,7 @@ impl Assignment {
         if let Self::Group(group) = self
             && !group.leave(limit).await
         {
-            tracing::warn!("the group coordinator did not hear that this worker leaves");
+            warn!("the group coordinator did not hear that this worker leaves");
         }
     }
 }

@@ -137,7 +137,7 @@ impl Shift {
         while let Some(ended) = self.running.join_next_with_id().await {
             partition_of(ended);
         }
-        self.commit_last(self.readers.keys().copied().collect()).await;
+        self.commit_last(&self.readers.keys().copied().collect()).await;
         self.crew.assignment.leave(LAST_COMMIT).await;
     }
 
@@ -215,7 +215,7 @@ impl Shift {
             return;
         }
         let partitions = BTreeSet::from([partition]);
-        self.commit_last(partitions.clone()).await;
+        self.commit_last(&partitions).await;
         self.readers.remove(&partition);
         self.crew.assignment.released(&partitions);
         self.take_stock();
@@ -223,15 +223,10 @@ impl Shift {
 
     /// Commits the positions of readers that have ended. Without it whoever comes next repeats some work, but leaves
     /// nothing out.
-    async fn commit_last(&mut self, partitions: BTreeSet<i32>) {
+    async fn commit_last(&mut self, partitions: &BTreeSet<i32>) {
         let commit = async {
-            let unsaved = |(_, reader): &(&i32, &Reader)| reader.progress().unsaved().is_some();
-            while self
-                .readers
-                .iter()
-                .filter(|(it, _)| partitions.contains(it))
-                .any(|it| unsaved(&it))
-            {
+            let unsaved = |reader: &Reader| reader.progress().unsaved().is_some();
+            while partitions.iter().filter_map(|it| self.readers.get(it)).any(unsaved) {
                 if !self.commit().await {
                     sleep(RETRY / 4).await;
                 }

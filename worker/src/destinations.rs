@@ -14,20 +14,17 @@ use std::{
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use shared::{
-    kafka::{Chain, Closed, Cluster, Full, Outbox, OutboxMetrics, OutboxSettings, Partition, Record},
+    kafka::{Backoff, Chain, Closed, Cluster, Full, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Record},
     readiness::Condition,
     tasks::Tasks,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep},
+    time::Instant,
 };
 use tracing::{info, warn};
 
 use crate::receipts::{ReplyReceipts, Written};
-
-/// Connections to produce with: the measured optimum on a small machine, and a bound on a large one.
-const LANES: usize = 4;
 
 /// Replies that may wait for Kafka at one place, in bytes.
 const OUTBOX_BYTES: usize = 1 << 20;
@@ -37,9 +34,6 @@ const MAX_PLACES: usize = 64;
 
 /// The cluster is asked about unknown places this often at most: any client can name one in every request.
 const LISTING_AGE: Duration = Duration::from_secs(1);
-
-/// Pause between attempts to ask it.
-const LISTING_RETRY: Duration = Duration::from_millis(200);
 
 /// How long a reply is sent again in our own topic: no gateway of ours lets its callers wait for longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -224,15 +218,15 @@ impl Shared {
                 return known(&places);
             }
         }
-        let mut complained = false;
+        let mut backoff = Backoff::default();
         let listed = loop {
             match self.cluster.topics().await {
                 Ok(listed) => break listed,
                 Err(error) => {
-                    if !std::mem::replace(&mut complained, true) {
+                    if !backoff.has_failed() {
                         warn!(error = %Chain(&error), topic, partition, "the place of a reply cannot be looked up");
                     }
-                    sleep(LISTING_RETRY).await;
+                    backoff.pause().await;
                 }
             }
         };

@@ -171,8 +171,8 @@ fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
 /// Whether nobody waits for the reply any more.
 fn is_expired(clocks: &Clocks, freshness: &Freshness, record: &Received) -> bool {
     Deadline::of(record.headers()).is_some_and(|it| {
-        let age = clocks.age(it.gateway, behind_ms(record));
-        age.min(freshness.limit(Instant::now())) > it.left
+        // In this order: what has just come is not looked at any further.
+        freshness.limit(Instant::now()) > it.left && clocks.age(it.gateway, behind_ms(record)) > it.left
     })
 }
 

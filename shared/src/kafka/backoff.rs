@@ -33,7 +33,8 @@ impl Backoff {
     }
 
     /// Whether the last attempt failed.
-    pub(super) fn has_failed(&self) -> bool {
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
         self.failures > 0
     }
 

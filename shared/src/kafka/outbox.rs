@@ -52,6 +52,9 @@ pub trait Receipts: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Closed<T>(pub Record, pub T);
 
+/// Connections of a process to produce with: the measured optimum on a small machine, and a bound on a large one.
+pub const LANES: usize = 4;
+
 /// How an outbox behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxSettings {
