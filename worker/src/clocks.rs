@@ -17,9 +17,11 @@ const MAX_GATEWAYS: usize = 1024;
 /// The gateways' clocks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clocks {
-    /// By the gateway's id: the smallest difference of late in milliseconds, since clocks drift, and are set.
-    gateways: Arc<Mutex<HashMap<Box<[u8]>, Smallest<i64>>>>,
+    gateways: Arc<Mutex<Differences>>,
 }
+
+/// By the gateway's id: the smallest difference of late in milliseconds, since clocks drift, and are set.
+type Differences = HashMap<Box<[u8]>, Smallest<i64>>;
 
 /// How old the records of one partition can be.
 #[derive(Debug, Default)]
