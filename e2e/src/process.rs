@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::log::Log;
 use crate::{
@@ -350,8 +351,33 @@ impl Drop for Process {
     }
 }
 
+/// Waits for a signal that ends the suite, and then leaves nothing running: the processes end here, the nodes see that their
+/// owner is gone. For a thread of its own.
+///
+/// # Panics
+/// When signals cannot be caught.
+pub fn end_at_a_signal() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be had");
+    runtime.block_on(async {
+        let [mut interrupt, mut terminate, mut hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+                .map(|it| signal(it).expect("signals can be caught"));
+        let code = tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+            _ = hangup.recv() => 129,
+        };
+        kill_all();
+        #[expect(clippy::exit, reason = "whoever runs is not asked")]
+        std::process::exit(code);
+    });
+}
+
 /// Kills all processes; those who wait for them see that.
-pub fn kill_all() {
+fn kill_all() {
     for pid in RUNNING.lock().iter() {
         // It may have ended by itself.
         let _ = kill_process(*pid, Signal::KILL);

@@ -98,14 +98,12 @@ pub fn coordinator(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+#[path = "../../fuzz/corpus.rs"]
+mod corpus;
 
-    fn each(target: &str, run: fn(&[u8])) {
-        let seeds = std::fs::read_dir(format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let count = seeds.map(|it| run(&std::fs::read(it.unwrap().path()).unwrap())).count();
-        assert!(count > 0);
-    }
+#[cfg(test)]
+mod tests {
+    use super::{corpus::each, *};
 
     #[test]
     fn nothing_in_the_corpus_does_harm() {

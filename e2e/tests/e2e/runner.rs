@@ -14,10 +14,7 @@ use std::{
 
 use e2e::{binaries, engine::Engine, environment::Environment, process};
 use libtest_mimic::{Arguments, Completion, Trial};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 /// The bound on one test, its wait for a place for nodes of its own included, which on a busy machine is most of it.
 /// None takes nearly as long: it ends a test that hangs.
@@ -106,7 +103,7 @@ pub(crate) fn run(
         args.test_threads = Some(cores.max(MIN_THREADS));
     }
 
-    thread::spawn(end_at_a_signal);
+    thread::spawn(process::end_at_a_signal);
     let engines = [Engine::built_in(), Engine::kafka(environment)].map(Run::new);
     let mut trials = Vec::new();
     // These ask for no engine, and are given any.
@@ -252,26 +249,6 @@ impl Outcome for Completion {
     fn completion(self) -> Completion {
         self
     }
-}
-
-/// A signal leaves nothing running: the processes end here, the nodes see that their owner is gone.
-fn end_at_a_signal() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let [mut interrupt, mut terminate, mut hangup] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|it| signal(it).unwrap());
-        let code = tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
-            _ = hangup.recv() => 129,
-        };
-        process::kill_all();
-        #[expect(clippy::exit, reason = "the tests are not asked")]
-        std::process::exit(code);
-    });
 }
 
 #[expect(clippy::print_stderr, reason = "the summary is for whoever runs the tests")]

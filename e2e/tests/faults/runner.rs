@@ -13,10 +13,7 @@ use std::{
 use e2e::{binaries, engine::Engine, environment::Environment, process};
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     stage::Stage,
@@ -81,7 +78,7 @@ pub(crate) fn run(scenarios: &[Scenario]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     raise_descriptors();
-    thread::spawn(end_at_a_signal);
+    thread::spawn(process::end_at_a_signal);
     let environment = Environment::read();
     let ci = environment.ci;
     let begun = Instant::now();
@@ -173,26 +170,6 @@ fn raise_descriptors() {
     };
     // Without it the scenarios that need them say so.
     let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// A signal leaves nothing running: the processes end here, the nodes see that their owner is gone.
-fn end_at_a_signal() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let [mut interrupt, mut terminate, mut hangup] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|it| signal(it).unwrap());
-        let code = tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
-            _ = hangup.recv() => 129,
-        };
-        process::kill_all();
-        #[expect(clippy::exit, reason = "the scenarios are not asked")]
-        std::process::exit(code);
-    });
 }
 
 #[expect(clippy::print_stderr, reason = "progress is for whoever runs the suite")]
