@@ -4,9 +4,8 @@ use std::{collections::HashMap, mem};
 
 use uuid::Uuid;
 
-/// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was. It is what
-/// a hash table of 2^15 places holds.
-const CAPACITY: usize = 28_672;
+/// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was.
+const CAPACITY: usize = 65_536;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
