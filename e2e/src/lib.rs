@@ -8,6 +8,7 @@ pub mod binaries;
 mod built_in;
 pub mod cluster;
 mod connections;
+pub mod descriptors;
 pub mod engine;
 pub mod environment;
 pub mod footprint;

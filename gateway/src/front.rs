@@ -20,14 +20,14 @@ use crate::{
     requests::{Question, SendReceipts},
 };
 
-/// What answers callers. Cheap to clone.
-#[derive(Debug, Clone)]
+/// What answers callers.
+#[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) pending: Pending,
     pub(crate) outbox: Outbox<SendReceipts>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) metrics: FrontMetrics,
-    pub(crate) bodies: Arc<Bodies>,
+    pub(crate) bodies: Bodies,
 }
 
 // === impl Front ===

@@ -51,8 +51,8 @@ impl Gateway {
     /// # Errors
     /// When one is in use or not ours to have.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let http = bind("HTTP_ADDR", settings.http_addr).await?;
-        let admin = bind("ADMIN_ADDR", settings.admin_addr).await?;
+        let http = bind("HTTP_ADDR", settings.http_addr)?;
+        let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
         Ok(Self { settings, http, admin })
     }
 
@@ -142,10 +142,10 @@ impl Gateway {
             outbox: outbox.clone(),
             mailbox,
             metrics,
-            bodies: Arc::new(Bodies::new(
+            bodies: Bodies::new(
                 usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
                 settings.header_timeout,
-            )),
+            ),
         };
         let server = Server::new(
             http,

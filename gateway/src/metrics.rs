@@ -14,7 +14,7 @@ use prometheus_client::{
 use crate::answers::Refusal;
 
 /// Counters of the front.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct FrontMetrics {
     requests: Family<Request, Counter>,
     answered: Counter,

@@ -1,6 +1,6 @@
 //! The admin listener: `/live`, `/ready` and `/metrics`, and the client of `/ready` for health checks.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -37,10 +37,10 @@ pub struct Admin {
 }
 
 /// What the admin listener shows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct View {
     readiness: Readiness,
-    registry: Arc<Registry>,
+    registry: Registry,
 }
 
 // === impl Admin ===
@@ -50,10 +50,7 @@ impl Admin {
     #[must_use]
     pub fn spawn(listener: TcpListener, readiness: Readiness, mut registry: Registry) -> Self {
         telemetry::register(&mut registry);
-        let view = View {
-            readiness,
-            registry: Arc::new(registry),
-        };
+        let view = View { readiness, registry };
         let (end, ended) = oneshot::channel();
         let task = tokio::spawn(async move {
             let ended = async {

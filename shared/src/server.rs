@@ -38,7 +38,7 @@ use hyper_util::{
 };
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -52,6 +52,10 @@ const EXCESS: usize = 64;
 
 /// The most that hyper buffers of a head, and of a body at a time, in bytes.
 const MAX_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Connections that the kernel may take for us ahead: as many as it will (`net.core.somaxconn`). Those that come beyond are
+/// reset after a fifth of a second, with SYN cookies in use.
+const BACKLOG: u32 = i32::MAX.cast_unsigned();
 
 /// The pause after an `accept` that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -76,7 +80,7 @@ pub enum Peer {
 }
 
 /// What answers requests.
-pub trait Handler: Clone + Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
     /// What a request's head asks for.
     type Asked: Send;
 
@@ -133,13 +137,24 @@ impl BindError {
 ///
 /// # Errors
 /// When the port is in use, or not ours to have.
-pub async fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, BindError> {
+pub fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, BindError> {
     let failed = |source| BindError::new(variable, addr, source);
-    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let listener = listen(addr).map_err(failed)?;
     // What was bound, not what was asked for: port 0 means any.
     let addr = listener.local_addr().map_err(failed)?;
     info!(variable, %addr, "listening");
     Ok(listener)
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // After a restart connections of the process before may still linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 // === impl Server ===
@@ -157,11 +172,13 @@ impl Server {
         let accepting = Accepting {
             admitted: Arc::new(Semaphore::new(limits.max_connections)),
             excess: Arc::new(Semaphore::new(EXCESS)),
-            closing: Arc::new(AtomicBool::new(false)),
             connections: GracefulShutdown::new(),
             http: http(limits.header_timeout),
             patience: limits.header_timeout,
-            handler,
+            desk: Arc::new(Desk {
+                handler,
+                closing: AtomicBool::new(false),
+            }),
         };
         let mut shutdown = pin!(shutdown);
         loop {
@@ -191,7 +208,7 @@ impl Server {
             };
             accepting.spawn(stream, peer, permit);
         }
-        accepting.closing.store(true, Ordering::Release);
+        accepting.desk.closing.store(true, Ordering::Release);
         Draining {
             connections: accepting.connections,
         }
@@ -201,13 +218,18 @@ impl Server {
 struct Accepting<H> {
     admitted: Arc<Semaphore>,
     excess: Arc<Semaphore>,
-    /// Every answer from now on is the last of its connection.
-    closing: Arc<AtomicBool>,
     connections: GracefulShutdown,
     http: http1::Builder,
     /// How long a client may leave what it is sent.
     patience: Duration,
+    desk: Arc<Desk<H>>,
+}
+
+/// What all connections have in common.
+struct Desk<H> {
     handler: H,
+    /// Every answer from now on is the last of its connection.
+    closing: AtomicBool,
 }
 
 // === impl Accepting ===
@@ -231,19 +253,17 @@ impl<H: Handler> Accepting<H> {
         // It covers a client that is gone without a word, and one whose window stays shut. (No answer is awaited that fits
         // into the client's own buffers, and there the idle connection has its bound.)
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.patience));
-        let handler = self.handler.clone();
-        let closing = Arc::clone(&self.closing);
+        let desk = Arc::clone(&self.desk);
         let service = service_fn(move |request: Request<Incoming>| {
-            let handler = handler.clone();
-            let closing = Arc::clone(&closing);
+            let desk = Arc::clone(&desk);
             let (head, mut body) = request.into_parts();
             let asks_first = head.headers.contains_key(EXPECT);
-            let asked = handler.read(&head, peer);
+            let asked = desk.handler.read(&head, peer);
             async move {
-                let mut answer = handler.answer(asked, &mut body).await;
+                let mut answer = desk.handler.answer(asked, &mut body).await;
                 let closes = answer.headers().contains_key(CONNECTION)
                     || peer == Peer::Excess
-                    || closing.load(Ordering::Acquire)
+                    || desk.closing.load(Ordering::Acquire)
                     || !is_read(body, asks_first).await;
                 if closes {
                     answer
@@ -255,12 +275,13 @@ impl<H: Handler> Accepting<H> {
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let connection = self.connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        // Not an async block: that would have room for the connection twice, before it is awaited and meanwhile.
+        tokio::spawn(connection.map(move |ended| {
+            if let Err(error) = ended {
                 debug!(%error, "connection ended");
             }
             drop(permit);
-        });
+        }));
     }
 }
 
@@ -284,8 +305,10 @@ impl Draining {
 
 fn http(header_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // Without the timer the timeout does nothing.
-    http.timer(TokioTimer::new())
+    // Answers are small: to copy one behind its head costs less than to write two pieces. And without the timer the timeout
+    // does nothing.
+    http.writev(false)
+        .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES);
     http

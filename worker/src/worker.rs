@@ -55,7 +55,7 @@ impl Worker {
     /// # Errors
     /// When it is in use or not ours to have.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let admin = bind("ADMIN_ADDR", settings.admin_addr).await?;
+        let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
         Ok(Self { settings, admin })
     }
 
