@@ -1,8 +1,10 @@
 //! What became of the requests that are over: a bounded memory, to tell a late or a second reply from a foreign one.
 
-use std::{collections::HashMap, mem};
+use std::mem;
 
 use uuid::Uuid;
+
+use crate::ids::IdSet;
 
 /// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was.
 const CAPACITY: usize = 65_536;
@@ -19,8 +21,14 @@ pub(crate) enum End {
 /// The requests that ended last, in two generations: the older one goes as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
-    younger: HashMap<Uuid, End>,
-    older: HashMap<Uuid, End>,
+    younger: Generation,
+    older: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    answered: IdSet,
+    gave_up: IdSet,
 }
 
 // === impl Finished ===
@@ -36,8 +44,35 @@ impl Finished {
     }
 
     /// How a request ended, if it is one of ours and not long ago.
-    pub(crate) fn end(&self, id: &Uuid) -> Option<End> {
-        self.younger.get(id).or_else(|| self.older.get(id)).copied()
+    pub(crate) fn end(&self, id: Uuid) -> Option<End> {
+        self.younger.end(id).or_else(|| self.older.end(id))
+    }
+}
+
+// === impl Generation ===
+
+impl Generation {
+    fn insert(&mut self, id: Uuid, end: End) {
+        match end {
+            End::Answered => self.answered.insert(id),
+            End::GaveUp => self.gave_up.insert(id),
+        }
+    }
+
+    fn end(&self, id: Uuid) -> Option<End> {
+        if self.answered.contains(id) {
+            return Some(End::Answered);
+        }
+        self.gave_up.contains(id).then_some(End::GaveUp)
+    }
+
+    fn len(&self) -> usize {
+        self.answered.len() + self.gave_up.len()
+    }
+
+    fn clear(&mut self) {
+        self.answered.clear();
+        self.gave_up.clear();
     }
 }
 
@@ -53,9 +88,9 @@ mod tests {
             let end = if number % 2 == 0 { End::Answered } else { End::GaveUp };
             finished.remember(id(number), end);
         }
-        assert_eq!(finished.end(&id(2 * CAPACITY - 1)), None);
-        assert_eq!(finished.end(&id(2 * CAPACITY)), Some(End::Answered));
-        assert_eq!(finished.end(&id(3 * CAPACITY + 9)), Some(End::GaveUp));
+        assert_eq!(finished.end(id(2 * CAPACITY - 1)), None);
+        assert_eq!(finished.end(id(2 * CAPACITY)), Some(End::Answered));
+        assert_eq!(finished.end(id(3 * CAPACITY + 9)), Some(End::GaveUp));
         assert_eq!((finished.younger.len(), finished.older.len()), (10, CAPACITY));
     }
 }

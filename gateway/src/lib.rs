@@ -15,6 +15,7 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod ids;
 mod liveness;
 mod mailbox;
 mod metrics;

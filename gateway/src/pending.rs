@@ -12,7 +12,7 @@
 //! - All callers have the same patience, so the deadlines are a queue and one task watches them all.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::{
     answers::Refusal,
     finished::{End, Finished},
+    ids::IdMap,
     pace::Pace,
     sync::{Arc, Mutex},
 };
@@ -78,7 +79,7 @@ struct State {
     admission: Admission,
     /// Nobody is there to answer; `None` while there is.
     deserted: Option<Deserted>,
-    waiting: HashMap<Uuid, Slot>,
+    waiting: IdMap<Slot>,
     finished: Finished,
     pace: Pace,
     /// In the order of opening, which is the order of the deadlines.
@@ -139,7 +140,7 @@ impl Pending {
         let state = State {
             admission: Admission::NotReady,
             deserted: None,
-            waiting: HashMap::new(),
+            waiting: IdMap::default(),
             finished: Finished::default(),
             pace: Pace::new(patience),
             deadlines: VecDeque::new(),
@@ -198,6 +199,11 @@ impl Pending {
             id,
             shared: Arc::clone(&self.shared),
         })
+    }
+
+    /// How many callers there are.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.state.lock().waiting.len()
     }
 
     /// Gives replies to callers, a whole batch under one lock; `found` hears of each in turn.
@@ -285,7 +291,7 @@ impl State {
     /// Gives a caller an outcome, unless there is one already. Gives what was found, and since when the caller waited.
     fn resolve(&mut self, id: Uuid, resolution: Resolution, wakers: &mut Vec<Waker>) -> (Found, Option<Instant>) {
         let end = match self.waiting.get_mut(&id) {
-            None => self.finished.end(&id),
+            None => self.finished.end(id),
             Some(Slot {
                 stage: Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end),
                 ..
