@@ -29,6 +29,9 @@ pub(crate) struct Words {
     pub(crate) value: Cow<'static, str>,
 }
 
+/// More are not waited for: with more callers than twice as many, frames become larger by themselves.
+const ENOUGH: usize = 128;
+
 /// Tells callers whose record was not sent.
 #[derive(Debug)]
 pub(crate) struct SendReceipts(pub(crate) Pending);
@@ -111,6 +114,12 @@ impl Receipts for SendReceipts {
             // Its record may be in the log: the caller waits on for the reply.
             Fate::Acknowledged | Fate::Unknown => {}
         }
+    }
+
+    /// Half of all: while they are on their way there and back, the other half gathers here. One caller, or two, or three
+    /// wait for nobody.
+    fn enough(&self) -> usize {
+        (self.0.in_flight() / 2).min(ENOUGH)
     }
 }
 

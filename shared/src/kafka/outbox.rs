@@ -46,6 +46,11 @@ pub trait Receipts: Send + Sync + 'static {
 
     /// The fate of some records. Called from the lanes: it must not block.
     fn settled(&self, tags: Vec<Self::Tag>, fate: Fate);
+
+    /// How many records are worth a moment's wait, now. Without an idea of it what there is goes at once.
+    fn enough(&self) -> usize {
+        0
+    }
 }
 
 /// The outbox takes nothing more. Holds what was offered.
@@ -54,6 +59,9 @@ pub struct Closed<T>(pub Record, pub T);
 
 /// Connections of a process to produce with: the measured optimum on a small machine, and a bound on a large one.
 pub const LANES: usize = 4;
+
+/// How long to wait for a frame that is worth it. The runtime's clock has steps of a millisecond, so it is up to two.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// How an outbox behaves.
 #[derive(Debug, Clone, Copy)]
@@ -283,9 +291,11 @@ impl<R: Receipts> Shared<R> {
     /// because there are to be fewer connections.
     async fn next_frame(&self, lane: usize, link: &impl Link) -> Option<Frame<R::Tag>> {
         loop {
+            let enough = self.receipts.enough();
             let (turn, wake, closed) = {
                 let mut queue = self.queue.lock();
                 queue.set_frame_bytes(link.frame_bytes());
+                queue.set_enough(enough);
                 let (turn, wake) = queue.take(lane);
                 (turn, wake, queue.is_closed())
             };
@@ -294,6 +304,10 @@ impl<R: Receipts> Shared<R> {
                 Turn::Send(frame) => {
                     self.room.notify_waiters();
                     return Some(frame);
+                }
+                Turn::Gather => {
+                    // Sent in any case.
+                    let _ = timeout(MOMENT, self.called(lane)).await;
                 }
                 Turn::Wait if !closed => self.called(lane).await,
                 Turn::Wait | Turn::Unlink => {

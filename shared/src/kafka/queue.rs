@@ -5,6 +5,8 @@
 //! - The lane whose turn it is takes whatever waits as soon as it is free, so the outbox clocks itself: an idle one sends
 //!   at once, a busy one gathers. The turn goes round the home lanes, one frame each: that spreads the partitions evenly
 //!   and leaves the frames as large as with one.
+//! - Where it is known how many records are worth a moment's wait, that lane gathers as many, or for that moment: Kafka
+//!   costs by the frame.
 //! - Any other lane takes a frame only when a whole one is waiting, so it is used when the others cannot keep up.
 //! - At most one lane is being called at a time; every step that may leave cause for another says whom to call.
 
@@ -24,6 +26,8 @@ pub(super) struct Queue<T> {
     max_bytes: usize,
     /// The bound on a frame; more than that waiting is cause for a further lane.
     frame_bytes: usize,
+    /// So many entries are sent at once, fewer are gathered first.
+    enough: usize,
     lanes: Vec<Lane>,
     /// How many of them are home lanes: one for each partition.
     homes: usize,
@@ -50,6 +54,8 @@ enum State {
     Idle,
     /// Woken, but has not come yet.
     Called,
+    /// There is something for it, and it waits a moment for more, or to be called.
+    Gathering,
     /// It sends a frame.
     Busy,
     /// It makes a connection, or pauses before the next attempt.
@@ -64,6 +70,8 @@ pub(super) type Wake = Option<usize>;
 pub(super) enum Turn<T> {
     /// Send this frame.
     Send(Vec<(usize, T)>),
+    /// Wait a moment or to be called, then ask again.
+    Gather,
     /// Wait to be called.
     Wait,
     /// Close the connection, then wait to be called.
@@ -80,6 +88,7 @@ impl<T> Queue<T> {
             waiting_bytes: 0,
             max_bytes,
             frame_bytes: SMALL_FRAME_BYTES,
+            enough: 0,
             lanes: Vec::new(),
             homes: 0,
             max_lanes,
@@ -111,6 +120,11 @@ impl<T> Queue<T> {
         self.frame_bytes = frame_bytes;
     }
 
+    /// So many entries are worth a moment's wait, for now.
+    pub(super) fn set_enough(&mut self, entries: usize) {
+        self.enough = entries;
+    }
+
     /// Adds an entry at the end. An entry larger than the queue fits when nothing else waits.
     pub(super) fn push(&mut self, bytes: usize, entry: T) -> Result<Wake, Full<T>> {
         let fits = self.waiting.is_empty() || self.waiting_bytes + bytes <= self.max_bytes;
@@ -124,13 +138,19 @@ impl<T> Queue<T> {
 
     /// A lane that has a connection is free, and asks what to do.
     pub(super) fn take(&mut self, lane: usize) -> (Turn<T>, Wake) {
-        if self.state(lane) == Some(State::Busy) && self.first() == Some(lane) {
+        let before = self.state(lane);
+        if before == Some(State::Busy) && self.first() == Some(lane) {
             self.turn = lane + 1;
         }
         self.set(lane, State::Idle, true);
         let turn = if self.is_wanted(lane, self.first()) {
-            self.set(lane, State::Busy, true);
-            Turn::Send(self.frame())
+            if self.has_enough() || before == Some(State::Gathering) {
+                self.set(lane, State::Busy, true);
+                Turn::Send(self.frame())
+            } else {
+                self.set(lane, State::Gathering, true);
+                Turn::Gather
+            }
         } else if self.is_allowed(lane) {
             Turn::Wait
         } else {
@@ -211,6 +231,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether what waits is not to be waited for.
+    fn has_enough(&self) -> bool {
+        self.closed || self.waiting.len() >= self.enough || self.waiting_bytes >= self.frame_bytes
+    }
+
     /// The lane that takes whatever waits: a home lane if one has a connection.
     fn first(&self) -> Option<usize> {
         let linked = |lane: &usize| self.lanes.get(*lane).is_some_and(|it| it.linked);
@@ -258,7 +283,11 @@ impl<T> Queue<T> {
             return None;
         }
         let first = self.first();
-        let called = |lane: &usize| self.state(*lane) == Some(State::Idle) && self.is_wanted(*lane, first);
+        let called = |lane: &usize| match self.state(*lane) {
+            Some(State::Idle) => self.is_wanted(*lane, first),
+            Some(State::Gathering) => self.has_enough(),
+            _ => false,
+        };
         let lane = self.round().find(called)?;
         if let Some(called) = self.lanes.get_mut(lane) {
             called.state = State::Called;

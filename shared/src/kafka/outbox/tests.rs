@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::atomic::AtomicUsize, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -88,15 +88,22 @@ impl Link for Broker {
 
 /// Passes the fates on.
 #[derive(Debug)]
-struct Fates(mpsc::Sender<(usize, Fate)>);
+struct Fates {
+    sender: mpsc::Sender<(usize, Fate)>,
+    enough: Arc<AtomicUsize>,
+}
 
 impl Receipts for Fates {
     type Tag = usize;
 
     fn settled(&self, tags: Vec<usize>, fate: Fate) {
         for tag in tags {
-            self.0.try_send((tag, fate)).unwrap();
+            self.sender.try_send((tag, fate)).unwrap();
         }
+    }
+
+    fn enough(&self) -> usize {
+        self.enough.load(Ordering::Relaxed)
     }
 }
 
@@ -104,6 +111,7 @@ struct Setup {
     broker: Broker,
     outbox: Outbox<Fates>,
     fates: mpsc::Receiver<(usize, Fate)>,
+    enough: Arc<AtomicUsize>,
     readiness: Readiness,
     tasks: Tasks,
 }
@@ -114,6 +122,7 @@ impl Setup {
         broker.0.lock().connects = connects.into();
         broker.0.lock().produces = produces.into();
         let (sender, fates) = mpsc::channel(10_000);
+        let enough = Arc::new(AtomicUsize::new(0));
         let readiness = Readiness::default();
         let tasks = Tasks::default();
         let settings = OutboxSettings {
@@ -123,7 +132,10 @@ impl Setup {
         };
         let outbox = Outbox::new(
             settings,
-            Fates(sender),
+            Fates {
+                sender,
+                enough: Arc::clone(&enough),
+            },
             readiness.condition("outbox"),
             OutboxMetrics::default(),
         );
@@ -132,6 +144,7 @@ impl Setup {
             broker,
             outbox,
             fates,
+            enough,
             readiness,
             tasks,
         }
@@ -167,6 +180,30 @@ async fn what_arrives_while_a_frame_is_under_way_goes_with_the_next() {
     }
     assert_eq!(setup.taken(), [vec!["1"], vec!["2", "3"]]);
     assert_eq!(setup.broker.0.lock().connections, 1, "one lane was enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_worth_a_moment_goes_in_one_frame_without_its_end() {
+    let mut setup = Setup::new(ONCE, 2, vec![], vec![]);
+    setup.enough.store(3, Ordering::Relaxed);
+    let start = Instant::now();
+    for tag in 1..4 {
+        setup.send(tag);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(setup.fate().await, (1, Fate::Acknowledged));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(setup.taken(), [["1", "2", "3"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moment_has_an_end() {
+    let mut setup = Setup::new(ONCE, 2, vec![], vec![]);
+    setup.enough.store(3, Ordering::Relaxed);
+    let start = Instant::now();
+    setup.send(1);
+    assert_eq!(setup.fate().await, (1, Fate::Acknowledged));
+    assert!(start.elapsed() <= 2 * MOMENT, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,10 +19,18 @@ fn unlinked(lanes: usize, max_bytes: usize) -> Queue<usize> {
     queue
 }
 
+/// A queue for so many partitions whose home lanes have connections and nothing to do, and these lanes.
+fn partitions<const COUNT: usize>(max_lanes: usize) -> (Queue<usize>, [usize; COUNT]) {
+    let mut queue = Queue::new(max_lanes, 1 << 20);
+    let homes = [(); COUNT].map(|()| queue.add_partition().start);
+    homes.iter().for_each(|lane| drop(queue.take(*lane)));
+    (queue, homes)
+}
+
 fn frame(turn: Turn<usize>) -> Option<Vec<(usize, usize)>> {
     match turn {
         Turn::Send(frame) => Some(frame),
-        Turn::Wait | Turn::Unlink => None,
+        Turn::Gather | Turn::Wait | Turn::Unlink => None,
     }
 }
 
@@ -85,6 +93,57 @@ fn no_frame_is_larger_than_the_limit_but_for_a_single_record() {
     assert_eq!(entries(queue.take(0).0), [1]);
     assert_eq!(entries(queue.take(0).0), [2]);
     assert_eq!(entries(queue.take(0).0), [3]);
+}
+
+#[test]
+fn a_lane_gathers_until_there_is_enough() {
+    let mut queue = queue(2);
+    queue.set_enough(3);
+    assert_eq!(queue.push(RECORD, 1).unwrap(), Some(0));
+    assert_eq!(queue.take(0), (Turn::Gather, None));
+    assert_eq!(queue.push(RECORD, 2).unwrap(), None);
+    assert_eq!(queue.push(RECORD, 3).unwrap(), Some(0));
+    assert_eq!(entries(queue.take(0).0), [1, 2, 3]);
+}
+
+#[test]
+fn a_lane_gathers_no_longer_than_a_moment() {
+    let mut queue = queue(2);
+    queue.set_enough(3);
+    queue.push(RECORD, 1).unwrap();
+    assert_eq!(queue.take(0).0, Turn::Gather);
+    assert_eq!(entries(queue.take(0).0), [1], "it asks again");
+    queue.push(RECORD, 2).unwrap();
+    assert_eq!(queue.take(0).0, Turn::Gather, "the next frame, too");
+}
+
+#[test]
+fn a_whole_frame_is_enough_and_so_is_the_end() {
+    let mut queue = queue(2);
+    queue.set_enough(usize::MAX);
+    queue.push(RECORD, 0).unwrap();
+    assert_eq!(queue.take(0).0, Turn::Gather);
+    for entry in 1..PER_FRAME - 1 {
+        assert_eq!(queue.push(RECORD, entry).unwrap(), None, "less than a frame");
+    }
+    assert_eq!(queue.push(RECORD, PER_FRAME - 1).unwrap(), Some(0));
+    assert_eq!(entries(queue.take(0).0).len(), PER_FRAME);
+    queue.push(RECORD, PER_FRAME).unwrap();
+    queue.close();
+    assert_eq!(entries(queue.take(0).0), [PER_FRAME]);
+}
+
+#[test]
+fn the_next_partition_gathers_while_a_frame_is_under_way() {
+    let (mut queue, homes) = partitions::<2>(2);
+    queue.push(RECORD, 0).unwrap();
+    queue.take(homes[0]);
+    queue.push(RECORD, 1).unwrap();
+    queue.set_enough(2);
+    assert_eq!(queue.take(homes[0]), (Turn::Wait, Some(homes[1])));
+    assert_eq!(queue.take(homes[1]), (Turn::Gather, None));
+    assert_eq!(queue.push(RECORD, 2).unwrap(), Some(homes[1]));
+    assert_eq!(entries(queue.take(homes[1]).0), [1, 2]);
 }
 
 #[test]
@@ -193,9 +252,7 @@ fn without_any_connection_only_the_first_lane_is_tried() {
 
 #[test]
 fn the_turn_goes_round_the_partitions_frame_by_frame() {
-    let mut queue = Queue::new(4, 1 << 20);
-    let homes = [queue.add_partition(), queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
-    homes.iter().for_each(|lane| drop(queue.take(*lane)));
+    let (mut queue, homes) = partitions::<3>(4);
     for (entry, lane) in homes.into_iter().cycle().take(7).enumerate() {
         assert_eq!(queue.push(RECORD, entry).unwrap(), Some(lane));
         assert_eq!(entries(queue.take(lane).0), [entry]);
@@ -205,9 +262,7 @@ fn the_turn_goes_round_the_partitions_frame_by_frame() {
 
 #[test]
 fn what_arrives_meanwhile_goes_to_the_next_partition_in_one_frame() {
-    let mut queue = Queue::new(4, 1 << 20);
-    let homes = [queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
-    homes.iter().for_each(|lane| drop(queue.take(*lane)));
+    let (mut queue, homes) = partitions::<2>(4);
     queue.push(RECORD, 0).unwrap();
     queue.take(homes[0]);
     assert_eq!(queue.push(RECORD, 1).unwrap(), None, "a frame is under way");
@@ -218,9 +273,7 @@ fn what_arrives_meanwhile_goes_to_the_next_partition_in_one_frame() {
 
 #[test]
 fn a_partition_without_connection_is_passed_over() {
-    let mut queue = Queue::new(2, 1 << 20);
-    let homes = [queue.add_partition(), queue.add_partition()].map(|lanes| lanes.start);
-    homes.iter().for_each(|lane| drop(queue.take(*lane)));
+    let (mut queue, homes) = partitions::<2>(2);
     queue.lose(homes[0], Vec::new());
     for entry in 0..3 {
         assert_eq!(queue.push(RECORD, entry).unwrap(), Some(homes[1]));
@@ -283,6 +336,10 @@ mod model {
         Limit {
             lanes: usize,
         },
+        /// So many are worth a wait from now on.
+        Enough {
+            entries: usize,
+        },
     }
 
     #[derive(Debug)]
@@ -291,6 +348,8 @@ mod model {
         Sleeping {
             linked: bool,
         },
+        /// Asleep for a moment, or until it is called.
+        Gathering,
         Connecting,
         Sending(Vec<(usize, usize)>),
     }
@@ -299,7 +358,8 @@ mod model {
         let push = (1..SMALL_FRAME_BYTES).prop_map(|bytes| Act::Push { bytes });
         let step = (0..LANES, prop::bool::weighted(0.7)).prop_map(|(lane, well)| Act::Step { lane, well });
         let limit = (1..=LANES).prop_map(|lanes| Act::Limit { lanes });
-        prop::collection::vec(prop_oneof![8 => push, 8 => step, 1 => limit], 0..200)
+        let enough = (0..5_usize).prop_map(|entries| Act::Enough { entries });
+        prop::collection::vec(prop_oneof![8 => push, 8 => step, 1 => limit, 1 => enough], 0..200)
     }
 
     struct World {
@@ -314,6 +374,7 @@ mod model {
                 let (turn, wake) = self.queue.take(lane);
                 self.lanes[lane] = match turn {
                     Turn::Send(frame) => Doing::Sending(frame),
+                    Turn::Gather => Doing::Gathering,
                     Turn::Wait => Doing::Sleeping { linked },
                     Turn::Unlink => Doing::Sleeping { linked: false },
                 };
@@ -332,24 +393,35 @@ mod model {
 
         fn wake(&mut self, wake: Wake) {
             if let Some(lane) = wake {
-                let Doing::Sleeping { linked } = self.lanes[lane] else {
-                    panic!("lane {lane} was called while it was {:?}", self.lanes[lane]);
-                };
-                self.ask(lane, linked);
+                assert!(
+                    self.rouse(lane),
+                    "lane {lane} was called while it was {:?}",
+                    self.lanes[lane]
+                );
             }
         }
 
         fn wake_all(&mut self) {
             for lane in 0..self.lanes.len() {
-                if let Doing::Sleeping { linked } = self.lanes[lane] {
-                    self.ask(lane, linked);
-                }
+                self.rouse(lane);
             }
+        }
+
+        /// It asks what to do, if it is asleep.
+        fn rouse(&mut self, lane: usize) -> bool {
+            let linked = match self.lanes[lane] {
+                Doing::Sleeping { linked } => linked,
+                Doing::Gathering => true,
+                Doing::Connecting | Doing::Sending(_) => return false,
+            };
+            self.ask(lane, linked);
+            true
         }
 
         fn step(&mut self, lane: usize, well: bool) {
             match std::mem::replace(&mut self.lanes[lane], Doing::Connecting) {
                 asleep @ Doing::Sleeping { .. } => self.lanes[lane] = asleep,
+                Doing::Gathering => self.ask(lane, true),
                 Doing::Connecting => self.ask(lane, well),
                 Doing::Sending(frame) if well => {
                     self.sent.extend(frame.into_iter().map(|(_, entry)| entry));
@@ -391,6 +463,7 @@ mod model {
                         world.queue.set_max_lanes(lanes);
                         world.wake_all();
                     }
+                    Act::Enough { entries } => world.queue.set_enough(entries),
                 }
             }
             // From here on all goes well, and nobody is called from outside.
