@@ -26,9 +26,9 @@ type Differences = HashMap<Box<[u8]>, Smallest<i64>>;
 /// How old the records of one partition can be.
 #[derive(Debug, Default)]
 pub(crate) struct Freshness {
-    /// When the end of the log was reached last.
+    /// When the batch was asked for that reached the end of the log last.
     at_end: Option<Instant>,
-    /// When it was reached last before the newest batch was read: none of that was in the log by then.
+    /// The same of those before the newest batch: none of that was in the log by then.
     newer_than: Option<Instant>,
 }
 
@@ -63,11 +63,11 @@ impl Clocks {
 // === impl Freshness ===
 
 impl Freshness {
-    /// A batch was read, up to the end of the log or not.
-    pub(crate) fn read(&mut self, to_end: bool, now: Instant) {
+    /// A batch was read, up to what was the end of the log at some time since it was asked for, or not.
+    pub(crate) fn read(&mut self, to_end: bool, asked: Instant) {
         self.newer_than = self.at_end;
         if to_end {
-            self.at_end = Some(now);
+            self.at_end = Some(asked);
         }
     }
 

@@ -28,8 +28,8 @@ use crate::{
     skipped::Skipped,
 };
 
-/// So many requests are answered before the lanes get to send: a fetch can bring thousands.
-const TURN: usize = 64;
+/// So many requests are answered before the lanes get to send: a fetch can bring thousands, and Kafka costs by the frame.
+const TURN: usize = 256;
 
 /// A reader that runs.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
 fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
     let now = Instant::now();
     let to_end = batch.lag == 0;
-    freshness.read(to_end, now);
+    freshness.read(to_end, batch.asked);
     if to_end {
         for record in &batch.records {
             if let Some(deadline) = Deadline::of(record.headers()) {

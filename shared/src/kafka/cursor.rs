@@ -78,7 +78,8 @@ enum State {
     Confirming,
     /// The position is outside the log.
     Outside,
-    /// The connection is new, or the log looks shorter: is it still the same log?
+    /// The connection is new, or the log looks shorter: is it still the same log? Or the position comes from elsewhere: is it
+    /// in the log?
     Verifying,
 }
 
@@ -87,7 +88,7 @@ enum State {
 impl Cursor {
     pub(super) fn new(start: Start, metrics: TailMetrics) -> Self {
         let (state, position) = match start {
-            Start::At(offset) => (State::Wide, offset),
+            Start::At(offset) => (State::Verifying, offset),
             Start::Latest | Start::Earliest => (State::Unfixed, 0),
         };
         Self {
@@ -127,8 +128,11 @@ impl Cursor {
                 Start::Earliest | Start::At(_) => End::Earliest,
             }),
             (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, Width::OneBatch),
-            (State::Wide | State::Verifying, _) => Ask::Fetch(self.position, Width::Wide),
-            (State::Narrow | State::Skipping | State::Confirming, _) => Ask::Fetch(self.position, Width::OneBatch),
+            (State::Wide, _) => Ask::Fetch(self.position, Width::Wide),
+            // Nothing was read yet: whether all is well is known without a wait for the next record.
+            (State::Verifying, None) | (State::Narrow | State::Skipping | State::Confirming, _) => {
+                Ask::Fetch(self.position, Width::OneBatch)
+            }
             (State::Stuck | State::AtEnd, _) => Ask::Offset(End::Latest),
             (State::Outside, _) => Ask::Offset(End::Earliest),
         }

@@ -2,6 +2,8 @@
 //!
 //! [`cursor`](super::cursor) decides what to ask; here is the connection it is asked on, and how it comes back.
 
+use tokio::time::Instant;
+
 use super::{
     backoff::Backoff,
     cursor::{Ask, Cursor, Start, Step},
@@ -21,6 +23,8 @@ pub struct Batch {
     pub position: i64,
     /// Records in the log that are not read yet.
     pub lag: i64,
+    /// When it was asked for. The answer is not older, although it may have been read long after it came.
+    pub asked: Instant,
 }
 
 /// Reads a partition from a start on.
@@ -88,6 +92,7 @@ impl<C: Connect> Tail<C> {
             self.reconnect().await;
             return None;
         };
+        let asked = Instant::now();
         // The cursor moves only after the last await: a call that is dropped half-way changes nothing.
         let answer = match self.cursor.ask() {
             Ask::Offset(end) => link.offset(end).await.map(Answer::Offset),
@@ -128,7 +133,12 @@ impl<C: Connect> Tail<C> {
             _ => Vec::new(),
         };
         let position = self.cursor.position();
-        Some(Batch { records, position, lag })
+        Some(Batch {
+            records,
+            position,
+            lag,
+            asked,
+        })
     }
 
     async fn reconnect(&mut self) {
