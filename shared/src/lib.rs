@@ -4,7 +4,10 @@
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod heap;
 pub mod kafka;
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod memcpy;
 pub mod message;
 pub mod process;
 pub mod readiness;

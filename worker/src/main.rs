@@ -7,7 +7,7 @@ use worker::{Settings, Worker};
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: shared::heap::Heap = shared::heap::Heap::new();
 
 fn main() -> ExitCode {
     process::run(async |settings: Settings, signals| {
