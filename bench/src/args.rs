@@ -276,11 +276,11 @@ mod tests {
     #[test]
     fn localhost_is_loopback() {
         assert_eq!(
-            parse("--target localhost:81").unwrap().load().target.to_string(),
+            parse("--target localhost:81").unwrap().load().targets[0].to_string(),
             "127.0.0.1:81"
         );
         assert_eq!(
-            parse("--target [::1]:81").unwrap().load().target.to_string(),
+            parse("--target [::1]:81").unwrap().load().targets[0].to_string(),
             "[::1]:81"
         );
     }

@@ -14,6 +14,7 @@ use crate::{
 use parking_lot::Mutex;
 use std::{
     error::Error,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Caller {
     shared: Arc<Shared>,
+    target: SocketAddr,
     request: Request,
     /// Absent before the first connect and after every failure.
     wire: Option<Wire>,
@@ -50,10 +52,15 @@ pub(crate) struct Caller {
 // === impl Caller ===
 
 impl Caller {
-    pub(crate) fn new(shared: Arc<Shared>, run: &RunId, wire: Option<Wire>) -> Self {
-        let request = Request::new(shared.load.question, shared.load.target, run);
+    pub(crate) fn new(shared: Arc<Shared>, target: SocketAddr, run: &RunId, wire: Option<Wire>) -> Self {
+        let request = Request::new(shared.load.question, target, run);
         shared.newcomers.fetch_add(1, Ordering::Relaxed);
-        Self { shared, request, wire }
+        Self {
+            shared,
+            target,
+            request,
+            wire,
+        }
     }
 
     /// Asks until there are no more turns.
@@ -62,7 +69,7 @@ impl Caller {
         let mut watchdog = Watchdog::new(Instant::now() + timeout);
         if self.wire.is_none() {
             // Opened ahead of its first turn. If it fails, that turn tries again, and what it meets is counted.
-            let connect = self.shared.connect();
+            let connect = self.shared.connect(self.target);
             self.wire = watchdog
                 .guard(Instant::now() + timeout, connect)
                 .await
@@ -107,7 +114,7 @@ impl Caller {
         // Out of its place while it is used: what fails or is cut off by the deadline does not come back.
         let kept = self.wire.take();
         match watchdog
-            .guard(deadline, self.shared.converse(kept, self.request.bytes()))
+            .guard(deadline, self.shared.converse(self.target, kept, self.request.bytes()))
             .await
         {
             None => Outcome::Timeout,
@@ -140,14 +147,14 @@ impl Shared {
         self.load.journal.as_ref().is_some_and(Journal::is_closed)
     }
 
-    pub(crate) async fn connect(&self) -> Result<Wire, Failure> {
-        let wire = Wire::connect(self.load.target).await?;
+    pub(crate) async fn connect(&self, target: SocketAddr) -> Result<Wire, Failure> {
+        let wire = Wire::connect(target).await?;
         self.tally.lock().opened += 1;
         Ok(wire)
     }
 
     /// Sends a request over the kept connection, or over a new one if there is none or the server closed it.
-    async fn converse(&self, kept: Option<Wire>, request: &[u8]) -> Result<(Wire, Head), Failure> {
+    async fn converse(&self, target: SocketAddr, kept: Option<Wire>, request: &[u8]) -> Result<(Wire, Head), Failure> {
         let kept = match kept.map(|wire| (wire.idle(), wire)) {
             Some((Idle::Quiet, wire)) => Some(wire),
             Some((Idle::Closed, _)) | None => None,
@@ -156,12 +163,12 @@ impl Shared {
         let may_retry = self.load.retry && kept.is_some();
         let mut wire = match kept {
             Some(wire) => wire,
-            None => self.connect().await?,
+            None => self.connect(target).await?,
         };
         match wire.exchange(request).await {
             Err(Failure::Closed { untouched: true, .. }) if may_retry => {
                 self.tally.lock().retries += 1;
-                wire = self.connect().await?;
+                wire = self.connect(target).await?;
                 let head = wire.exchange(request).await?;
                 Ok((wire, head))
             }

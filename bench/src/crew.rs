@@ -16,6 +16,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::pin,
     sync::{Arc, atomic::AtomicUsize},
@@ -43,7 +44,7 @@ pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Re
     let (mut wires, mut interrupted) = tokio::select! {
         // A stop that is there already is seen first.
         biased;
-        () = &mut stop => (Vec::new(), true),
+        () = &mut stop => (VecDeque::new(), true),
         wires = open(&load) => (wires, false),
     };
 
@@ -58,12 +59,16 @@ pub(crate) async fn run(load: Load, stop: impl Future<Output = ()>) -> Result<Re
         newcomers: AtomicUsize::new(0),
     });
 
+    // In the order in which the first were connected.
+    let mut targets = shared.load.targets.iter().copied().cycle();
     let mut callers = JoinSet::new();
     let mut hired = 0;
     let mut wanted = if interrupted { 0 } else { at_first(shared.load.mode) };
     loop {
-        while hired < wanted {
-            callers.spawn(Caller::new(Arc::clone(&shared), &run, wires.pop()).run());
+        while hired < wanted
+            && let Some(target) = targets.next()
+        {
+            callers.spawn(Caller::new(Arc::clone(&shared), target, &run, wires.pop_front()).run());
             hired += 1;
         }
         if callers.is_empty() {
@@ -108,13 +113,13 @@ fn at_first(mode: Mode) -> usize {
 
 /// Opens the connections of the beginning one after the other, so that ten thousand do not overrun the server's
 /// backlog. It ends early when one fails and after the timeout: what is missing then is left to its caller.
-async fn open(load: &Load) -> Vec<Wire> {
+async fn open(load: &Load) -> VecDeque<Wire> {
     let deadline = Instant::now() + load.timeout;
-    let mut wires = Vec::new();
-    while wires.len() < at_first(load.mode) {
+    let mut wires = VecDeque::new();
+    for target in load.targets.iter().cycle().take(at_first(load.mode)) {
         let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left, Wire::connect(load.target)).await {
-            Ok(Ok(wire)) => wires.push(wire),
+        match timeout(left, Wire::connect(*target)).await {
+            Ok(Ok(wire)) => wires.push_back(wire),
             _ => break,
         }
         if wires.len().is_multiple_of(IN_A_ROW) {

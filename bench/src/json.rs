@@ -65,7 +65,7 @@ fn settings(load: &Load) -> Value {
         Until::Requests(requests) => (None, Some(requests)),
     };
     json!({
-        "target": load.target.to_string(),
+        "targets": load.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "mode": mode,
         "rate_per_second": rate,
         "connections": connections,

@@ -7,8 +7,8 @@ use thiserror::Error;
 /// One run of the generator.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Where the requests go. Only loopback addresses are accepted.
-    pub target: SocketAddr,
+    /// Where the requests go; connections take them in turn. Only loopback addresses are accepted.
+    pub targets: Vec<SocketAddr>,
     /// When requests are sent.
     pub mode: Mode,
     /// What is sent.
@@ -81,6 +81,9 @@ pub enum LoadError {
     /// The target is a machine other than this one.
     #[error("{0} is not a loopback address, and this generator sends to no other")]
     NotLoopback(SocketAddr),
+    /// Nowhere to send to.
+    #[error("a load needs at least one target")]
+    NoTargets,
     /// Nothing to send over.
     #[error("a load needs at least one connection")]
     NoConnections,
@@ -102,8 +105,13 @@ impl Load {
     ///
     /// The timeout is above the 10 s after which the gateway gives up, so that its own answer is seen.
     pub fn new(target: SocketAddr, mode: Mode) -> Self {
+        Self::spread(vec![target], mode)
+    }
+
+    /// The same over several servers that are one system.
+    pub fn spread(targets: Vec<SocketAddr>, mode: Mode) -> Self {
         Self {
-            target,
+            targets,
             mode,
             question: Question::Post { body_bytes: None },
             until: Until::Elapsed(Duration::from_secs(10)),
@@ -135,9 +143,13 @@ impl Load {
     }
 
     fn check(&self) -> Result<(), LoadError> {
+        if self.targets.is_empty() {
+            return Err(LoadError::NoTargets);
+        }
         // An IPv4 address in IPv6 clothes is judged by what it is.
-        if !self.target.ip().to_canonical().is_loopback() {
-            return Err(LoadError::NotLoopback(self.target));
+        let foreign = self.targets.iter().find(|it| !it.ip().to_canonical().is_loopback());
+        if let Some(foreign) = foreign {
+            return Err(LoadError::NotLoopback(*foreign));
         }
         if self.mode.max_connections() == 0 {
             return Err(LoadError::NoConnections);
@@ -193,13 +205,15 @@ mod tests {
     #[tokio::test]
     async fn only_this_machine_is_a_target() {
         for foreign in ["10.0.0.1:80", "[2001:db8::1]:80", "0.0.0.0:80", "[::ffff:10.0.0.1]:80"] {
-            let error = refusal(|load| load.target = foreign.parse().unwrap()).await;
+            let error = refusal(|load| load.targets.push(foreign.parse().unwrap())).await;
             assert!(matches!(error, LoadError::NotLoopback(_)), "{foreign}: {error}");
         }
     }
 
     #[tokio::test]
     async fn settings_that_send_nothing_are_refused() {
+        let error = refusal(|load| load.targets.clear()).await;
+        assert!(matches!(error, LoadError::NoTargets));
         let error = refusal(|load| load.mode = Mode::Closed { connections: 0 }).await;
         assert!(matches!(error, LoadError::NoConnections));
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {

@@ -58,7 +58,8 @@ impl fmt::Display for Settings<'_> {
                 write!(f, "POST of {} bytes", body_bytes.unwrap_or(Question::MIN_BODY_BYTES))?;
             }
         }
-        write!(f, " to {}, ", self.0.target)?;
+        let targets: Vec<_> = self.0.targets.iter().map(ToString::to_string).collect();
+        write!(f, " to {}, ", targets.join(" and "))?;
         match self.0.mode {
             Mode::Closed { connections } => write!(f, "closed loop, {connections} connections"),
             Mode::Open { rate, connections } => {

@@ -33,6 +33,31 @@ async fn right_answers_are_ok() {
 }
 
 #[tokio::test]
+async fn connections_take_the_targets_in_turn() {
+    let kept = Server::start(Behaviour::Right).await;
+    let closing = Server::start(Behaviour::CloseAfter {
+        answers: 1,
+        announced: true,
+    })
+    .await;
+    for mode in [
+        CLOSED,
+        Mode::Open {
+            rate: 10_000.0,
+            connections: Connections::Fixed(4),
+        },
+    ] {
+        let before = [kept.requests(), closing.requests()];
+        let report = run(&kept, mode, |load| load.targets.push(closing.addr())).await;
+        assert_eq!(report.outcomes.ok, 200, "{report}");
+        let asked = [kept.requests() - before[0], closing.requests() - before[1]];
+        assert!(asked.iter().all(|it| *it >= 2), "{asked:?}");
+        // What is closed is opened again to where it was.
+        assert_eq!(report.connections_opened, 2 + asked[1] as u64, "{asked:?}");
+    }
+}
+
+#[tokio::test]
 async fn get_and_large_bodies_are_answered_too() {
     let server = Server::start(Behaviour::Right).await;
     for question in [

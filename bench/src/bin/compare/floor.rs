@@ -8,12 +8,13 @@ use hdrhistogram::Histogram;
 use rskafka::{
     client::{
         ClientBuilder,
-        error::{Error, ProtocolError},
         partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
     },
     record::Record,
 };
 use tokio::time::{Instant, timeout};
+
+use crate::topic;
 
 /// The topics of the two records.
 const TOPICS: [&str; 2] = ["floor-ping", "floor-pong"];
@@ -51,14 +52,7 @@ pub(crate) async fn measure(brokers: &str, warmup: Duration, measured: Duration)
 impl Way {
     async fn open(brokers: &str, topic: &str) -> Result<Self> {
         let client = ClientBuilder::new(vec![brokers.to_owned()]).build().await?;
-        match client.controller_client()?.create_topic(topic, 1, -1, 5_000).await {
-            Ok(())
-            | Err(Error::ServerError {
-                protocol_error: ProtocolError::TopicAlreadyExists,
-                ..
-            }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        topic::create(&client, topic, 1).await?;
         let produce = client.partition_client(topic, 0, UnknownTopicHandling::Retry).await?;
         let fetch = client.partition_client(topic, 0, UnknownTopicHandling::Retry).await?;
         let offset = fetch.get_offset(OffsetAt::Latest).await?;

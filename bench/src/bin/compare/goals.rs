@@ -4,6 +4,7 @@ use crate::{
     meter::Role,
     plan::{BUILDS_AT, Shape},
     results::{Results, median},
+    scale,
 };
 
 /// A goal, what was measured, and what that says.
@@ -38,6 +39,12 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
     goals.extend(throughput(results));
     goals.extend(cpu(results));
     goals.extend(memory(results));
+    goals.push(Goal::new(
+        "scale: CPU per request, 4 partitions to 1",
+        Bound::AtMost(1.1),
+        scale::judged_ratio(results),
+        "×",
+    ));
     for (part, name) in ["gateway", "worker"].into_iter().enumerate() {
         let measured = results.cold_start_ms(&results.judged, part);
         goals.push(Goal::new(

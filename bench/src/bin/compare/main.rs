@@ -28,9 +28,13 @@ mod plots;
 #[cfg(target_os = "linux")]
 mod results;
 #[cfg(target_os = "linux")]
+mod scale;
+#[cfg(target_os = "linux")]
 mod session;
 #[cfg(target_os = "linux")]
 mod tables;
+#[cfg(target_os = "linux")]
+mod topic;
 #[cfg(target_os = "linux")]
 mod variant;
 

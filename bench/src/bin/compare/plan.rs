@@ -9,6 +9,8 @@ pub(crate) enum Shape {
     Closed(usize),
     /// Requests at this share, in percent, of what the variant did at its best in a closed loop.
     Share(u32),
+    /// So many requests per second.
+    Rate(u32),
     /// So many open connections with little to do.
     Idle(usize),
 }
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Rounds of the two builds against each other alone.
     pub(crate) build_rounds: usize,
+    /// Rounds of the sizes of a fleet against each other.
+    pub(crate) scale_rounds: usize,
     pub(crate) cold_starts: usize,
     pub(crate) warmup: Duration,
     pub(crate) measured: Duration,
@@ -44,6 +48,7 @@ impl Plan {
             idle: Some(10_000),
             rounds: 3,
             build_rounds: 8,
+            scale_rounds: 3,
             cold_starts: 7,
             warmup: Duration::from_millis(500),
             measured: Duration::from_millis(1_500),
@@ -59,6 +64,7 @@ impl Plan {
             idle: None,
             rounds: 2,
             build_rounds: 0,
+            scale_rounds: 0,
             cold_starts: 0,
             warmup: Duration::from_millis(300),
             measured: Duration::from_millis(800),
@@ -74,6 +80,7 @@ impl fmt::Display for Shape {
         match self {
             Self::Closed(connections) => write!(f, "c={connections}"),
             Self::Share(percent) => write!(f, "{percent} % of capacity"),
+            Self::Rate(rate) => write!(f, "{rate} requests/s"),
             Self::Idle(connections) => write!(f, "{connections} idle"),
         }
     }

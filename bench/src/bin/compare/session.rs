@@ -1,5 +1,7 @@
 //! A session: starts everything, takes the variants in turn, round after round, and ends everything.
 
+mod scale;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -54,6 +56,7 @@ pub(crate) async fn run(args: &Args, plan: Plan, scratch: &Path) -> Result<Resul
     }
     session.builds().await?;
     session.open_rounds().await?;
+    session.scale().await?;
     session.idle().await?;
     Ok(session.results)
 }
@@ -92,6 +95,7 @@ impl<'a> Session<'a> {
                 cold_starts: BTreeMap::new(),
                 at_rest: BTreeMap::new(),
                 budget: budget(),
+                scale: Vec::new(),
                 notes,
             },
         };
@@ -246,16 +250,22 @@ impl<'a> Session<'a> {
             return Ok(());
         };
         say(&format!("{connections} open connections"));
-        let directory = match &self.results.builds {
-            Some(_) => self.args.static_dir.clone(),
-            None => own_directory()?,
+        let setup = Setup::Pair {
+            directory: self.judged_directory()?,
         };
-        let setup = Setup::Pair { directory };
         let mut fresh = Variant::start("idle", &setup, self.engines.first(), self.scratch).await?;
         fresh.name.clone_from(&self.results.judged);
         self.variants.push(fresh);
         self.measure(self.variants.len() - 1, Shape::Idle(connections), false)
             .await
+    }
+
+    /// Where the build is that is judged.
+    fn judged_directory(&self) -> Result<PathBuf> {
+        match &self.results.builds {
+            Some(_) => Ok(self.args.static_dir.clone()),
+            None => own_directory(),
+        }
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -273,6 +283,10 @@ impl<'a> Session<'a> {
                     connections: Connections::Fixed(1024),
                 }
             }
+            Shape::Rate(rate) => Mode::Open {
+                rate: rate.into(),
+                connections: Connections::Fixed(1024),
+            },
             Shape::Idle(connections) => Mode::Open {
                 rate: IDLE_RATE,
                 connections: Connections::Fixed(connections),
@@ -327,7 +341,7 @@ impl<'a> Session<'a> {
             question: Question::Get,
             warmup: self.plan.warmup,
             until: Until::Elapsed(self.plan.measured),
-            ..Load::new(variant.http, mode)
+            ..Load::spread(variant.http.clone(), mode)
         }
     }
 }

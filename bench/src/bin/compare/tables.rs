@@ -8,6 +8,7 @@ use crate::{
     meter::Role,
     plan::Shape,
     results::Results,
+    scale,
 };
 
 /// Everything, as a page; `plots` are the files beside it.
@@ -16,6 +17,7 @@ pub(crate) fn page(results: &Results, plots: &[String]) -> Result<String, fmt::E
     machine(&mut page, results)?;
     goals(&mut page, results)?;
     loads(&mut page, results)?;
+    scale::table(&mut page, results)?;
     others(&mut page, results)?;
     for plot in plots {
         writeln!(page, "\n![{plot}]({plot})")?;
@@ -118,7 +120,11 @@ fn goals(page: &mut String, results: &Results) -> fmt::Result {
 }
 
 fn loads(page: &mut String, results: &Results) -> fmt::Result {
-    let mut shapes: Vec<_> = results.rounds.iter().map(|it| it.shape).collect();
+    let rounds = results.rounds.iter();
+    let mut shapes: Vec<_> = rounds
+        .filter(|it| results.variants.contains(&it.variant))
+        .map(|it| it.shape)
+        .collect();
     shapes.sort();
     shapes.dedup();
     for shape in shapes {
@@ -202,7 +208,7 @@ fn ratio(part: Option<f64>, whole: Option<f64>) -> String {
 }
 
 /// With three digits, which is more than the figures are worth.
-fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
         Some(it) if it >= 99.95 => format!("{it:.0}"),

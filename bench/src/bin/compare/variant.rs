@@ -9,11 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rskafka::client::ClientBuilder;
 
 use crate::{
     child::{Child, free_port},
     engine::Engine,
     meter::{Meter, Role},
+    topic,
 };
 
 /// What to start.
@@ -23,6 +25,8 @@ pub(crate) enum Setup {
     HyperAlone,
     /// Gateway and worker from a directory.
     Pair { directory: PathBuf },
+    /// So many of both, each with a partition of its own.
+    Fleet { directory: PathBuf, size: u16 },
     /// A shell command that serves HTTP on `127.0.0.1:$PORT`, with `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC`.
     Command(String),
 }
@@ -31,7 +35,8 @@ pub(crate) enum Setup {
 #[derive(Debug)]
 pub(crate) struct Variant {
     pub(crate) name: String,
-    pub(crate) http: SocketAddr,
+    /// Of each gateway.
+    pub(crate) http: Vec<SocketAddr>,
     pub(crate) meter: Meter,
     /// What was resident in the gateway and the worker when they had just become ready, in bytes.
     pub(crate) at_rest: Option<[u64; 2]>,
@@ -57,6 +62,16 @@ impl Variant {
         if let Some(engine) = engine {
             meter.add(Role::Broker, engine.pid)?;
         }
+        let mut pairs = |pairs: Vec<Pair>| {
+            let (mut http, mut children) = (Vec::new(), Vec::new());
+            for pair in pairs {
+                meter.add(Role::Gateway, pair.gateway.pid())?;
+                meter.add(Role::Worker, pair.worker.pid())?;
+                http.push(pair.http);
+                children.extend([pair.gateway, pair.worker]);
+            }
+            anyhow::Ok((http, children))
+        };
         let (http, children) = match setup {
             Setup::HyperAlone => {
                 let http = free_port()?;
@@ -65,26 +80,37 @@ impl Variant {
                 let mut child = Child::start(name, scratch, command, NOTHING)?;
                 child.ready(http, "/ping").await.context("hyper alone")?;
                 meter.add(Role::Server, child.pid())?;
-                (http, vec![child])
+                (vec![http], vec![child])
             }
             Setup::Pair { directory } => {
                 let engine = engine.context("a pair needs a broker")?;
-                let pair = Pair::start(name, directory, engine, scratch).await?;
-                meter.add(Role::Gateway, pair.gateway.pid())?;
-                meter.add(Role::Worker, pair.worker.pid())?;
-                (pair.http, vec![pair.gateway, pair.worker])
+                pairs(vec![Pair::start(name, topics(name), directory, engine, scratch).await?])?
+            }
+            Setup::Fleet { directory, size } => {
+                let engine = engine.context("a fleet needs a broker")?;
+                create_topics(name, engine, *size).await?;
+                let mut all = Vec::new();
+                for partition in 0..*size {
+                    let mut settings = topics(name);
+                    settings.push(("REQUEST_PARTITIONS", "all".to_owned()));
+                    settings.push(("REPLY_PARTITION", partition.to_string()));
+                    settings.push(("PARTITIONS", partition.to_string()));
+                    let name = format!("{name}, {partition}");
+                    all.push(Pair::start(&name, settings, directory, engine, scratch).await?);
+                }
+                pairs(all)?
             }
             Setup::Command(line) => {
                 let http = free_port()?;
                 let mut command = Command::new("sh");
                 command.args(["-c", line]);
-                let mut environment = topics(name).to_vec();
+                let mut environment = topics(name);
                 environment.push(("PORT", http.port().to_string()));
                 environment.extend(engine.map(|it| ("KAFKA_BROKERS", it.brokers.clone())));
                 let mut child = Child::start(name, scratch, command, environment)?;
                 child.ready(http, "/ping").await.with_context(|| name.to_owned())?;
                 meter.add_group(Role::Server, child.pid())?;
-                (http, vec![child])
+                (vec![http], vec![child])
             }
         };
         Ok(Self {
@@ -101,15 +127,16 @@ impl Variant {
 
 /// Starts the pair, with its topics there, and ends it again: how long gateway and worker take to be ready.
 pub(crate) async fn cold_start(name: &str, directory: &Path, engine: &Engine, scratch: &Path) -> Result<[Duration; 2]> {
-    Ok(Pair::start(name, directory, engine, scratch).await?.took)
+    Ok(Pair::start(name, topics(name), directory, engine, scratch).await?.took)
 }
 
 // === impl Pair ===
 
 impl Pair {
-    async fn start(name: &str, directory: &Path, engine: &Engine, scratch: &Path) -> Result<Self> {
+    /// With its topics and what else is not as it is by itself.
+    async fn start(name: &str, settings: Settings, directory: &Path, engine: &Engine, scratch: &Path) -> Result<Self> {
         let start = async |part: &str, more: &[(&'static str, SocketAddr)], admin: SocketAddr| {
-            let mut environment = topics(name).to_vec();
+            let mut environment = settings.clone();
             environment.push(("KAFKA_BROKERS", engine.brokers.clone()));
             environment.push(("ADMIN_ADDR", admin.to_string()));
             environment.extend(more.iter().map(|(name, addr)| (*name, addr.to_string())));
@@ -135,11 +162,23 @@ impl Pair {
 
 const NOTHING: [(&str, &str); 0] = [];
 
+/// Names and values of environment variables.
+type Settings = Vec<(&'static str, String)>;
+
 /// Topics of its own: nobody reads another's records.
-fn topics(name: &str) -> [(&'static str, String); 2] {
+fn topics(name: &str) -> Settings {
     let name = name.replace(|it: char| !it.is_ascii_alphanumeric(), "-");
-    [
+    vec![
         ("PING_TOPIC", format!("ping-{name}")),
         ("PONG_TOPIC", format!("pong-{name}")),
     ]
+}
+
+/// With a partition for each of a fleet.
+async fn create_topics(name: &str, engine: &Engine, partitions: u16) -> Result<()> {
+    let client = ClientBuilder::new(vec![engine.brokers.clone()]).build().await?;
+    for (_, name) in topics(name) {
+        topic::create(&client, &name, partitions.into()).await?;
+    }
+    Ok(())
 }
