@@ -11,6 +11,7 @@ run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing b
 test: ## all tests; those on real Kafka need a JDK and Maven
 	cargo test --workspace
 	cargo test --package gateway --lib --features loom loom
+	cargo test --release --package e2e --test faults -- fast
 
 faults: ## what goes wrong, under load: 40 minutes on a quiet machine; make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime

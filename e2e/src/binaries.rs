@@ -6,38 +6,61 @@ use std::{
     sync::OnceLock,
 };
 
+/// What [`gateway`] and [`worker`] are.
 static BINARIES: OnceLock<Binaries> = OnceLock::new();
 
+/// The root of the sources.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Both executables of one build.
 #[derive(Debug)]
-struct Binaries {
-    gateway: PathBuf,
-    worker: PathBuf,
+pub struct Binaries {
+    /// The gateway's.
+    pub gateway: PathBuf,
+    /// The worker's.
+    pub worker: PathBuf,
 }
 
-/// Builds both with the profile, and into the target directory, of the running test.
+/// Builds both with the profile, and into the target directory, of the running test; the test's processes are of them.
 ///
 /// # Errors
 /// What does not compile is on stderr already; the text says so.
 pub fn build() -> Result<(), String> {
-    let (target_dir, profile) = own_build()?;
-    build_as(&profile, &target_dir)
+    // Set twice it would be the same.
+    let _ = BINARIES.set(build_own()?);
+    Ok(())
 }
 
-/// Builds both optimized, whatever the running test is: for figures.
+/// Builds both as they are shipped, static and optimized; the test's processes are of them.
 ///
 /// # Errors
 /// As for [`build`].
-pub fn build_optimized() -> Result<(), String> {
-    let (target_dir, _) = own_build()?;
-    build_as("release", &target_dir)
+pub fn build_static() -> Result<(), String> {
+    let script = Path::new(ROOT).join("scripts/static");
+    let built = Command::new(script).stdout(Stdio::null()).status();
+    if !built.is_ok_and(|it| it.success()) {
+        return Err("the static binaries do not build".to_owned());
+    }
+    let dist = Path::new(ROOT).join("dist");
+    let _ = BINARIES.set(Binaries {
+        gateway: dist.join("gateway"),
+        worker: dist.join("worker"),
+    });
+    Ok(())
 }
 
-fn build_as(profile: &str, target_dir: &Path) -> Result<(), String> {
+/// Builds both with the profile, and into the target directory, of the running test: linked to the system's libraries,
+/// whatever the test's processes are of.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_own() -> Result<Binaries, String> {
+    let (target_dir, profile) = own_build().ok_or("the test executable is not in a target directory")?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--quiet", "--package", "gateway", "--package", "worker"])
-        .args(["--message-format", "json-render-diagnostics", "--profile", profile])
+        .args(["--message-format", "json-render-diagnostics", "--profile", &profile])
         .arg("--target-dir")
         .arg(target_dir)
         .stderr(Stdio::inherit());
@@ -49,13 +72,10 @@ fn build_as(profile: &str, target_dir: &Path) -> Result<(), String> {
     }
     let messages = String::from_utf8_lossy(&built.stdout);
     let find = |name| executable(&messages, name).ok_or(format!("cargo built no executable {name}"));
-    let binaries = Binaries {
+    Ok(Binaries {
         gateway: find("gateway")?,
         worker: find("worker")?,
-    };
-    // Set twice it would be the same.
-    let _ = BINARIES.set(binaries);
-    Ok(())
+    })
 }
 
 /// The gateway's executable.
@@ -77,11 +97,7 @@ pub fn worker() -> &'static Path {
 }
 
 /// Target directory and profile of the test executable, `TARGET/PROFILE/deps/NAME`.
-fn own_build() -> Result<(PathBuf, String), String> {
-    find_own_build().ok_or_else(|| "the test executable is not in a target directory".to_owned())
-}
-
-fn find_own_build() -> Option<(PathBuf, String)> {
+fn own_build() -> Option<(PathBuf, String)> {
     let executable = std::env::current_exe().ok()?;
     let outputs = executable.parent()?.parent()?;
     let profile = match outputs.file_name()?.to_str()? {

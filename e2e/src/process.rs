@@ -4,6 +4,7 @@ mod log;
 
 use std::{
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -93,26 +94,31 @@ impl Setup {
     }
 
     /// Bounds the descriptors that it may have open, softly and hard.
-    ///
-    /// # Panics
-    /// Never: the shell is where POSIX has it.
     #[must_use]
     pub fn max_descriptors(self, max: u32) -> Self {
-        let Self { name, ports, command } = self;
         let mut shell = Command::new("/bin/sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -n {max} && exec \"$0\" \"$@\""))
-            .arg(command.get_program())
-            .args(command.get_args())
+            .arg(self.command.get_program());
+        self.run_by(shell)
+    }
+
+    /// The same of another build.
+    #[must_use]
+    pub fn executable(self, path: &Path) -> Self {
+        self.run_by(Command::new(path))
+    }
+
+    /// With the arguments and the environment moved to another command.
+    fn run_by(self, mut command: Command) -> Self {
+        let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command
+            .args(self.command.get_args())
             .env_clear()
-            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .envs(variables)
             .stdin(Stdio::null());
-        Self {
-            name,
-            ports,
-            command: shell,
-        }
+        Self { command, ..self }
     }
 
     /// Starts it and waits until it listens.
@@ -261,7 +267,18 @@ impl Process {
         .await
     }
 
-    /// What it has logged so far.
+    /// As [`Process::logged`], of what is to be said once.
+    ///
+    /// # Panics
+    /// When it was said more than once so far.
+    pub async fn logged_once(&self, text: &str) -> String {
+        let line = self.logged(text).await;
+        let said: Vec<_> = self.log().into_iter().filter(|it| it.contains(text)).collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        line
+    }
+
+    /// What it has logged so far, as far as it is read: it comes through a pipe, later than what its other doors show.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines()

@@ -16,7 +16,7 @@ use rskafka::{
     record::{Record, RecordAndOffset},
 };
 
-use crate::wait::{SOON, within};
+use crate::wait::{SOON, until, within};
 
 /// The key of the records by which workers say that they are there.
 const ANNOUNCEMENT: &[u8] = b"pingpong_worker";
@@ -60,9 +60,13 @@ impl Topic {
         within(&what, SOON, async {
             let client = connect(brokers).await;
             make(&client, name, partition + 1).await;
+            // A broker may not have heard yet of a partition that was just made.
             let connected = async || {
-                let found = client.partition_client(name, partition, UnknownTopicHandling::Retry);
-                found.await.expect("the partition has a leader")
+                until(&what, SOON, async || {
+                    let found = client.partition_client(name, partition, UnknownTopicHandling::Retry);
+                    found.await.ok()
+                })
+                .await
             };
             Self {
                 name: name.to_owned(),

@@ -1,10 +1,14 @@
 //! Callers of every kind that HTTP/1.1 allows.
 
+use std::fs;
+
 use e2e::{
     engine::Engine,
-    http::{Next, get, post, request},
+    http::{Connection, Next, get, post, request},
     scene::Scene,
 };
+use futures_util::future::join_all;
+use rustix::process::Signal;
 
 pub(crate) async fn may_write_a_request_in_any_form(engine: &Engine) {
     let scene = Scene::shared(engine).await;
@@ -152,4 +156,21 @@ pub(crate) async fn may_send_much(engine: &Engine) {
         let message = connection.ask(post("/ping", body)).await.message();
         assert!(message.starts_with(&format!("{name} {value} ( ")), "{bytes} bytes");
     }
+}
+
+/// More than a thousand connect while the gateway is not looking: the kernel keeps them all for it.
+pub(crate) async fn may_come_all_at_once(engine: &Engine) {
+    let gateway = Scene::shared(engine).await.gateway().start().await;
+    let kernels = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let count = kernels.trim().parse::<usize>().unwrap().min(1_500);
+
+    gateway.signal(Signal::STOP);
+    let connecting = (0..count).map(|_| Connection::open(gateway.http()));
+    let connected = join_all(connecting).await;
+    gateway.signal(Signal::CONT);
+    let asking = connected
+        .into_iter()
+        .map(async |it| it.unwrap().ask(get("/")).await.status);
+    let statuses = join_all(asking).await;
+    assert_eq!(statuses, vec![404; count]);
 }

@@ -82,6 +82,7 @@ fn main() -> ExitCode {
                 decide_how_long_a_connection_lives,
                 keep_their_connection_after_a_refusal,
                 may_send_much,
+                may_come_all_at_once,
             }
             refusals::{
                 of_a_path_or_a_method,

@@ -114,10 +114,8 @@ pub(crate) async fn that_left_the_log_are_its_beginning(engine: &Engine) {
 
     until_replies(&pong, &["done", "kept"]).await;
     assert_eq!(successor.metric("worker_kafka_tail_records_lost_total").await, 2);
-    let lines = successor.log();
-    let said: Vec<_> = lines.iter().filter(|it| it.contains("left the log")).collect();
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("lost=2"), "{said:?}");
+    let line = successor.logged_once("left the log").await;
+    assert!(line.contains("lost=2"), "{line}");
 }
 
 pub(crate) async fn are_left_alone_by_latest_and_earliest(engine: &Engine) {
@@ -183,12 +181,7 @@ pub(crate) async fn that_are_refused_harm_nobody(engine: &Engine) {
             (worker.metric(series).await >= 3).then_some(())
         })
         .await;
-        let lines = worker.log();
-        let said: Vec<_> = lines
-            .iter()
-            .filter(|it| it.contains("positions cannot be kept"))
-            .collect();
-        assert_eq!(said.len(), 1, "{said:?}");
+        worker.logged_once("positions cannot be kept").await;
         assert_eq!(worker.page("/ready").await.0, 200);
     };
     tokio::select! {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{binaries, engine::Engine, environment::Environment, process};
+use e2e::{binaries, descriptors, engine::Engine, environment::Environment, process};
 use libtest_mimic::{Arguments, Completion, Trial};
 use tokio::time::timeout;
 
@@ -103,6 +103,7 @@ pub(crate) fn run(
         args.test_threads = Some(cores.max(MIN_THREADS));
     }
 
+    descriptors::raise();
     thread::spawn(process::end_at_a_signal);
     let engines = [Engine::built_in(), Engine::kafka(environment)].map(Run::new);
     let mut trials = Vec::new();

@@ -117,7 +117,7 @@ pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
         let (first, last) = (times.first().copied(), times.last().copied());
         let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
         verdict.judge(
-            times.len() == SLOW && last <= bound,
+            times.len() == SLOW && HEADER_TIMEOUT - SECOND <= first && last <= bound,
             format!("{} of {SLOW} closed after {} to {}", times.len(), ms(first), ms(last)),
         );
         let record = traffic.finish().await;

@@ -1,9 +1,13 @@
 //! Limits of the system: descriptors, and clocks that are wrong.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bench::Fate;
 use e2e::{
+    binaries,
     http::Connection,
     process::{Process, Setup},
     scene::Scene,
@@ -79,9 +83,11 @@ fn libfaketime() -> Option<PathBuf> {
         .find(|it| it.exists())
 }
 
-/// Its wall clock is off; the monotonic one, which no setting of the clock moves, is not.
-fn shifted(setup: Setup, library: &PathBuf, by: &str) -> Setup {
+/// Its wall clock is off; the monotonic one, which no setting of the clock moves, is not. A static binary would not load the
+/// library.
+fn shifted(setup: Setup, dynamic: &Path, library: &Path, by: &str) -> Setup {
     setup
+        .executable(dynamic)
         .set("LD_PRELOAD", library)
         .set("FAKETIME", by)
         .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
@@ -92,6 +98,10 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
     let Some(library) = libfaketime() else {
         return Verdict::broken("libfaketime is not installed (Debian, Ubuntu: faketime)".to_owned());
     };
+    let dynamic = match binaries::build_own() {
+        Ok(dynamic) => dynamic,
+        Err(error) => return Verdict::broken(error),
+    };
     for (who, by) in [
         ("gateway", "+1h"),
         ("gateway", "-1h"),
@@ -101,9 +111,9 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
         let scene = Scene::shared(stage.engine).await;
         let (mut gateway, mut worker) = (scene.gateway().common(), scene.worker());
         if who == "gateway" {
-            gateway = shifted(gateway, &library, by);
+            gateway = shifted(gateway, &dynamic.gateway, &library, by);
         } else {
-            worker = shifted(worker, &library, by);
+            worker = shifted(worker, &dynamic.worker, &library, by);
         }
         let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
         let mut pair = Pair { gateway, worker };

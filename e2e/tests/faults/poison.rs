@@ -225,7 +225,8 @@ pub(crate) async fn encodings_of_kcat(stage: &Stage<'_>) -> Verdict {
     for (what, from, to) in windows {
         judge_skip(&mut verdict, &what, record.due(from, to));
     }
-    let expected = i64::try_from(kinds.iter().filter(|it| it.2).count() * EACH).unwrap();
+    // And the marker at the end of the transaction.
+    let expected = i64::try_from(kinds.iter().filter(|it| it.2).count() * EACH + 1).unwrap();
     for process in [&pair.gateway, &pair.worker] {
         let seen = undecodable(process).await;
         verdict.judge(

@@ -10,9 +10,8 @@ use std::{
     time::Duration,
 };
 
-use e2e::{binaries, engine::Engine, environment::Environment, process};
+use e2e::{binaries, descriptors, engine::Engine, environment::Environment, process};
 use parking_lot::Mutex;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -73,11 +72,11 @@ pub(crate) fn run(scenarios: &[Scenario]) -> ExitCode {
         return ExitCode::from(64);
     }
     let chosen: Vec<_> = scenarios.iter().filter(|it| it.is_chosen(&words)).collect();
-    if let Err(error) = binaries::build_optimized() {
+    if let Err(error) = binaries::build_static() {
         say(&error);
         return ExitCode::FAILURE;
     }
-    raise_descriptors();
+    descriptors::raise();
     thread::spawn(process::end_at_a_signal);
     let environment = Environment::read();
     let ci = environment.ci;
@@ -159,17 +158,6 @@ impl Place {
             Self::Kafka => "kafka",
         }
     }
-}
-
-/// Ten thousand callers are descriptors of this process, too.
-fn raise_descriptors() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // Without it the scenarios that need them say so.
-    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 #[expect(clippy::print_stderr, reason = "progress is for whoever runs the suite")]

@@ -7,6 +7,7 @@ use e2e::{
     footprint::Footprint,
     process::{Process, Setup},
     scene::Scene,
+    wait::{SOON, until},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -34,6 +35,9 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// By how many descriptors a process may differ: lanes to Kafka come and go.
 const DESCRIPTORS: usize = 5;
+
+/// More connections to Kafka than after the start, under load: lanes, and one for the metadata of each.
+const CONNECTIONS_TO_KAFKA: usize = 8;
 
 /// By how much the memory may grow where a tenth of it is less: the allocator's own steps.
 const MEMORY_FLOOR_BYTES: u64 = 2 << 20;
@@ -85,7 +89,13 @@ impl<'a> Stage<'a> {
         if let Some(rate) = self.rates.lock().get(&key) {
             return *rate;
         }
+        let before = gateway.footprint().descriptors;
         let rate = (capacity(gateway.http()).await / 2.0).min(MAX_RATE).floor();
+        // Its callers are gone; more connections to Kafka may be left.
+        until("the connections of the measured are closed", SOON, async || {
+            (gateway.footprint().descriptors <= before + CONNECTIONS_TO_KAFKA).then_some(())
+        })
+        .await;
         self.rates.lock().insert(key, rate);
         rate
     }
