@@ -12,7 +12,10 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+};
 
 use self::log::Log;
 use crate::{
@@ -308,9 +311,14 @@ impl Process {
     }
 
     /// How many connections to these brokers it has now.
-    #[must_use]
-    pub fn connections(&self, brokers: &str) -> usize {
-        connections::count(Pid::from_child(&self.child), brokers)
+    ///
+    /// # Panics
+    /// When the look does.
+    pub async fn connections(&self, brokers: &str) -> usize {
+        let (pid, brokers) = (Pid::from_child(&self.child), brokers.to_owned());
+        // The system's tables are long while other tests run: whoever is under load meanwhile must not wait for them.
+        let look = spawn_blocking(move || connections::count(pid, &brokers));
+        look.await.expect("it does not panic")
     }
 
     /// Sends a signal.

@@ -30,7 +30,7 @@ async fn most(scene: &Scene, processes: &[&Process]) -> Vec<usize> {
     let mut most = vec![0; processes.len()];
     until("the load ends", SOON, async || {
         for (most, process) in most.iter_mut().zip(processes) {
-            *most = process.connections(scene.brokers()).max(*most);
+            *most = process.connections(scene.brokers()).await.max(*most);
         }
         load.is_finished().then_some(())
     })

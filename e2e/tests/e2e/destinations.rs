@@ -110,7 +110,7 @@ pub(crate) async fn may_be_many(engine: &Engine) {
         .await;
     // One connection for each of 64 places, and a few that are for something else.
     until("the others are closed", SOON, async || {
-        (worker.connections(scene.brokers()) <= 64 + 4).then_some(())
+        (worker.connections(scene.brokers()).await <= 64 + 4).then_some(())
     })
     .await;
 }
