@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::kafka::Record;
 
+use self::deadline::DEADLINE;
 pub use self::{
     deadline::Deadline,
     reply_to::{Malformed, ReplyTo},

@@ -54,7 +54,7 @@ pub fn headers(lines: &[u8]) {
                     "{topic:?}"
                 );
             }
-            for (name, value) in reply_to.headers() {
+            for (name, value) in reply_to.headers(b"") {
                 assert!(
                     headers.get(&name) == Some(&value) || name == "kafka_nest-is-disposed",
                     "{name}"

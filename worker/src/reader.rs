@@ -156,13 +156,13 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
 
 /// Learns how far apart the clocks are from requests that have just been written.
 fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
-    let now = Instant::now();
+    let (now, now_ms) = (Instant::now(), since_1970_ms());
     let to_end = batch.lag == 0;
     freshness.read(to_end, batch.asked);
     if to_end {
         for record in &batch.records {
             if let Some(deadline) = Deadline::of(record.headers()) {
-                clocks.saw(deadline.gateway, behind_ms(record), now);
+                clocks.saw(deadline.gateway, behind_ms(record, now_ms), now);
             }
         }
     }
@@ -172,15 +172,20 @@ fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
 fn is_expired(clocks: &Clocks, freshness: &Freshness, record: &Received) -> bool {
     Deadline::of(record.headers()).is_some_and(|it| {
         // In this order: what has just come is not looked at any further.
-        freshness.limit(Instant::now()) > it.left && clocks.age(it.gateway, behind_ms(record)) > it.left
+        freshness.limit(Instant::now()) > it.left
+            && clocks.age(it.gateway, behind_ms(record, since_1970_ms())) > it.left
     })
 }
 
 /// How far a record's timestamp is behind our clock, in milliseconds.
-fn behind_ms(record: &Received) -> i64 {
+fn behind_ms(record: &Received, now_ms: i64) -> i64 {
+    now_ms.saturating_sub(record.timestamp_ms())
+}
+
+/// What our clock says, as Kafka's timestamps do.
+fn since_1970_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
-    now.saturating_sub(record.timestamp_ms())
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Answers a request. One that is skipped is done.
@@ -215,6 +220,6 @@ async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<
 fn respond<'a>(headers: &'a Headers, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
     let reply_to = ReplyTo::of(headers).map_err(Skipped::Headers)?;
     let mut reply = answer(value).map_err(Skipped::Value)?;
-    reply.headers = reply_to.headers();
+    reply.headers = reply_to.headers(&reply.key);
     Ok((reply_to, reply))
 }

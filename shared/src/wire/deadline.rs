@@ -6,7 +6,7 @@ use super::Headers;
 
 /// Ours: the milliseconds that the caller still waits when the record is written, decimal; `@`; and which gateway wrote
 /// it. One header for both: neither is of use without the other, and each header costs both halves allocations.
-const DEADLINE: &str = "pingpong_deadline";
+pub(super) const DEADLINE: &str = "pingpong_deadline";
 
 /// The longest gateway id that is taken: any client can write one.
 const MAX_GATEWAY_ID_BYTES: usize = 64;

@@ -4,7 +4,7 @@
 //! byte for byte.
 
 use super::{
-    CORRELATION_ID, Headers, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION, REPLY_TOPIC,
+    CORRELATION_ID, DEADLINE, Headers, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION, REPLY_TOPIC,
     SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_PARTITION, SMALLRYE_REPLY_TOPIC, TRACEPARENT, TRACESTATE, get,
 };
 use crate::config::is_topic_name;
@@ -76,12 +76,16 @@ impl<'a> ReplyTo<'a> {
         Ok(reply_to)
     }
 
-    /// The reply's headers; none for a request without any.
+    /// The headers of a reply with this key; none for a request without any.
+    ///
+    /// A gateway of ours finds its caller by the key as well. It is not told twice: a header costs both halves more than
+    /// a value does.
     #[must_use]
-    pub fn headers(&self) -> Headers {
+    pub fn headers(&self, key: &[u8]) -> Headers {
+        let is_ours = self.request.contains_key(DEADLINE);
         let echoed = ECHOED.into_iter().filter_map(|name| {
             let bytes = self.request.get(name)?;
-            Some((name.to_owned(), bytes.clone()))
+            (!is_ours || bytes != key).then(|| (name.to_owned(), bytes.clone()))
         });
         // One zero byte is what a NestJS server writes.
         let last = self.from_nest.then(|| (NEST_IS_DISPOSED.to_owned(), vec![0]));

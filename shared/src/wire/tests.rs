@@ -228,9 +228,27 @@ fn a_reply_carries_the_bytes_of_its_request() {
     ];
     for (request, expected) in rows {
         let request = headers(request);
-        let written = ReplyTo::of(&request).unwrap().headers();
+        let written = ReplyTo::of(&request).unwrap().headers(b"");
         assert_eq!(written, headers(expected), "{request:?}");
     }
+}
+
+#[test]
+fn a_gateway_of_ours_is_not_told_twice() {
+    let ours = [
+        ("kafka_correlationId", ID_TEXT),
+        ("kafka_replyTopic", &b"a"[..]),
+        ("pingpong_deadline", b"10000@g"),
+        ("traceparent", b"t"),
+    ];
+    let told = |request: Fields<'_>, key| ReplyTo::of(&headers(request)).unwrap().headers(key);
+    let trace = headers(&[("traceparent", b"t")]);
+    assert_eq!(told(&ours, ID_TEXT), trace);
+    assert_eq!(correlation(&trace, Some(ID_TEXT)), Some(ID));
+    // The id of the request's value is not the one that the gateway looks for.
+    assert_eq!(told(&ours, b"another").get("kafka_correlationId").unwrap(), ID_TEXT);
+    // Anybody else may look at the header only.
+    assert_eq!(told(&ours[..2], ID_TEXT).get("kafka_correlationId").unwrap(), ID_TEXT);
 }
 
 #[test]
@@ -332,7 +350,7 @@ fn the_halves_understand_each_other_in_every_dialect() {
         for partition in [0, 1, 1_000, 65_536] {
             let request = dialect.request(ID, "pong", partition);
             let reply_to = ReplyTo::of(&request).unwrap();
-            let reply = reply_to.headers();
+            let reply = reply_to.headers(b"");
             let expected = (*dialect != Dialect::None).then_some(("pong", partition));
             assert_eq!(reply_to.place, expected, "{dialect:?}");
             assert_eq!(correlation(&reply, Some(ID_TEXT)), Some(ID), "{dialect:?}");
