@@ -4,7 +4,7 @@ use shared::{
     kafka::{Received, Tail},
     wire,
 };
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -61,6 +61,8 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
                 info!("a worker is there again");
             }
         }
+        // The callers are answered before more is asked for.
+        yield_now().await;
     }
 }
 

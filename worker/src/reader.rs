@@ -151,6 +151,8 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
                 skipped.complain(&mut complaints, &record);
             }
         }
+        // The replies leave before more is asked for.
+        yield_now().await;
     }
 }
 
