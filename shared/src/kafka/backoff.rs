@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The first pause. A broker that closed an idle connection costs one of these.
-pub(super) const INITIAL: Duration = Duration::from_millis(10);
+pub(super) const INITIAL: Duration = Duration::from_millis(5);
 
 /// The longest pause: recovery after an outage starts this late at most.
 pub(super) const MAX: Duration = Duration::from_millis(200);
@@ -15,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits before the next attempt: 10 ms, 20 ms, … 200 ms, each up to a half shorter at random so that many
+    /// Waits before the next attempt: 5 ms, 10 ms, … 200 ms, each up to a half shorter at random so that many
     /// clients of one broker do not come back in step.
     pub async fn pause(&mut self) {
         let full = INITIAL.saturating_mul(1 << self.failures.min(8)).min(MAX);
