@@ -7,7 +7,6 @@ use shared::{
     kafka::Outbox,
     server::{Answer, Handler, Peer},
 };
-use tokio::time::Instant;
 use tracing::{debug, field};
 
 use crate::{
@@ -69,8 +68,7 @@ impl Front {
         // The ticket before the record: the reply may be faster than the way back from the outbox. From here on
         // every way out drops the ticket, which frees the place.
         let ticket = self.pending.open()?;
-        let opened = Instant::now();
-        let id = ticket.id();
+        let (id, opened) = (ticket.id(), ticket.opened());
         debug!(
             %id,
             traceparent = context.traceparent(),

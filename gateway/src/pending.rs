@@ -128,6 +128,7 @@ struct Resolution {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     id: Uuid,
+    opened: Instant,
     shared: Arc<Shared>,
 }
 
@@ -197,6 +198,7 @@ impl Pending {
         self.shared.in_flight.inc();
         Ok(Ticket {
             id,
+            opened: now,
             shared: Arc::clone(&self.shared),
         })
     }
@@ -340,6 +342,11 @@ impl Ticket {
     /// The correlation id.
     pub(crate) fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// When it was opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Gives the place back for a reason of ours: nobody has left.

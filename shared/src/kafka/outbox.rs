@@ -104,7 +104,8 @@ struct Shared<R: Receipts> {
 struct Entry<T> {
     record: Record,
     tag: T,
-    since: Instant,
+    /// Since when it is to be sent; `None` where nothing is sent again.
+    since: Option<Instant>,
 }
 
 type Frame<T> = Vec<(usize, Entry<T>)>;
@@ -167,7 +168,7 @@ impl<R: Receipts> Outbox<R> {
     /// # Errors
     /// [`Full`] when what waits has reached the bound.
     pub fn try_send(&self, record: Record, tag: R::Tag) -> Result<(), Full<R::Tag>> {
-        self.push(Entry::new(record, tag))
+        self.push(self.entry(record, tag))
             .map_err(|Full(entry)| Full(entry.tag))
     }
 
@@ -176,7 +177,7 @@ impl<R: Receipts> Outbox<R> {
     /// # Errors
     /// [`Closed`] after [`Outbox::flush`].
     pub async fn send(&self, record: Record, tag: R::Tag) -> Result<(), Closed<R::Tag>> {
-        let mut entry = Entry::new(record, tag);
+        let mut entry = self.entry(record, tag);
         loop {
             let mut room = std::pin::pin!(self.shared.room.notified());
             // Registered before the attempt, so that room made in between is not missed.
@@ -215,6 +216,11 @@ impl<R: Receipts> Outbox<R> {
         self.shared.fail_waiting();
     }
 
+    fn entry(&self, record: Record, tag: R::Tag) -> Entry<R::Tag> {
+        let since = (!self.shared.patience.is_zero()).then(Instant::now);
+        Entry { record, tag, since }
+    }
+
     fn push(&self, entry: Entry<R::Tag>) -> Result<(), Full<Entry<R::Tag>>> {
         let wake = self.shared.queue.lock().push(entry.record.size_bytes(), entry)?;
         self.shared.wake(wake);
@@ -226,18 +232,6 @@ impl<R: Receipts> Clone for Outbox<R> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-        }
-    }
-}
-
-// === impl Entry ===
-
-impl<T> Entry<T> {
-    fn new(record: Record, tag: T) -> Self {
-        Self {
-            record,
-            tag,
-            since: Instant::now(),
         }
     }
 }
@@ -270,7 +264,7 @@ impl<R: Receipts> Shared<R> {
 
     /// Whether an entry is worth sending again.
     fn insists(&self, entry: &Entry<R::Tag>) -> bool {
-        entry.since.elapsed() < self.patience && !self.abandoned.load(Ordering::Relaxed)
+        entry.since.is_some_and(|it| it.elapsed() < self.patience) && !self.abandoned.load(Ordering::Relaxed)
     }
 
     /// A lane has a connection.
