@@ -60,10 +60,12 @@ impl Topic {
         within(&what, SOON, async {
             let client = connect(brokers).await;
             make(&client, name, partition + 1).await;
-            // A broker may not have heard yet of a partition that was just made.
+            // A broker may not have heard yet of a partition that was just made. The client keeps what it has heard until it
+            // is told to ask again, and to retry by itself it does not.
             let connected = async || {
                 until(&what, SOON, async || {
-                    let found = client.partition_client(name, partition, UnknownTopicHandling::Retry);
+                    client.list_topics().await.ok()?;
+                    let found = client.partition_client(name, partition, UnknownTopicHandling::Error);
                     found.await.ok()
                 })
                 .await
