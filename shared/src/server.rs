@@ -40,6 +40,7 @@ use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::unconstrained,
     time::{sleep, timeout},
 };
 use tracing::{debug, info, warn};
@@ -50,7 +51,8 @@ pub type Answer = Response<Full<Bytes>>;
 /// Connections beyond the bound that are told so before they are closed.
 const EXCESS: usize = 64;
 
-/// The most that hyper buffers of a head, and of a body at a time, in bytes.
+/// The most that hyper buffers of a head, and of a body at a time, in bytes; and the largest answer after which a connection
+/// goes on.
 const MAX_BUFFER_BYTES: usize = 16 * 1024;
 
 /// Connections that the kernel may take for us ahead: as many as it will (`net.core.somaxconn`). Those that come beyond are
@@ -202,12 +204,16 @@ impl Server {
             }
         }
         // Whoever is in the backlog has connected, and may have asked: they are answered, not reset.
-        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-            let Some((peer, permit)) = accepting.permit().now_or_never() else {
-                break;
-            };
-            accepting.spawn(stream, peer, permit);
-        }
+        // All of them in one turn: the runtime's budget for one is spent after some dozens.
+        let last = async {
+            while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+                let Some((peer, permit)) = accepting.permit().now_or_never() else {
+                    break;
+                };
+                accepting.spawn(stream, peer, permit);
+            }
+        };
+        unconstrained(last).await;
         accepting.desk.closing.store(true, Ordering::Release);
         Draining {
             connections: accepting.connections,
@@ -263,6 +269,7 @@ impl<H: Handler> Accepting<H> {
                 let mut answer = desk.handler.answer(asked, &mut body).await;
                 let closes = answer.headers().contains_key(CONNECTION)
                     || peer == Peer::Excess
+                    || is_large(&answer)
                     || desk.closing.load(Ordering::Acquire)
                     || !is_read(body, asks_first).await;
                 if closes {
@@ -312,6 +319,12 @@ fn http(header_timeout: Duration) -> http1::Builder {
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES);
     http
+}
+
+/// Whether an answer is the last of its connection for its size: hyper copies it behind its head, and keeps as much room as long
+/// as the connection lives. Ten thousand callers who once had a large answer would be hundreds of megabytes.
+fn is_large(answer: &Answer) -> bool {
+    answer.body().size_hint().lower() > MAX_BUFFER_BYTES as u64
 }
 
 /// Whether the next request of the connection can be found: what is left of the body of this one is read, if it is small

@@ -11,6 +11,7 @@ use e2e::{
     topic::record,
     wait::{SOON, until},
 };
+use futures_util::future::join_all;
 use rskafka::record::Record;
 use rustix::process::Signal;
 use serde_json::json;
@@ -66,7 +67,7 @@ pub(crate) async fn of_a_gateway_under_load_cuts_nobody_off(engine: &Engine) {
         refused(&gateway).await;
         signalled
     };
-    let (_, signalled) = tokio::join!(futures_util::future::join_all(callers), signalled);
+    let (_, signalled) = tokio::join!(join_all(callers), signalled);
 
     assert_eq!(gateway.exit(Duration::from_secs(9)).await, 0);
     assert!(
@@ -101,6 +102,24 @@ pub(crate) async fn of_a_gateway_listens_for_last_requests(engine: &Engine) {
         }
     }
     assert_eq!(gateway.exit(SOON).await, 0);
+}
+
+/// Connected, and as far as they know taken: more than a turn of the runtime has time for.
+pub(crate) async fn of_a_gateway_answers_all_in_the_backlog(engine: &Engine) {
+    let mut gateway = Scene::shared(engine).await.gateway().start().await;
+
+    gateway.signal(Signal::STOP);
+    let connecting = (0..500).map(async |_| {
+        let mut connection = Connection::open(gateway.http()).await.unwrap();
+        connection.send(get("/")).await.unwrap();
+        connection
+    });
+    let connected = join_all(connecting).await;
+    gateway.signal(Signal::TERM);
+    gateway.signal(Signal::CONT);
+    let answers = connected.into_iter().map(async |mut it| it.answer().await.status);
+    assert_eq!(join_all(answers).await, vec![404; 500]);
+    assert_eq!(gateway.exit(Duration::from_secs(9)).await, 0);
 }
 
 pub(crate) async fn of_a_gateway_waits_for_the_replies(engine: &Engine) {
