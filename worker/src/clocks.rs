@@ -1,8 +1,8 @@
 //! How old requests are, although the gateways' clocks are not ours.
 //!
 //! The difference between our clock and a record's timestamp is the record's age plus the difference of the two clocks. The
-//! smallest difference seen from a gateway while its requests are read as they come is taken for that of the clocks. Until
-//! one was seen nothing is old; and nothing is older than the time since the end of the log was reached last, whatever the
+//! smallest difference seen from a gateway of late, while its requests are read as they come, is taken for that of the
+//! clocks. Until one was seen nothing is old; and nothing is older than the time since the end of the log was reached last, whatever the
 //! clocks say.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -50,9 +50,10 @@ impl Clocks {
         }
     }
 
-    /// How old a request is, as far as the clocks tell.
-    pub(crate) fn age(&self, gateway: &[u8], difference_ms: i64) -> Duration {
-        let Some(smallest) = self.gateways.lock().get(gateway).map(Smallest::get) else {
+    /// How old a request is, as far as the clocks tell: whoever was not seen of late may have set its clock since.
+    pub(crate) fn age(&self, gateway: &[u8], difference_ms: i64, now: Instant) -> Duration {
+        let gateways = self.gateways.lock();
+        let Some(smallest) = gateways.get(gateway).filter(|it| it.is_recent(now)).map(Smallest::get) else {
             return Duration::ZERO;
         };
         let age = difference_ms.saturating_sub(smallest);
@@ -93,7 +94,7 @@ mod tests {
     fn until_a_gateway_was_seen_nothing_of_it_is_old() {
         let clocks = Clocks::default();
         clocks.saw(b"other", 0, Instant::now());
-        assert_eq!(clocks.age(b"g", HOUR_MS), Duration::ZERO);
+        assert_eq!(clocks.age(b"g", HOUR_MS, Instant::now()), Duration::ZERO);
     }
 
     #[test]
@@ -103,8 +104,8 @@ mod tests {
             let now = Instant::now();
             clocks.saw(b"g", apart + 5, now);
             clocks.saw(b"g", apart + 2, now);
-            assert_eq!(clocks.age(b"g", apart + 2 + 15_000), seconds(15));
-            assert_eq!(clocks.age(b"g", apart), Duration::ZERO);
+            assert_eq!(clocks.age(b"g", apart + 2 + 15_000, now), seconds(15));
+            assert_eq!(clocks.age(b"g", apart, now), Duration::ZERO);
         }
     }
 
@@ -138,7 +139,9 @@ mod tests {
             now += PERIOD;
             clocks.saw(b"g", 5_000, now);
         }
-        assert_eq!(clocks.age(b"g", 6_000), seconds(1));
+        assert_eq!(clocks.age(b"g", 6_000, now), seconds(1));
+        // It was not seen for so long that its clock may say anything by now.
+        assert_eq!(clocks.age(b"g", HOUR_MS, now + 2 * PERIOD), Duration::ZERO);
     }
 
     #[test]

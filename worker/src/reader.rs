@@ -159,9 +159,8 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
 /// Learns how far apart the clocks are from requests that have just been written.
 fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
     let (now, now_ms) = (Instant::now(), since_1970_ms());
-    let to_end = batch.lag == 0;
-    freshness.read(to_end, batch.asked);
-    if to_end {
+    freshness.read(batch.at_end, batch.asked);
+    if batch.at_end {
         for record in &batch.records {
             if let Some(deadline) = Deadline::of(record.headers()) {
                 clocks.saw(deadline.gateway, behind_ms(record, now_ms), now);
@@ -173,9 +172,9 @@ fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &Batch) {
 /// Whether nobody waits for the reply any more.
 fn is_expired(clocks: &Clocks, freshness: &Freshness, record: &Received) -> bool {
     Deadline::of(record.headers()).is_some_and(|it| {
+        let now = Instant::now();
         // In this order: what has just come is not looked at any further.
-        freshness.limit(Instant::now()) > it.left
-            && clocks.age(it.gateway, behind_ms(record, since_1970_ms())) > it.left
+        freshness.limit(now) > it.left && clocks.age(it.gateway, behind_ms(record, since_1970_ms()), now) > it.left
     })
 }
 

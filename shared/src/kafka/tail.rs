@@ -21,8 +21,8 @@ pub struct Batch {
     pub records: Vec<Received>,
     /// The offset to read next. It goes back where another log has taken the place of the one that was read.
     pub position: i64,
-    /// Records in the log that are not read yet.
-    pub lag: i64,
+    /// A fetch was answered, and what it says was the end of the log: nothing is in it that is not read.
+    pub at_end: bool,
     /// When it was asked for. The answer is not older, although it may have been read long after it came.
     pub asked: Instant,
 }
@@ -101,6 +101,7 @@ impl<C: Connect> Tail<C> {
                 .await
                 .map(|(records, end)| Answer::Records(records, end)),
         };
+        let is_fetch = matches!(answer, Ok(Answer::Records(..)));
         let step = match answer {
             Ok(Answer::Offset(offset)) => self.cursor.on_offset(offset),
             Ok(Answer::Records(records, end)) => self.cursor.on_records(records, end),
@@ -136,7 +137,7 @@ impl<C: Connect> Tail<C> {
         Some(Batch {
             records,
             position,
-            lag,
+            at_end: is_fetch && lag == 0,
             asked,
         })
     }

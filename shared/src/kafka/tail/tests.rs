@@ -180,14 +180,26 @@ async fn a_batch_says_where_the_reader_is_and_what_is_left() {
 
     let batch = setup.tail.next().await;
     assert_eq!(batch.records.len(), 3);
-    assert_eq!((batch.position, batch.lag), (6, 2));
+    assert_eq!((batch.position, batch.at_end), (6, false));
     assert_eq!((setup.tail.position(), setup.metrics.lag.get()), (6, 2));
 
     setup.script().open_at = None;
     assert_eq!(setup.read().await, [6, 7]);
     let batch = setup.tail.next().await;
-    assert_eq!((batch.records.len(), batch.position, batch.lag), (0, 8, 0));
+    assert_eq!((batch.records.len(), batch.position, batch.at_end), (0, 8, true));
     assert_eq!(setup.metrics.lag.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_fetch_knows_the_end() {
+    let mut setup = Setup::new(5..8, Start::At(2));
+    loop {
+        let batch = setup.tail.next().await;
+        if !batch.records.is_empty() {
+            break;
+        }
+        assert!(!batch.at_end, "the beginning is looked for");
+    }
 }
 
 #[tokio::test(start_paused = true)]
