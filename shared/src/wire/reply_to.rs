@@ -9,9 +9,12 @@ use super::{
 };
 use crate::config::is_topic_name;
 
-/// What a reply carries back from its request. It does not say [`SMALLRYE_REPLY_TOPIC`]: SmallRye takes a record with
-/// that for a request.
-const ECHOED: [&str; 4] = [CORRELATION_ID, SMALLRYE_CORRELATION_ID, TRACEPARENT, TRACESTATE];
+/// By what a reply is matched with its request. It does not say [`SMALLRYE_REPLY_TOPIC`] as well: SmallRye takes a record
+/// with that for a request.
+const CORRELATIONS: [&str; 2] = [CORRELATION_ID, SMALLRYE_CORRELATION_ID];
+
+/// What else a reply carries back.
+const TRACE: [&str; 2] = [TRACEPARENT, TRACESTATE];
 
 /// Bytes of a header that are shown when it is malformed.
 const SHOWN_BYTES: usize = 64;
@@ -78,14 +81,16 @@ impl<'a> ReplyTo<'a> {
 
     /// The headers of a reply with this key; none for a request without any.
     ///
-    /// A gateway of ours finds its caller by the key as well. It is not told twice: a header costs both halves more than
-    /// a value does.
+    /// A gateway of ours finds its caller by the key where there is no other correlation. It is not told twice: a header
+    /// costs both halves more than a value does.
     #[must_use]
     pub fn headers(&self, key: &[u8]) -> Headers {
-        let is_ours = self.request.contains_key(DEADLINE);
-        let echoed = ECHOED.into_iter().filter_map(|name| {
+        let mut correlations = CORRELATIONS.into_iter().filter_map(|name| self.request.get(name));
+        let told_by_key = self.request.contains_key(DEADLINE) && correlations.all(|bytes| bytes == key);
+        let correlations = CORRELATIONS.into_iter().filter(|_| !told_by_key);
+        let echoed = correlations.chain(TRACE).filter_map(|name| {
             let bytes = self.request.get(name)?;
-            (!is_ours || bytes != key).then(|| (name.to_owned(), bytes.clone()))
+            Some((name.to_owned(), bytes.clone()))
         });
         // One zero byte is what a NestJS server writes.
         let last = self.from_nest.then(|| (NEST_IS_DISPOSED.to_owned(), vec![0]));

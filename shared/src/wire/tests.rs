@@ -247,6 +247,9 @@ fn a_gateway_of_ours_is_not_told_twice() {
     assert_eq!(correlation(&trace, Some(ID_TEXT)), Some(ID));
     // The id of the request's value is not the one that the gateway looks for.
     assert_eq!(told(&ours, b"another").get("kafka_correlationId").unwrap(), ID_TEXT);
+    // Somebody on the way has added an id of its own.
+    let passed_on = [&ours[..], &[("REPLY_CORRELATION_ID", b"theirs")]].concat();
+    assert_eq!(told(&passed_on, ID_TEXT).len(), 3);
     // Anybody else may look at the header only.
     assert_eq!(told(&ours[..2], ID_TEXT).get("kafka_correlationId").unwrap(), ID_TEXT);
 }
