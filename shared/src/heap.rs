@@ -82,7 +82,7 @@ unsafe impl GlobalAlloc for Heap {
             match Source::of(layout) {
                 Source::Small(class) => match self.cache.take(class) {
                     Some(memory) => memory,
-                    None => lock(&self.any).malloc(class.bytes(), layout.align()),
+                    None => lock(&self.any).malloc(class.bytes(), Class::ALIGN),
                 },
                 Source::Block => lock(&self.blocks).take(),
                 Source::Any => lock(&self.any).malloc(layout.size(), layout.align()),
@@ -111,7 +111,7 @@ unsafe impl GlobalAlloc for Heap {
         unsafe {
             match Source::of(layout) {
                 Source::Small(class) if self.cache.give_back(class, memory) => {}
-                Source::Small(class) => lock(&self.any).free(memory, class.bytes(), layout.align()),
+                Source::Small(class) => lock(&self.any).free(memory, class.bytes(), Class::ALIGN),
                 Source::Block => lock(&self.blocks).give_back(memory),
                 Source::Any => lock(&self.any).free(memory, layout.size(), layout.align()),
             }

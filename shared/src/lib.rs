@@ -6,7 +6,7 @@ pub mod client;
 pub mod config;
 pub mod heap;
 pub mod kafka;
-#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+#[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]
 mod memcpy;
 pub mod message;
 pub mod process;

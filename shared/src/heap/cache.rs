@@ -43,6 +43,9 @@ unsafe impl Sync for Cache {}
 // === impl Class ===
 
 impl Class {
+    /// What its memory is aligned to, in bytes.
+    pub(super) const ALIGN: usize = STEP_BYTES;
+
     /// The class of this layout, unless it is too large, or aligned to more.
     #[inline]
     pub(super) fn of(layout: Layout) -> Option<Self> {

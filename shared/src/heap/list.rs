@@ -12,10 +12,6 @@ struct Free {
     next: *mut Free,
 }
 
-// SAFETY: the addresses are of memory that is nobody else's, and no thread's own.
-#[expect(unsafe_code, reason = "a pointer says nothing about threads")]
-unsafe impl Send for List {}
-
 // === impl List ===
 
 impl List {
