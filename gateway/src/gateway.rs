@@ -1,6 +1,6 @@
 //! A gateway from its ports to its end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use shared::{
@@ -105,7 +105,7 @@ impl Gateway {
             readiness.condition("outbox"),
             OutboxMetrics::register(&mut registry),
         );
-        tasks.spawn(write_to(
+        tasks.spawn_endless(write_to(
             settings.request_partitions,
             Arc::clone(&cluster),
             common.ping_topic.clone(),
@@ -120,7 +120,7 @@ impl Gateway {
             settings.wire_headers,
             settings.reply_timeout,
         ));
-        tasks.spawn({
+        tasks.spawn_endless({
             let (mailbox, pending) = (Arc::clone(&mailbox), pending.clone());
             let condition = readiness.condition("replies");
             let tail_metrics = TailMetrics::register(&mut registry);
@@ -129,10 +129,10 @@ impl Gateway {
                 let partition = mailbox.open(&condition).await;
                 let tail_metrics = tail_metrics.of(partition.number());
                 let tail = Tail::new(partition, Start::Latest, condition, tail_metrics);
-                replies::run(tail, pending, metrics).await;
+                replies::run(tail, pending, metrics).await
             }
         });
-        tasks.spawn(pending.clone().expire());
+        tasks.spawn_endless(pending.clone().expire());
 
         let serving = readiness.condition("serving");
         serving.met();
@@ -189,7 +189,7 @@ async fn write_to(
     topic: String,
     outbox: Outbox<SendReceipts>,
     tasks: Tasks,
-) {
+) -> Infallible {
     let mut survey = Survey::new(&cluster, &topic, partitions);
     loop {
         for partition in survey.next().await {

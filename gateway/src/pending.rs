@@ -13,6 +13,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -255,7 +256,7 @@ impl Pending {
     }
 
     /// Watches the deadlines, for ever.
-    pub(crate) async fn expire(self) {
+    pub(crate) async fn expire(self) -> Infallible {
         loop {
             let now = Instant::now();
             let next = self.refuse_late(now);

@@ -1,5 +1,7 @@
 //! The reply loop: from the tail of `pong` to the callers. Nothing in it can wait for a caller.
 
+use std::convert::Infallible;
+
 use shared::{
     kafka::{Received, Tail},
     wire,
@@ -19,7 +21,7 @@ use crate::{
 const SHOWN_BYTES: usize = 1024;
 
 /// Reads replies for ever. Callers are admitted once the start is fixed.
-pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics) {
+pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics) -> Infallible {
     tail.fixed().await;
     pending.admit();
     let mut liveness = Liveness::default();

@@ -1,11 +1,13 @@
 //! Tasks that a process cannot do without.
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     sync::Arc,
     task::{Poll, ready},
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -38,6 +40,11 @@ impl Tasks {
         let handle = self.shared.set.lock().spawn(task);
         self.shared.started.notify_one();
         handle
+    }
+
+    /// Starts a task that goes on for ever: its type says so, and none ends unnoticed.
+    pub fn spawn_endless(&self, task: impl Future<Output = Infallible> + Send + 'static) -> AbortHandle {
+        self.spawn(task.map(|never| match never {}))
     }
 
     /// Resolves when a task panics, and never when they all end well.

@@ -1,7 +1,7 @@
 //! Announcements: while this worker has partitions it says so in every partition of the reply topic, so that gateways can
 //! tell their callers at once when nobody is there.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use shared::{kafka::Survey, wire};
 use tokio::{
@@ -17,7 +17,7 @@ pub(crate) async fn run(
     replies: Destinations,
     mut partitions: watch::Receiver<usize>,
     every: Duration,
-) {
+) -> Infallible {
     // One announcement under way for each place: they need not pile up while Kafka is out of reach.
     let mut places = BTreeMap::<i32, Arc<Semaphore>>::new();
     let mut ticks = interval(every);

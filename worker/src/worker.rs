@@ -115,7 +115,7 @@ impl Worker {
         let announcing = (!settings.announce_interval.is_zero()).then(|| {
             let survey = Survey::new(&cluster, &common.pong_topic, Partitions::All);
             let every = settings.announce_interval;
-            tasks.spawn(announcements::run(survey, replies.clone(), partitions, every))
+            tasks.spawn_endless(announcements::run(survey, replies.clone(), partitions, every))
         });
         let crew = Crew {
             cluster,
