@@ -300,7 +300,7 @@ impl<R: Receipts> Shared<R> {
                     return Some(frame);
                 }
                 Turn::Gather => {
-                    // Sent in any case.
+                    // Called or not, it asks again.
                     let _ = timeout(MOMENT, self.called(lane)).await;
                 }
                 Turn::Wait if !closed => self.called(lane).await,
