@@ -8,7 +8,7 @@ use hyper::{
 };
 use shared::{
     message::{MyMessage, from_object},
-    wire::Headers,
+    wire::{self, Headers},
 };
 use uuid::Uuid;
 
@@ -56,6 +56,25 @@ pub fn reply(value: &[u8]) {
     assert_eq!(size, u64::try_from(body.len()).ok());
     let Message { message } = from_object(&body).expect("the body is JSON");
     assert_eq!(message, String::from_utf8_lossy(value));
+}
+
+/// The key of a reply.
+///
+/// # Panics
+/// When it finds another caller than the one whose id it is, or finds one though a header says that it does not count.
+pub fn key(bytes: &[u8]) {
+    let id = wire::correlation(&Headers::new(), Some(bytes));
+    let hyphens = bytes.len() == 36;
+    let named = Uuid::try_parse_ascii(bytes).ok().filter(|_| hyphens);
+    assert_eq!(id, named);
+    if let Some(id) = id {
+        assert!(id.to_string().as_bytes().eq_ignore_ascii_case(bytes));
+        assert!(!wire::is_announcement(Some(bytes)));
+    }
+    for name in ["kafka_correlationId", "REPLY_CORRELATION_ID"] {
+        let theirs = Headers::from([(name.to_owned(), b"theirs".to_vec())]);
+        assert_eq!(wire::correlation(&theirs, Some(bytes)), None);
+    }
 }
 
 /// The head of a request: lines of `name: value`.
@@ -110,6 +129,7 @@ mod tests {
     fn nothing_in_the_corpus_does_harm() {
         each("body", body);
         each("reply", reply);
+        each("key", key);
         each("head", head);
     }
 }

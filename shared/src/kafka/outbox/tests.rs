@@ -207,6 +207,22 @@ async fn a_moment_has_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_does_not_wait_for_the_end_of_a_moment() {
+    let setup = Setup::new(ONCE, 2, vec![], vec![]);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    setup.enough.store(3, Ordering::Relaxed);
+    let start = Instant::now();
+    setup.send(1);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(setup.taken().is_empty(), "the lane gathers");
+    assert!(setup.outbox.flush(Duration::from_secs(5)).await);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(setup.taken(), [["1"]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whole_frames_open_further_lanes_up_to_the_bound() {
     let go = Arc::new(Notify::new());
     let waits = (0..10).map(|_| Act::Wait(Arc::clone(&go))).collect();

@@ -1,4 +1,8 @@
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::DateTime;
 use parking_lot::Mutex;
@@ -256,8 +260,8 @@ async fn the_pauses_grow_to_a_bound_and_begin_anew() {
     let start = Instant::now();
     setup.tail.fixed().await;
     let first = start.elapsed();
-    // 10, 20, 40, 80 and 160 ms, then 200 each, all up to a half shorter.
-    let longest = Duration::from_millis(310) + 15 * backoff::MAX;
+    // 5, 10, 20, 40, 80 and 160 ms, then 200 each, all up to a half shorter.
+    let longest = Duration::from_millis(315) + 14 * backoff::MAX;
     // A timer is a millisecond late at most.
     let late = Duration::from_millis(20);
     assert!((longest / 2..=longest + late).contains(&first), "{first:?}");
@@ -270,6 +274,20 @@ async fn the_pauses_grow_to_a_bound_and_begin_anew() {
     assert_eq!(setup.read().await, [1]);
     let again = start.elapsed();
     assert!(again <= 3 * backoff::INITIAL + late, "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_clients_come_back_in_step() {
+    let mut sums = HashSet::new();
+    for _ in 0..8 {
+        let mut setup = Setup::new(0..1, Start::Earliest);
+        setup.script().connects.extend((0..20).map(|_| Act::Fail));
+        let start = Instant::now();
+        setup.tail.fixed().await;
+        sums.insert(start.elapsed().as_millis());
+    }
+    // They are spread over some 400 ms: two may be the same by chance, but hardly half of them.
+    assert!(sums.len() > 4, "{sums:?}");
 }
 
 #[tokio::test(start_paused = true)]
