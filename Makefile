@@ -14,13 +14,15 @@ test: ## all tests; those on real Kafka need a JDK and Maven
 	cargo test --release --package e2e --test faults -- fast
 
 faults: ## what goes wrong, under load: 40 minutes on a quiet machine; make faults ONLY="3 7"
-	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime
+	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime \
+		slowhttptest:slowhttptest
 	cargo test --release --package e2e --test faults -- $(ONLY)
 
 lint: ## format, clippy, docs, and no C in the default build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --package e2e --test faults -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/no-c
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use broker::{ApiKey, Faults};
 use e2e::{
     cluster::Cluster,
+    process::Process,
     scene::Scene,
-    wait::{SOON, within},
+    wait::{SOON, until, within},
 };
+use futures_util::future::join_all;
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
@@ -41,7 +44,7 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let after = record.due_from(open + 5 * SECOND);
     after.judge_share(&mut verdict, "from 5 s after the port opened", 0.999);
     let last = record.due_from(open).last_failure_after(open);
-    verdict.note(format!("last failure {} after it; {rate}/s", ms(last)));
+    verdict.note(format!("last failure {} after it; {}", ms(last), stage.load(1)));
     verdict.note(format!(
         "all: {}, longest {}",
         record.all().summary(),
@@ -75,8 +78,9 @@ pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
     after.judge_share(&mut verdict, "from 3 s after SIGCONT", 0.999);
     let last = record.due_from(resumed).last_failure_after(resumed);
     verdict.note(format!(
-        "last failure {} after it; {rate}/s; all: {}",
+        "last failure {} after it; {}; all: {}",
         ms(last),
+        stage.load(1),
         record.all().summary()
     ));
     pair.judge(&before, &mut verdict).await;
@@ -84,10 +88,18 @@ pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
 }
 
 pub(crate) async fn absent_at_the_start(stage: &Stage<'_>) -> Verdict {
+    absent(stage, 1).await
+}
+
+pub(crate) async fn all_absent_at_the_start(stage: &Stage<'_>) -> Verdict {
+    absent(stage, 3).await
+}
+
+async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(1).await;
+    let cluster = stage.engine.own(nodes).await;
     let scene = Scene::on(&cluster);
-    cluster.kill(1).await;
+    join_all((1..=nodes).map(|node| cluster.kill(node))).await;
     let start = Instant::now();
     let (gateway, worker) = tokio::join!(scene.gateway().common().start(), scene.worker().start());
     let mut pair = Pair { gateway, worker };
@@ -112,11 +124,11 @@ pub(crate) async fn absent_at_the_start(stage: &Stage<'_>) -> Verdict {
         let open = opened(cluster.brokers()).await;
         ready(open).await
     };
-    let (ready, ()) = tokio::join!(answered, cluster.start(1));
-    verdict.judge(
-        ready <= 3 * SECOND,
-        format!("ready {} after the port opened", ms(ready)),
-    );
+    // At once: one node alone does not answer.
+    let started = join_all((1..=nodes).map(|node| cluster.start(node)));
+    let (ready, _) = tokio::join!(answered, started);
+    let ports = if nodes == 1 { "the port" } else { "the last port" };
+    verdict.judge(ready <= 3 * SECOND, format!("ready {} after {ports} opened", ms(ready)));
     // Connections to Kafka come with it.
     let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), 500.0);
@@ -134,9 +146,7 @@ pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
     let mut pair = Pair::ready(&Scene::on(&cluster)).await;
     // The first minutes of a JVM are slow.
     stage.rate(1, &pair.gateway).await;
-    let before = pair.before();
-    let mut times = Vec::new();
-    for _ in 0..2 {
+    pair.twice(&mut verdict, async |pair, verdict| {
         assert_eq!(pair.gateway.get("/ping").await.status, 200);
         // This connection is idle for a shorter time than those that the last request and its reply were written to.
         let mut probe = TcpStream::connect(cluster.brokers()).await.unwrap();
@@ -145,15 +155,13 @@ pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
         let mut connection = pair.gateway.connect().await;
         let start = Instant::now();
         let status = connection.ask(e2e::http::get("/ping")).await.status;
-        times.push((status, start.elapsed()));
-    }
-    for (status, time) in times {
+        let time = start.elapsed();
         verdict.judge(
             status == 200 && time <= Duration::from_millis(50),
             format!("{status} in {}", ms(time)),
         );
-    }
-    pair.judge(&before, &mut verdict).await;
+    })
+    .await;
     verdict
 }
 
@@ -187,13 +195,14 @@ async fn five_times(
     let mut pair = Pair::ready(&scene).await;
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
-    verdict.note(format!("{rate}/s"));
+    verdict.note(stage.load(3));
     let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    let mut windows = Vec::new();
+    let (mut windows, mut memory) = (Vec::new(), Vec::new());
     for node in ROUNDS {
         lead(&cluster, &scene, node).await;
         traffic.run_for(CALM).await;
+        memory.push(pair.memory());
         let from = Instant::now();
         match end {
             End::Kill => cluster.kill(node).await,
@@ -203,6 +212,9 @@ async fn five_times(
         windows.push((from, Instant::now()));
         cluster.start(node).await;
     }
+    traffic.run_for(CALM).await;
+    // What came first was before the first end.
+    pair.judge_memory(memory[1], &mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
     for (from, to) in windows {
@@ -241,7 +253,12 @@ pub(crate) async fn leader_terminated(stage: &Stage<'_>) -> Verdict {
 }
 
 fn failures(window: Window<'_>) -> String {
-    format!("{} of {} failed", window.total() - window.ok(), window.total())
+    format!(
+        "{} of {} failed: {}",
+        window.total() - window.ok(),
+        window.total(),
+        window.summary()
+    )
 }
 
 pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
@@ -251,7 +268,7 @@ pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
     let mut pair = Pair::ready(&scene).await;
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
-    verdict.note(format!("{rate}/s"));
+    verdict.note(stage.load(3));
     let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
@@ -290,23 +307,25 @@ pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
     let mut pair = Pair::ready(&scene).await;
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
-    verdict.note(format!("{rate}/s"));
+    verdict.note(stage.load(3));
     let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
-    let mut moves = Vec::new();
+    let (mut moves, mut memory) = (Vec::new(), Vec::new());
     for node in [2, 3, 1] {
         for topic in [scene.ping_name(), scene.pong_name()] {
             let from = Instant::now();
             cluster.lead(topic, 0, node).await;
             // Whoever connects anew meets metadata that are out of date.
             if let Some(faults) = cluster.faults() {
-                faults.disconnect();
+                break_links(faults, &pair).await;
             }
             traffic.run_for(CALM).await;
             moves.push((from, Instant::now()));
         }
+        memory.push(pair.memory());
     }
+    pair.judge_memory(memory[0], &mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
     for (from, to) in moves {
@@ -317,13 +336,33 @@ pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
         );
     }
     for process in [&pair.gateway, &pair.worker] {
-        let series = format!("{}_kafka_tail_reconnects_total", process.name());
-        verdict.note(format!(
-            "{} reconnected {} times",
-            process.name(),
-            process.metric(&series).await
-        ));
+        let count = reconnects(process).await;
+        verdict.judge(
+            count > 0 || cluster.faults().is_none(),
+            format!("{} reconnected {count} times", process.name()),
+        );
     }
     pair.judge(&before, &mut verdict).await;
     verdict
+}
+
+/// How often a process has looked for a leader anew. What the Kafka client mends by itself is not counted.
+async fn reconnects(process: &Process) -> i64 {
+    let series = format!("{}_kafka_tail_reconnects_total", process.name());
+    process.metric(&series).await
+}
+
+/// Breaks all connections, and each that is read on from now on, until both processes have given up the client's own
+/// attempts at the leader it knows.
+async fn break_links(faults: &Faults, pair: &Pair) {
+    let processes = [&pair.gateway, &pair.worker];
+    let before = join_all(processes.map(reconnects)).await;
+    faults.drop_before(ApiKey::Fetch, Faults::ALWAYS);
+    faults.disconnect();
+    until("both connect anew", SOON, async || {
+        let now = join_all(processes.map(reconnects)).await;
+        now.iter().zip(&before).all(|(now, before)| now > before).then_some(())
+    })
+    .await;
+    faults.drop_before(ApiKey::Fetch, 0);
 }

@@ -82,7 +82,7 @@ impl HandWorker {
                         let mut replies = Vec::new();
                         while rate.is_none() || allowed >= 1.0 {
                             let mut waiting = waiting.lock();
-                            if !waiting.front().is_some_and(|(since, _)| since.elapsed() >= delay) {
+                            if waiting.front().is_none_or(|(since, _)| since.elapsed() < delay) {
                                 break;
                             }
                             replies.extend(waiting.pop_front().iter().flat_map(|(_, it)| answers(it)));

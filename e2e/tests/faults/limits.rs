@@ -31,8 +31,7 @@ pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
         scene.worker().ready()
     );
     let mut pair = Pair { gateway, worker };
-    let before = pair.before();
-    for _ in 0..2 {
+    pair.twice(&mut verdict, async |pair, verdict| {
         let mut callers = Vec::new();
         for _ in 0..1_000 {
             // What the server does not take waits in the kernel's backlog, which ends, too.
@@ -69,8 +68,8 @@ pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
             }
         };
         verdict.judge(recovered <= 2 * SECOND, format!("200 after {}", ms(recovered)));
-    }
-    pair.judge(&before, &mut verdict).await;
+    })
+    .await;
     verdict
 }
 

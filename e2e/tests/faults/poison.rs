@@ -27,7 +27,10 @@ const GENTLE_RATE: f64 = 500.0;
 const SPREAD: Duration = Duration::from_secs(20);
 
 /// The kinds of poison: key and value.
-fn kinds() -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+/// Key and value of a record.
+type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn kinds() -> Vec<KeyAndValue> {
     let id = || Some(Uuid::new_v4().to_string().into_bytes());
     vec![
         (id(), Some(b"Ping".to_vec())),

@@ -1,6 +1,6 @@
 //! Where a scenario plays: the engine, the setting, and what has to hold in all of them.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use e2e::{
     engine::Engine,
@@ -27,7 +27,9 @@ pub(crate) const MAX_IN_FLIGHT: i64 = 1_024;
 /// What a shutdown may take.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most that is asked per second: generator, gateway, worker and three Kafka nodes share two cores.
+/// The most that is asked per second: generator, gateway, worker and three Kafka nodes share two cores. A pause of this
+/// machine must not be an overload, either: at this rate the callers of 256 ms fill the places, at three times as much those
+/// of 85 ms.
 const MAX_RATE: f64 = 4_000.0;
 
 /// The bound on what is to hold at once: nothing pending, descriptors given back.
@@ -46,7 +48,8 @@ const MEMORY_FLOOR_BYTES: u64 = 2 << 20;
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     pub(crate) engine: &'a Engine,
-    rates: &'a Mutex<BTreeMap<String, f64>>,
+    /// By engine and nodes.
+    capacities: &'a Mutex<BTreeMap<String, f64>>,
 }
 
 /// A gateway and a worker.
@@ -79,26 +82,43 @@ impl Common for Setup {
 // === impl Stage ===
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(engine: &'a Engine, rates: &'a Mutex<BTreeMap<String, f64>>) -> Self {
-        Self { engine, rates }
+    pub(crate) fn new(engine: &'a Engine, capacities: &'a Mutex<BTreeMap<String, f64>>) -> Self {
+        Self { engine, capacities }
     }
 
     /// Half of what the engine with so many nodes can do, measured once with this gateway, in requests per second.
     pub(crate) async fn rate(&self, nodes: u32, gateway: &Process) -> f64 {
-        let key = format!("{} × {nodes}", self.engine.name());
-        if let Some(rate) = self.rates.lock().get(&key) {
-            return *rate;
+        if let Some(capacity) = self.capacity(nodes) {
+            return rate_of(capacity);
         }
         let before = gateway.footprint().descriptors;
-        let rate = (capacity(gateway.http()).await / 2.0).min(MAX_RATE).floor();
+        let capacity = capacity(gateway.http()).await.floor();
         // Its callers are gone; more connections to Kafka may be left.
         until("the connections of the measured are closed", SOON, async || {
             (gateway.footprint().descriptors <= before + CONNECTIONS_TO_KAFKA).then_some(())
         })
         .await;
-        self.rates.lock().insert(key, rate);
-        rate
+        self.capacities.lock().insert(self.key(nodes), capacity);
+        rate_of(capacity)
     }
+
+    /// The rate once it is known, and what it is taken from: `4000/s of 21300/s`.
+    pub(crate) fn load(&self, nodes: u32) -> String {
+        let capacity = self.capacity(nodes).unwrap_or_default();
+        format!("{}/s of {capacity}/s", rate_of(capacity))
+    }
+
+    fn capacity(&self, nodes: u32) -> Option<f64> {
+        self.capacities.lock().get(&self.key(nodes)).copied()
+    }
+
+    fn key(&self, nodes: u32) -> String {
+        format!("capacity of {} × {nodes}", self.engine.name())
+    }
+}
+
+fn rate_of(capacity: f64) -> f64 {
+    (capacity / 2.0).min(MAX_RATE).floor()
 }
 
 // === impl Pair ===
@@ -132,19 +152,26 @@ impl Pair {
     /// Plays the same thing twice and compares the memory after each.
     pub(crate) async fn twice(&mut self, verdict: &mut Verdict, play: impl AsyncFn(&Self, &mut Verdict)) {
         let before = self.before();
-        let mut memory = Vec::new();
+        let mut first = None;
         for _ in 0..2 {
             play(self, verdict).await;
             self.judge(&before, verdict).await;
-            memory.push([
-                self.gateway.footprint().memory_bytes,
-                self.worker.footprint().memory_bytes,
-            ]);
+            if let Some(first) = first.replace(self.memory()) {
+                self.judge_memory(first, verdict);
+            }
         }
-        if let [first, second] = &memory[..] {
-            judge_memory("gateway", first[0], second[0], verdict);
-            judge_memory("worker", first[1], second[1], verdict);
-        }
+    }
+
+    /// What each takes now.
+    pub(crate) fn memory(&self) -> [u64; 2] {
+        [&self.gateway, &self.worker].map(|it| it.footprint().memory_bytes)
+    }
+
+    /// I6, for what has been repeated by now; it compares with what each took after the first time.
+    pub(crate) fn judge_memory(&self, first: [u64; 2], verdict: &mut Verdict) {
+        let last = self.memory();
+        judge_memory("gateway", first[0], last[0], verdict);
+        judge_memory("worker", first[1], last[1], verdict);
     }
 }
 
@@ -179,19 +206,14 @@ pub(crate) async fn replies(gateway: &Process) -> i64 {
     of("").await - of("announcement").await
 }
 
-/// Waits until a port is open, and gives the instant.
+/// Waits until the ports of all brokers are open, and gives the instant.
 pub(crate) async fn opened(brokers: &str) -> Instant {
-    let addr: SocketAddr = brokers
-        .split(',')
-        .next()
-        .and_then(|it| it.parse().ok())
-        .expect("an address");
-    loop {
-        if TcpStream::connect(addr).await.is_ok() {
-            return Instant::now();
+    for broker in brokers.split(',') {
+        while TcpStream::connect(broker).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
         }
-        sleep(Duration::from_millis(5)).await;
     }
+    Instant::now()
 }
 
 // === impl Before ===

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use broker::Faults;
 use e2e::{
     process::Process,
     scene::Scene,
     topic,
     wait::{SOON, until},
 };
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::{
-    stage::{Pair, Stage},
+    stage::{Pair, Stage, sum},
     traffic::Traffic,
     verdict::{Verdict, ms},
 };
@@ -20,14 +22,29 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) async fn recreated(stage: &Stage<'_>) -> Verdict {
+    recreated_of(stage, 1, &Scene::shared(stage.engine).await).await
+}
+
+pub(crate) async fn recreated_on_three(stage: &Stage<'_>) -> Verdict {
+    let cluster = stage.engine.own(3).await;
+    recreated_of(stage, 3, &Scene::on(&cluster)).await
+}
+
+async fn recreated_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
-    let mut pair = Pair::ready(&scene).await;
-    let rate = stage.rate(1, &pair.gateway).await;
-    verdict.note(format!("{rate}/s"));
-    let before = pair.before();
+    let mut pair = Pair::ready(scene).await;
+    let rate = stage.rate(nodes, &pair.gateway).await;
+    verdict.note(stage.load(nodes));
+    pair.twice(&mut verdict, async |pair, verdict| {
+        recreate(pair, scene, rate, verdict).await;
+    })
+    .await;
+    verdict
+}
+
+async fn recreate(pair: &Pair, scene: &Scene, rate: f64, verdict: &mut Verdict) {
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    traffic.run_for(3 * SECOND).await;
+    traffic.run_for(2 * SECOND).await;
     for name in [scene.ping_name(), scene.pong_name()] {
         topic::delete(scene.brokers(), name).await;
     }
@@ -46,18 +63,16 @@ pub(crate) async fn recreated(stage: &Stage<'_>) -> Verdict {
         topic::create(scene.brokers(), name, 1).await;
     }
     let created = Instant::now();
-    traffic.run_for(10 * SECOND).await;
+    traffic.run_for(8 * SECOND).await;
     let record = traffic.finish().await;
-    record.judge_answers(&mut verdict);
+    record.judge_answers(verdict);
     let last = record.due_from(created).last_failure_after(created);
     record.due_from(created + 5 * SECOND).judge_share(
-        &mut verdict,
+        verdict,
         &format!("last failure {} after the creation, from 5 s on", ms(last)),
         0.999,
     );
     verdict.note(format!("all: {}", record.all().summary()));
-    pair.judge(&before, &mut verdict).await;
-    verdict
 }
 
 async fn lost(process: &Process) -> i64 {
@@ -67,12 +82,20 @@ async fn lost(process: &Process) -> i64 {
 }
 
 pub(crate) async fn records_deleted(stage: &Stage<'_>) -> Verdict {
+    records_deleted_of(stage, 1, &Scene::shared(stage.engine).await).await
+}
+
+pub(crate) async fn records_deleted_on_three(stage: &Stage<'_>) -> Verdict {
+    let cluster = stage.engine.own(3).await;
+    records_deleted_of(stage, 3, &Scene::on(&cluster)).await
+}
+
+async fn records_deleted_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
     let ping = scene.ping().await;
-    let mut pair = Pair::ready(&scene).await;
-    let rate = stage.rate(1, &pair.gateway).await;
-    verdict.note(format!("{rate}/s"));
+    let mut pair = Pair::ready(scene).await;
+    let rate = stage.rate(nodes, &pair.gateway).await;
+    verdict.note(stage.load(nodes));
     let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(2 * SECOND).await;
@@ -114,7 +137,7 @@ pub(crate) async fn log_truncated(stage: &Stage<'_>) -> Verdict {
     let scene = Scene::on(&cluster);
     let mut pair = Pair::ready(&scene).await;
     let rate = stage.rate(1, &pair.gateway).await;
-    verdict.note(format!("{rate}/s"));
+    verdict.note(stage.load(1));
     let before = pair.before();
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(2 * SECOND).await;
@@ -136,6 +159,45 @@ pub(crate) async fn log_truncated(stage: &Stage<'_>) -> Verdict {
         );
     }
     verdict.note(format!("all: {}", record.all().summary()));
+    cut_unread(&pair, faults, scene.ping_name(), &mut verdict).await;
     pair.judge(&before, &mut verdict).await;
     verdict
+}
+
+/// So many requests are cut off before the worker has read them, and as many take their place.
+const UNREAD: i64 = 256;
+
+/// Where a log is cut off, nobody can see what was in it: it is the gateway that counts what was lost, by those who waited.
+async fn cut_unread(pair: &Pair, faults: &Faults, ping: &str, verdict: &mut Verdict) {
+    let read = async || pair.worker.metric("worker_requests_total").await;
+    let lost = async || sum(&pair.gateway, "gateway_requests_total{outcome=\"timeout\"").await;
+    let (read_before, lost_before) = (read().await, lost().await);
+    let ask = || join_all((0..UNREAD).map(|_| pair.gateway.get("/ping")));
+    let written = async |end: i64| {
+        until("all requests are written", SOON, async || {
+            (faults.offsets(ping, 0).unwrap().end == end).then_some(())
+        })
+        .await;
+    };
+    let log = faults.offsets(ping, 0).unwrap();
+    pair.worker.signal(Signal::STOP);
+    let cut = async {
+        written(log.end + UNREAD).await;
+        faults.truncate(ping, 0, log.start).unwrap();
+        let go_on = async {
+            written(log.start + UNREAD).await;
+            pair.worker.signal(Signal::CONT);
+        };
+        tokio::join!(ask(), go_on).0
+    };
+    let (first, second) = tokio::join!(ask(), cut);
+    let answered = first.iter().chain(&second).filter(|it| it.status == 200).count();
+    let (read, lost) = (read().await - read_before, lost().await - lost_before);
+    verdict.judge(
+        lost > 0 && read + lost == 2 * UNREAD && i64::try_from(answered) == Ok(read),
+        format!(
+            "{lost} of {} cut off unread and counted as timed out, {read} read, {answered} answered",
+            2 * UNREAD
+        ),
+    );
 }
