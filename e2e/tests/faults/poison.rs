@@ -26,10 +26,10 @@ const GENTLE_RATE: f64 = 500.0;
 /// Over so long, twice 50 MB/s of large values.
 const SPREAD: Duration = Duration::from_secs(20);
 
-/// The kinds of poison: key and value.
-/// Key and value of a record.
+/// Of a record.
 type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
 
+/// The kinds of poison.
 fn kinds() -> Vec<KeyAndValue> {
     let id = || Some(Uuid::new_v4().to_string().into_bytes());
     vec![
