@@ -199,6 +199,8 @@ impl Server {
                 }
             };
             tokio::select! {
+                // In this order: who was taken, and has a place, is served.
+                biased;
                 (peer, permit) = accepting.permit() => accepting.spawn(stream, peer, permit),
                 () = &mut shutdown => break,
             }
