@@ -173,6 +173,14 @@ impl Pair {
         judge_memory("gateway", first[0], last[0], verdict);
         judge_memory("worker", first[1], last[1], verdict);
     }
+
+    /// The same where nobody can say how it should compare.
+    pub(crate) fn show_memory(&self, first: [u64; 2], verdict: &mut Verdict) {
+        let last = self.memory();
+        for (name, index) in [("gateway", 0), ("worker", 1)] {
+            verdict.note(format!("{name}: {} → {}", mib(first[index]), mib(last[index])));
+        }
+    }
 }
 
 /// I6.
