@@ -151,15 +151,20 @@ impl Pair {
 
     /// Plays the same thing twice and compares the memory after each.
     pub(crate) async fn twice(&mut self, verdict: &mut Verdict, play: impl AsyncFn(&Self, &mut Verdict)) {
+        let first = self.again(verdict, play).await;
+        self.judge_memory(first, verdict);
+    }
+
+    /// Plays the same thing twice, and gives what each took after the first time.
+    pub(crate) async fn again(&mut self, verdict: &mut Verdict, play: impl AsyncFn(&Self, &mut Verdict)) -> [u64; 2] {
         let before = self.before();
         let mut first = None;
         for _ in 0..2 {
             play(self, verdict).await;
             self.judge(&before, verdict).await;
-            if let Some(first) = first.replace(self.memory()) {
-                self.judge_memory(first, verdict);
-            }
+            first.get_or_insert(self.memory());
         }
+        first.unwrap_or_default()
     }
 
     /// What each takes now.

@@ -35,10 +35,12 @@ async fn recreated_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
     let mut pair = Pair::ready(scene).await;
     let rate = stage.rate(nodes, &pair.gateway).await;
     verdict.note(stage.load(nodes));
-    pair.twice(&mut verdict, async |pair, verdict| {
-        recreate(pair, scene, rate, verdict).await;
-    })
-    .await;
+    let first = pair
+        .again(&mut verdict, async |pair, verdict| {
+            recreate(pair, scene, rate, verdict).await;
+        })
+        .await;
+    pair.show_memory(first, &mut verdict);
     verdict
 }
 
