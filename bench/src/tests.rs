@@ -170,11 +170,11 @@ async fn an_unannounced_close_is_an_error_unless_it_is_noticed_or_retried() {
 async fn a_request_swallowed_by_a_close_is_an_error_or_retried_once() {
     let server = Server::start(Behaviour::SwallowSecond).await;
     let report = run(&server, CLOSED, |_| ()).await;
-    assert_eq!(
-        (report.outcomes.ok, report.outcomes.connection_errors),
-        (100, 100),
-        "{report}"
-    );
+    let outcomes = &report.outcomes;
+    assert_eq!(outcomes.ok + outcomes.connection_errors, 200, "{report}");
+    assert_eq!(outcomes.ok, report.connections_opened, "{report}");
+    // Each connection's second request is swallowed, unless the run ends at its first; four are open then.
+    assert!((0..=4).contains(&outcomes.ok.wrapping_sub(outcomes.connection_errors)), "{report}");
     assert!(
         report.first_errors[0].starts_with("closed before the answer"),
         "{:?}",
@@ -183,7 +183,8 @@ async fn a_request_swallowed_by_a_close_is_an_error_or_retried_once() {
 
     let report = run(&server, CLOSED, |load| load.retry = true).await;
     assert_eq!(report.outcomes.ok, 200, "{report}");
-    assert!(report.retries >= 100);
+    // A connection answers once and a request is sent twice at most: with four callers, 200 answers take 196 repeats.
+    assert!(report.retries >= 196, "{report}");
 }
 
 #[tokio::test]
