@@ -466,8 +466,9 @@ mod model {
                     Act::Enough { entries } => world.queue.set_enough(entries),
                 }
             }
-            // From here on all goes well, and nobody is called from outside.
-            for _ in 0..=pushed {
+            // From here on all goes well, and nobody is called from outside: at worst one lane connects, and then gathers
+            // and sends entry by entry.
+            for _ in 0..2 * (pushed + 1) {
                 (0..lanes).for_each(|lane| world.step(lane, true));
             }
             world.sent.sort_unstable();
