@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod complaints;
 pub mod config;
 pub mod heap;
 pub mod kafka;

@@ -4,10 +4,10 @@ mod announcements;
 mod answer;
 mod assignment;
 mod clocks;
-mod complaints;
 mod coordinator;
 mod crew;
 mod destinations;
+mod excerpt;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    complaints::Complaints,
     kafka::{Batch, Received, Record, Tail},
     wire::{Deadline, Headers, ReplyTo, TRACEPARENT},
 };
@@ -20,8 +21,8 @@ use tracing::debug;
 use crate::{
     answer::answer,
     clocks::{Clocks, Freshness},
-    complaints::{Complaints, Excerpt},
     destinations::Destinations,
+    excerpt::Excerpt,
     metrics::Metrics,
     progress::{Open, Progress},
     receipts::Written,

@@ -1,16 +1,14 @@
 //! Requests that get no reply, and why.
 
 use shared::{
+    complaints::Complaints,
     kafka::{Chain, Received},
     message::BadJson,
     wire::Malformed,
 };
 use tracing::warn;
 
-use crate::{
-    complaints::{Complaints, Excerpt},
-    destinations::Refused,
-};
+use crate::{destinations::Refused, excerpt::Excerpt};
 
 /// Why a request is skipped.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +50,7 @@ impl Skipped {
 
     /// Logs it, unless there was a complaint just now.
     pub(crate) fn complain(&self, complaints: &mut Complaints, record: &Received) {
-        if let Some(held_back) = complaints.next() {
+        if let Some(held_back) = complaints.raise() {
             warn!(
                 offset = record.offset(),
                 value = %Excerpt(record.value().unwrap_or_default()),

@@ -15,6 +15,7 @@ use super::{
     metrics::TailMetrics,
     record::Received,
 };
+use crate::complaints::Complaints;
 
 /// Where a tail begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(super) struct Cursor {
     high_watermark: i64,
     /// Offset and timestamp of the last record handed on: another record there means another log.
     last: Option<(i64, i64)>,
+    /// About batches that cannot be decoded.
+    complaints: Complaints,
     metrics: TailMetrics,
 }
 
@@ -97,6 +100,7 @@ impl Cursor {
             position,
             high_watermark: 0,
             last: None,
+            complaints: Complaints::default(),
             metrics,
         }
     }
@@ -247,8 +251,10 @@ impl Cursor {
                         State::AtEnd
                     }
                     State::Narrow | State::Skipping | State::Confirming => {
-                        if self.state != State::Skipping {
-                            warn!(offset = self.position, error = %Chain(error), "skipping a batch");
+                        if self.state != State::Skipping
+                            && let Some(held_back) = self.complaints.raise()
+                        {
+                            warn!(offset = self.position, error = %Chain(error), held_back, "skipping a batch");
                         }
                         self.position += 1;
                         self.metrics.skipped.inc();
