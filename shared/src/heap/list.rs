@@ -34,6 +34,7 @@ impl List {
         }
         // SAFETY: it was given back, and since then nobody has written to it.
         self.first = unsafe { (*first).next };
+        prefetch(self.first);
         self.len -= 1;
         Some(first.cast())
     }
@@ -49,4 +50,17 @@ impl List {
         self.first = first;
         self.len += 1;
     }
+}
+
+/// The next piece is read from when it goes, and where a crowd has come and gone it is in nobody's cache any more.
+#[inline]
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "an intrinsic"))]
+fn prefetch(piece: *const Free) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every such processor has the instruction, and it faults on no address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(piece.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = piece;
 }
