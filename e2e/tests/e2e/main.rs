@@ -187,6 +187,7 @@ fn main() -> ExitCode {
             outage::{
                 of_a_killed_broker_is_told_at_once_and_outlived,
                 of_a_stopped_broker_lets_nobody_wait_too_long,
+                that_fills_the_outbox_is_told_at_once,
                 at_the_start_is_waited_for,
                 does_not_keep_a_process_from_its_end,
                 of_a_leader_ends_with_the_next_leader,

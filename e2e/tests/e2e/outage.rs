@@ -132,6 +132,43 @@ pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engin
     all_is_well(&gateway, &worker).await;
 }
 
+/// More bytes wait than may, although there are places for callers.
+pub(crate) async fn that_fills_the_outbox_is_told_at_once(engine: &Engine) {
+    const CALLERS: usize = 60;
+    /// The outbox takes 16 MiB, which is 33 of them, and each lane has taken one from it.
+    const REFUSED: usize = 20;
+
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, worker) = tokio::join!(
+        scene
+            .gateway()
+            .set("MAX_BODY", "512KiB")
+            .set("REPLY_TIMEOUT", "3s")
+            .ready(),
+        scene.worker().ready()
+    );
+    all_is_well(&gateway, &worker).await;
+
+    cluster.pause().await;
+    let body = serde_json::json!({ "name": "large", "value": "x".repeat(500_000) }).to_string();
+    let asked = (0..CALLERS).map(|_| gateway.post("/ping", body.clone()));
+    let answers = futures_util::future::join_all(asked).await;
+    let (refused, failed): (Vec<_>, Vec<_>) = answers.iter().partition(|it| it.status == 503);
+    for answer in &refused {
+        assert_eq!(answer.error().1, "too many requests in flight");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    for answer in failed {
+        let (status, error) = answer.error();
+        assert!(status == 500 && [NOT_SENT, TIMED_OUT].contains(&&*error), "{answer:?}");
+    }
+    assert!((REFUSED..CALLERS).contains(&refused.len()), "{} refused", refused.len());
+
+    cluster.resume().await;
+    all_is_well(&gateway, &worker).await;
+}
+
 pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
     let cluster = engine.own(1).await;
     let scene = Scene::on(&cluster);

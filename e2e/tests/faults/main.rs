@@ -94,6 +94,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     15, Kafka, 15, endings::rolling_restart:
         "Two gateways are restarted in turn, behind clients that ask a second time."
         => "no failure in 10,000 requests";
+    15, Kafka, 15, endings::rolling_restart_of_workers:
+        "The only worker is restarted; then two of a group in turn." => "all answered 200";
     16, Kafka, 10, endings::of_a_stuck_request:
         "The gateway ends while a caller cannot be answered; and again, with a second SIGTERM."
         => "exit within the drain + 1 s";
