@@ -1,10 +1,13 @@
 //! What became of the requests that are over: a bounded memory, to tell a late or a second reply from a foreign one.
+//!
+//! Such replies are rare, so an end is only noted, behind the one before, and found by its id once somebody asks: in a table
+//! of that size each request would touch a place that no cache has.
 
 use std::mem;
 
 use uuid::Uuid;
 
-use crate::ids::IdSet;
+use crate::ids::{Half, IdMap};
 
 /// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was.
 const CAPACITY: usize = 65_536;
@@ -25,10 +28,12 @@ pub(crate) struct Finished {
     older: Generation,
 }
 
+/// Requests that ended one after the other.
 #[derive(Debug, Default)]
 struct Generation {
-    answered: IdSet,
-    gave_up: IdSet,
+    ended: Vec<(Half, End)>,
+    /// The first of them by id: as many as there were when somebody last asked.
+    index: IdMap<Half, End>,
 }
 
 // === impl Finished ===
@@ -36,15 +41,16 @@ struct Generation {
 impl Finished {
     /// A request is over. Each id comes once.
     pub(crate) fn remember(&mut self, id: Uuid, end: End) {
-        if self.younger.len() == CAPACITY {
+        if self.younger.ended.len() == CAPACITY {
             mem::swap(&mut self.younger, &mut self.older);
             self.younger.clear();
         }
-        self.younger.insert(id, end);
+        self.younger.ended.push((id.into(), end));
     }
 
     /// How a request ended, if it is one of ours and not long ago.
-    pub(crate) fn end(&self, id: Uuid) -> Option<End> {
+    pub(crate) fn end(&mut self, id: Uuid) -> Option<End> {
+        let id = id.into();
         self.younger.end(id).or_else(|| self.older.end(id))
     }
 }
@@ -52,27 +58,16 @@ impl Finished {
 // === impl Generation ===
 
 impl Generation {
-    fn insert(&mut self, id: Uuid, end: End) {
-        match end {
-            End::Answered => self.answered.insert(id),
-            End::GaveUp => self.gave_up.insert(id),
-        }
+    fn end(&mut self, id: Half) -> Option<End> {
+        let ended = self.ended.get(self.index.len()..).unwrap_or_default();
+        self.index.extend(ended.iter().copied());
+        self.index.get(&id).copied()
     }
 
-    fn end(&self, id: Uuid) -> Option<End> {
-        if self.answered.contains(id) {
-            return Some(End::Answered);
-        }
-        self.gave_up.contains(id).then_some(End::GaveUp)
-    }
-
-    fn len(&self) -> usize {
-        self.answered.len() + self.gave_up.len()
-    }
-
+    /// Forgets all and keeps the room.
     fn clear(&mut self) {
-        self.answered.clear();
-        self.gave_up.clear();
+        self.ended.clear();
+        self.index.clear();
     }
 }
 
@@ -91,6 +86,20 @@ mod tests {
         assert_eq!(finished.end(id(2 * CAPACITY - 1)), None);
         assert_eq!(finished.end(id(2 * CAPACITY)), Some(End::Answered));
         assert_eq!(finished.end(id(3 * CAPACITY + 9)), Some(End::GaveUp));
-        assert_eq!((finished.younger.len(), finished.older.len()), (10, CAPACITY));
+        assert_eq!(
+            [&finished.younger, &finished.older].map(|it| (it.ended.len(), it.index.len())),
+            [(10, 10), (CAPACITY, CAPACITY)]
+        );
+    }
+
+    #[test]
+    fn what_ends_after_a_question_is_found_by_the_next() {
+        let mut finished = Finished::default();
+        let [first, second] = [Uuid::new_v4(), Uuid::new_v4()];
+        finished.remember(first, End::Answered);
+        assert_eq!(finished.end(second), None);
+        finished.remember(second, End::GaveUp);
+        assert_eq!(finished.end(second), Some(End::GaveUp));
+        assert_eq!(finished.end(first), Some(End::Answered));
     }
 }

@@ -2,47 +2,30 @@
 //! its own hash.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
 
 use uuid::Uuid;
 
-/// Something by id.
-pub(crate) type IdMap<V> = HashMap<Uuid, V, BuildHasherDefault<AsItIs>>;
+/// Something by id, or by half of one.
+pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<AsItIs>>;
 
-/// Ids, of which only one random half is kept. Among 131,072 of them a foreign id is taken for one of ours once in 2^45.
-#[derive(Debug, Default)]
-pub(crate) struct IdSet(HashSet<u64, BuildHasherDefault<AsItIs>>);
+/// Of an id the half without the version: 62 bits of it are drawn (RFC 9562, 5.4). Among 131,072 of them a foreign id is
+/// taken for one of ours once in 2^45.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Half(u64);
 
 /// Takes the last eight bytes for their hash.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct AsItIs(u64);
 
-// === impl IdSet ===
+// === impl Half ===
 
-impl IdSet {
-    pub(crate) fn insert(&mut self, id: Uuid) {
-        self.0.insert(half(id));
+impl From<Uuid> for Half {
+    fn from(id: Uuid) -> Self {
+        Self(id.as_u64_pair().1)
     }
-
-    pub(crate) fn contains(&self, id: Uuid) -> bool {
-        self.0.contains(&half(id))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Forgets all and keeps the room.
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
-
-/// The half without the version: 62 bits of it are drawn (RFC 9562, 5.4).
-fn half(id: Uuid) -> u64 {
-    id.as_u64_pair().1
 }
 
 // === impl AsItIs ===
@@ -73,20 +56,8 @@ mod tests {
     fn an_id_is_its_own_hash() {
         let id = Uuid::new_v4();
         let hasher = BuildHasherDefault::<AsItIs>::default();
-        assert_eq!(hasher.hash_one(id), half(id));
-        assert_eq!(hasher.hash_one(half(id)), half(id));
-    }
-
-    #[test]
-    fn a_set_has_what_was_put_in() {
-        let mut set = IdSet::default();
-        let ids: Vec<_> = (0..1_000).map(|_| Uuid::new_v4()).collect();
-        let (known, unknown) = ids.split_at(500);
-        known.iter().for_each(|id| set.insert(*id));
-        assert!(known.iter().all(|id| set.contains(*id)));
-        assert!(!unknown.iter().any(|id| set.contains(*id)));
-        assert_eq!(set.len(), 500);
-        set.clear();
-        assert!(!ids.iter().any(|id| set.contains(*id)));
+        let Half(half) = id.into();
+        assert_eq!(hasher.hash_one(id), half);
+        assert_eq!(hasher.hash_one(Half(half)), half);
     }
 }

@@ -80,7 +80,7 @@ struct State {
     admission: Admission,
     /// Nobody is there to answer; `None` while there is.
     deserted: Option<Deserted>,
-    waiting: IdMap<Slot>,
+    waiting: IdMap<Uuid, Slot>,
     finished: Finished,
     pace: Pace,
     /// In the order of opening, which is the order of the deadlines.
