@@ -30,6 +30,9 @@ const HANDOVER: Duration = Duration::from_secs(3);
 /// The gateway has given up on workers: with none of them, those who ask are told so.
 const NO_WORKER: u16 = 503;
 
+/// The leader to which a request was to go has died.
+const NOT_SENT: u16 = 500;
+
 async fn scene_on(brokers: &str) -> Scene {
     let scene = Scene::at(brokers);
     create(scene.brokers(), scene.ping_name(), PARTITIONS).await;
@@ -141,6 +144,8 @@ pub(crate) async fn begin_again_after_all_were_killed(engine: &Engine) {
     until_shared(&[&three], &[12]).await;
     let report = load.await.unwrap().unwrap();
 
+    // Whoever waited when they died is answered: a session is shorter than a caller's patience.
+    assert_none_left_out(&scene).await;
     // The sessions of the dead last longer than the gateway's belief in them.
     assert_answered(&report, &[NO_WORKER]);
     until_eq("requests are answered again", SOON, 200, async || {
@@ -204,7 +209,11 @@ pub(crate) async fn follow_their_coordinator(engine: &Engine) {
     until_shared(&[&one, &two], &[6, 6]).await;
 
     let (coordinator, _) = node(cluster.brokers(), scene.group_name()).await;
+    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(5)).run());
+    until_more(&gateway, RATE).await;
     move_coordinator(&cluster, &scene, coordinator).await;
+    // Kafka's node was a leader as well, for requests or for replies: who met that is told so.
+    assert_answered(&load.await.unwrap().unwrap(), &[NOT_SENT, NO_WORKER]);
 
     // As a whole: the group takes somebody in and shares anew.
     let three = scene.member().ready().await;
@@ -219,6 +228,7 @@ pub(crate) async fn follow_their_coordinator(engine: &Engine) {
     })
     .await;
     tokio::join!(one.until_ready(), two.until_ready(), three.until_ready());
+    assert_none_left_out(&scene).await;
 }
 
 /// It is elsewhere afterwards. The built-in broker only says so; of Kafka's the node dies.
