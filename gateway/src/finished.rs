@@ -1,13 +1,14 @@
 //! What became of the requests that are over: a bounded memory, to tell a late or a second reply from a foreign one.
 //!
-//! Such replies are rare, so an end is only noted, behind the one before, and found by its id once somebody asks: in a table
-//! of that size each request would touch a place that no cache has.
+//! Where a gateway has a reply partition of its own such replies are rare. So an end is only appended to a list, and put into
+//! the table when one comes: in a table of that size each request would touch a place that no cache has. Where gateways
+//! share a partition, foreign replies see to it that each end goes into the table soon.
 
 use std::mem;
 
 use uuid::Uuid;
 
-use crate::ids::{Half, IdMap};
+use crate::ids::{Half, IdSet};
 
 /// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was.
 const CAPACITY: usize = 65_536;
@@ -31,9 +32,10 @@ pub(crate) struct Finished {
 /// Requests that ended one after the other.
 #[derive(Debug, Default)]
 struct Generation {
-    ended: Vec<(Half, End)>,
-    /// The first of them by id: as many as there were when somebody last asked.
-    index: IdMap<Half, End>,
+    ended: Vec<Half>,
+    /// The first of them: as many as there were when somebody last asked. (Should two be the same, the last of all is put
+    /// in again.)
+    index: IdSet,
 }
 
 // === impl Finished ===
@@ -45,23 +47,34 @@ impl Finished {
             mem::swap(&mut self.younger, &mut self.older);
             self.younger.clear();
         }
-        self.younger.ended.push((id.into(), end));
+        self.younger.ended.push(note(id, end));
     }
 
     /// How a request ended, if it is one of ours and not long ago.
     pub(crate) fn end(&mut self, id: Uuid) -> Option<End> {
-        let id = id.into();
-        self.younger.end(id).or_else(|| self.older.end(id))
+        let ends = [End::Answered, End::GaveUp];
+        [&mut self.younger, &mut self.older]
+            .into_iter()
+            .find_map(|it| ends.into_iter().find(|end| it.has(note(id, *end))))
+    }
+}
+
+/// An end, as it is kept.
+fn note(id: Uuid, end: End) -> Half {
+    let half = Half::from(id);
+    match end {
+        End::Answered => half,
+        End::GaveUp => half.marked(),
     }
 }
 
 // === impl Generation ===
 
 impl Generation {
-    fn end(&mut self, id: Half) -> Option<End> {
+    fn has(&mut self, note: Half) -> bool {
         let ended = self.ended.get(self.index.len()..).unwrap_or_default();
-        self.index.extend(ended.iter().copied());
-        self.index.get(&id).copied()
+        self.index.extend(ended);
+        self.index.contains(&note)
     }
 
     /// Forgets all and keeps the room.
@@ -82,6 +95,10 @@ mod tests {
         for number in 0..3 * CAPACITY + 10 {
             let end = if number % 2 == 0 { End::Answered } else { End::GaveUp };
             finished.remember(id(number), end);
+            // Now and then somebody asks, so that there is a table when its generation goes.
+            if number % (CAPACITY / 2) == 7 {
+                assert_eq!(finished.end(id(number)), Some(end));
+            }
         }
         assert_eq!(finished.end(id(2 * CAPACITY - 1)), None);
         assert_eq!(finished.end(id(2 * CAPACITY)), Some(End::Answered));

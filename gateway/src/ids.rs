@@ -2,14 +2,17 @@
 //! its own hash.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
 };
 
 use uuid::Uuid;
 
-/// Something by id, or by half of one.
-pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<AsItIs>>;
+/// Something by id.
+pub(crate) type IdMap<V> = HashMap<Uuid, V, BuildHasherDefault<AsItIs>>;
+
+/// Halves of ids.
+pub(crate) type IdSet = HashSet<Half, BuildHasherDefault<AsItIs>>;
 
 /// Of an id the half without the version: 62 bits of it are drawn (RFC 9562, 5.4). Among 131,072 of them a foreign id is
 /// taken for one of ours once in 2^45.
@@ -21,6 +24,13 @@ pub(crate) struct Half(u64);
 pub(crate) struct AsItIs(u64);
 
 // === impl Half ===
+
+impl Half {
+    /// Another one, told from all that are not marked by a bit of the variant, which ids of ours have in common.
+    pub(crate) fn marked(self) -> Self {
+        Self(self.0 ^ (1 << 63))
+    }
+}
 
 impl From<Uuid> for Half {
     fn from(id: Uuid) -> Self {

@@ -80,7 +80,7 @@ struct State {
     admission: Admission,
     /// Nobody is there to answer; `None` while there is.
     deserted: Option<Deserted>,
-    waiting: IdMap<Uuid, Slot>,
+    waiting: IdMap<Slot>,
     finished: Finished,
     pace: Pace,
     /// In the order of opening, which is the order of the deadlines.
@@ -218,7 +218,8 @@ impl Pending {
         let mut state = self.shared.state.lock();
         for (id, outcome) in replies {
             let end = End::Answered;
-            let (what, opened) = state.resolve(id, Resolution { outcome, end }, &mut wakers);
+            let resolved = state.resolve(id, Resolution { outcome, end }, &mut wakers);
+            let (what, opened) = resolved.unwrap_or_else(|| (Found::of(state.finished.end(id)), None));
             // A reply that comes too late says most about how late replies are.
             let late = (what == Found::GivenUp).then_some(self.shared.patience);
             let this = opened.map(|it| now - it).or(late);
@@ -274,6 +275,19 @@ impl Pending {
     }
 }
 
+// === impl Found ===
+
+impl Found {
+    /// Of a request that is over, if it was one of ours.
+    fn of(end: Option<End>) -> Self {
+        match end {
+            Some(End::Answered) => Self::Answered,
+            Some(End::GaveUp) => Self::GivenUp,
+            None => Self::Nobody,
+        }
+    }
+}
+
 // === impl Deserted ===
 
 impl Deserted {
@@ -291,27 +305,22 @@ impl Deserted {
 // === impl State ===
 
 impl State {
-    /// Gives a caller an outcome, unless there is one already. Gives what was found, and since when the caller waited.
-    fn resolve(&mut self, id: Uuid, resolution: Resolution, wakers: &mut Vec<Waker>) -> (Found, Option<Instant>) {
-        let end = match self.waiting.get_mut(&id) {
-            None => self.finished.end(id),
-            Some(Slot {
-                stage: Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end),
-                ..
-            }) => Some(*end),
-            Some(Slot { opened, stage }) => {
-                if let Stage::Waiting(waker) = std::mem::replace(stage, Stage::Resolved(resolution)) {
-                    wakers.extend(waker);
-                }
-                return (Found::Waiting, Some(*opened));
-            }
-        };
-        let found = match end {
-            Some(End::Answered) => Found::Answered,
-            Some(End::GaveUp) => Found::GivenUp,
-            None => Found::Nobody,
-        };
-        (found, None)
+    /// Gives a caller an outcome, unless there is one already. Gives what was found, and since when the caller waited; `None`
+    /// if there is no such caller any more.
+    fn resolve(
+        &mut self,
+        id: Uuid,
+        resolution: Resolution,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<(Found, Option<Instant>)> {
+        let Slot { opened, stage } = self.waiting.get_mut(&id)?;
+        if let Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end) = stage {
+            return Some((Found::of(Some(*end)), None));
+        }
+        if let Stage::Waiting(waker) = std::mem::replace(stage, Stage::Resolved(resolution)) {
+            wakers.extend(waker);
+        }
+        Some((Found::Waiting, Some(*opened)))
     }
 
     /// Those whose deadline is over, and the next deadline.
