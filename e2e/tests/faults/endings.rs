@@ -1,8 +1,5 @@
 //! Gateways and workers are told to end while callers are there.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
-
-use bench::Fate;
 use e2e::{
     http::{Connection, Next, get, post},
     process::{Process, Setup},
@@ -11,6 +8,7 @@ use e2e::{
 };
 use rustix::process::Signal;
 use serde_json::json;
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 use tokio::{
     net::TcpStream,
     task::JoinSet,
@@ -61,13 +59,15 @@ pub(crate) async fn under_load(stage: &Stage<'_>) -> Verdict {
     verdict.judge(refused, "new connections refused");
     let record = traffic.finish().await;
     record.judge_values(&mut verdict);
-    verdict.note(format!("before it: {}", record.due(told - 3 * SECOND, told).summary()));
+    // Below that it was no load to end under.
+    let earlier = record.due(told - 3 * SECOND, told);
+    earlier.judge_share(&mut verdict, "before it", 0.9);
     // On a kept connection that closes at the same moment a request may meet the end. It was not in flight: whatever Kafka
     // has was.
     let taken = usize::try_from(ping.end().await - asked_before).unwrap();
-    let answered = record.all().count(|it| matches!(it, Fate::Ok | Fate::Status(500)));
+    let answered = record.all().ok();
     verdict.judge(
-        taken == answered && record.due(told - SECOND, told).ok() > 0,
+        taken == answered,
         format!("{taken} requests taken, {answered} of them answered"),
     );
     let after = record.due_from(told);
@@ -227,21 +227,23 @@ const PARTITIONS: i32 = 4;
 pub(crate) async fn rolling_restart_of_workers(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let alone = Scene::shared(stage.engine).await;
-    let (gateway, worker) = tokio::join!(alone.gateway().common().ready(), alone.worker().ready());
-    restart_in_turn(gateway, vec![worker], || alone.worker(), &mut verdict).await;
+    let worker = || alone.worker().set("DRAIN_TIMEOUT", "5s");
+    let (gateway, only) = tokio::join!(alone.gateway().common().ready(), worker().ready());
+    restart_in_turn(gateway, vec![only], worker, &mut verdict).await;
 
     let group = Scene::shared(stage.engine).await;
     topic::create(group.brokers(), group.ping_name(), PARTITIONS).await;
     let gateway = group.gateway().common().set("REQUEST_PARTITIONS", "all");
-    let (gateway, one, two) = tokio::join!(gateway.ready(), group.member().ready(), group.member().ready());
+    let member = || group.member().set("DRAIN_TIMEOUT", "5s");
+    let (gateway, one, two) = tokio::join!(gateway.ready(), member().ready(), member().ready());
     // A new group begins with what comes from then on.
-    for member in [&one, &two] {
-        member
+    for worker in [&one, &two] {
+        worker
             .until_metric("worker_partitions", i64::from(PARTITIONS) / 2)
             .await;
-        member.until_ready().await;
+        worker.until_ready().await;
     }
-    restart_in_turn(gateway, vec![one, two], || group.member(), &mut verdict).await;
+    restart_in_turn(gateway, vec![one, two], member, &mut verdict).await;
     verdict
 }
 

@@ -52,7 +52,7 @@ impl List {
     }
 }
 
-/// The next piece is read from when it goes, and where a crowd has come and gone it is in nobody's cache any more.
+/// The next [`List::pop`] reads the beginning of this piece, and after a crowd that is in no cache any more.
 #[inline]
 #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "an intrinsic"))]
 fn prefetch(piece: *const Free) {
