@@ -16,10 +16,11 @@ use crate::{
     verdict::{Verdict, ms},
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// From when on memory and latency are compared.
 const WARM: Duration = Duration::from_secs(120);
+
+/// Of so much time each p99 is.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Between two looks at the memory.
 const SAMPLE: Duration = Duration::from_secs(2);
@@ -80,8 +81,8 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     }
     samples.retain(|it| it.0 >= warm);
     for (index, process) in [&pair.gateway, &pair.worker].iter().enumerate() {
-        let points: Vec<_> = samples.iter().map(|it| (it.0, it.1[index])).collect();
-        let slope = slope_mib_per_minute(&points);
+        let points: Vec<_> = samples.iter().map(|it| (it.0, it.1[index] as f64)).collect();
+        let slope = Line::through(&points).per_second * 60.0 / f64::from(1 << 20);
         verdict.judge(slope < 1.0, format!("{}: {slope:.2} MiB/min", process.name()));
     }
     judge_drift(&mut verdict, &small, begun + warm, ended);
@@ -89,29 +90,60 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// The first minute after the warm-up against the last one.
+/// How the p99 goes, by the line through it: one minute and another differ by whatever else the machine does.
 fn judge_drift(verdict: &mut Verdict, record: &Record, warm: Instant, ended: Instant) {
-    let window = MINUTE.min(ended.duration_since(warm) / 3);
-    let p99 = |from| record.due(from, from + window).latency(0.99, |it| it == Fate::Ok);
-    let (first, last) = (p99(warm), p99(ended - window));
-    let drift = last.as_secs_f64() / first.as_secs_f64() - 1.0;
+    let mut points = Vec::new();
+    let mut from = warm;
+    while from + WINDOW <= ended {
+        let p99 = record.due(from, from + WINDOW).latency(0.99, |it| it == Fate::Ok);
+        points.push((from.duration_since(warm), p99.as_secs_f64()));
+        from += WINDOW;
+    }
+    let minutes = points.chunks(6).map(|minute| {
+        let sum: f64 = minute.iter().map(|it| it.1).sum();
+        format!("{:.1}", sum / minute.len() as f64 * 1e3)
+    });
+    let minutes: Vec<_> = minutes.collect();
+    verdict.note(format!("p99 by the minute, ms: {}", minutes.join(", ")));
+    let line = Line::through(&points);
+    let [first, last] = [points.first(), points.last()].map(|it| line.at(it.map_or(Duration::ZERO, |it| it.0)));
+    let drift = last / first - 1.0;
     verdict.judge(
         drift < 0.2,
-        format!("p99 {} → {} ({:+.0} %)", ms(first), ms(last), drift * 100.0),
+        format!(
+            "p99 {} → {} ({:+.0} %), by the line through {} windows",
+            ms(Duration::from_secs_f64(first.max(0.0))),
+            ms(Duration::from_secs_f64(last.max(0.0))),
+            drift * 100.0,
+            points.len()
+        ),
     );
 }
 
-/// The least-squares line through the points.
-fn slope_mib_per_minute(points: &[(Duration, u64)]) -> f64 {
-    let count = points.len().max(1) as f64;
-    let xy = || {
-        points
-            .iter()
-            .map(|(time, bytes)| (time.as_secs_f64() / 60.0, *bytes as f64 / f64::from(1 << 20)))
-    };
-    let mean_x = xy().map(|it| it.0).sum::<f64>() / count;
-    let mean_y = xy().map(|it| it.1).sum::<f64>() / count;
-    let covariance: f64 = xy().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-    let variance: f64 = xy().map(|(x, _)| (x - mean_x).powi(2)).sum();
-    if variance > 0.0 { covariance / variance } else { 0.0 }
+/// The line with the least squares.
+struct Line {
+    start: f64,
+    per_second: f64,
+}
+
+// === impl Line ===
+
+impl Line {
+    fn through(points: &[(Duration, f64)]) -> Self {
+        let count = points.len().max(1) as f64;
+        let mean = |of: fn(&(Duration, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+        let (mean_x, mean_y) = (mean(|it| it.0.as_secs_f64()), mean(|it| it.1));
+        let deviations = || points.iter().map(|it| (it.0.as_secs_f64() - mean_x, it.1 - mean_y));
+        let covariance: f64 = deviations().map(|(x, y)| x * y).sum();
+        let variance: f64 = deviations().map(|(x, _)| x.powi(2)).sum();
+        let per_second = if variance > 0.0 { covariance / variance } else { 0.0 };
+        Self {
+            start: mean_y - per_second * mean_x,
+            per_second,
+        }
+    }
+
+    fn at(&self, time: Duration) -> f64 {
+        self.start + self.per_second * time.as_secs_f64()
+    }
 }
