@@ -1,5 +1,8 @@
 //! Gateways and workers are told to end while callers are there.
 
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use bench::Fate;
 use e2e::{
     http::{Connection, Next, get, post},
     process::{Process, Setup},
@@ -8,7 +11,6 @@ use e2e::{
 };
 use rustix::process::Signal;
 use serde_json::json;
-use std::{net::SocketAddr, rc::Rc, time::Duration};
 use tokio::{
     net::TcpStream,
     task::JoinSet,
@@ -62,8 +64,14 @@ pub(crate) async fn under_load(stage: &Stage<'_>) -> Verdict {
     // Below that it was no load to end under.
     let earlier = record.due(told - 3 * SECOND, told);
     earlier.judge_share(&mut verdict, "before it", 0.9);
-    // On a kept connection that closes at the same moment a request may meet the end. It was not in flight: whatever Kafka
-    // has was.
+    let cut = record
+        .all()
+        .entries()
+        .filter(|it| it.fate == Fate::Cut && it.sent < told)
+        .count();
+    verdict.judge(cut == 0, format!("{cut} cut that were sent before it"));
+    // On a kept connection that closes at the same moment a later request may meet the end. It was not in flight: whatever
+    // Kafka has was.
     let taken = usize::try_from(ping.end().await - asked_before).unwrap();
     let answered = record.all().ok();
     verdict.judge(
