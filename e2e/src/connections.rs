@@ -18,20 +18,23 @@ pub(crate) fn count(pid: Pid, brokers: &str) -> usize {
     let targets = descriptors.flatten().filter_map(|it| fs::read_link(it.path()).ok());
     let sockets: HashSet<String> = targets.filter_map(|it| inode(&it)).collect();
     let tables = ["tcp", "tcp6"].map(|it| fs::read_to_string(format!("/proc/{}/net/{it}", pid.as_raw_nonzero())));
-    let tables = tables.map(Result::unwrap_or_default);
-    tables
-        .iter()
-        .flat_map(|it| it.lines())
-        .filter(|line| is_one(line, &ports, &sockets).unwrap_or(false))
-        .count()
+    let tables = tables.map(Result::unwrap_or_default).concat();
+    established(&tables, &ports).intersection(&sockets).count()
 }
 
-/// Whether a line is an established connection to one of the ports, of one of the sockets.
-fn is_one(line: &str, ports: &HashSet<u16>, sockets: &HashSet<String>) -> Option<bool> {
+/// The inodes of the established connections to these ports. Where others come and go while Linux writes the table, a line
+/// may be in it twice.
+fn established(table: &str, ports: &HashSet<u16>) -> HashSet<String> {
+    table.lines().filter_map(|line| inode_of(line, ports)).collect()
+}
+
+/// The inode of a line, if that is an established connection to one of the ports.
+fn inode_of(line: &str, ports: &HashSet<u16>) -> Option<String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, port) = fields.get(2)?.rsplit_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    Some(*fields.get(3)? == ESTABLISHED && ports.contains(&port) && sockets.contains(*fields.get(9)?))
+    let inode = *fields.get(9)?;
+    (*fields.get(3)? == ESTABLISHED && ports.contains(&port)).then(|| inode.to_owned())
 }
 
 fn port(broker: &str) -> Option<u16> {
@@ -42,4 +45,25 @@ fn port(broker: &str) -> Option<u16> {
 fn inode(target: &Path) -> Option<String> {
     let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
     Some(inode.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:2384 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1 0000000000000000 100 0 0 10 0
+   1: 0100007F:C001 0100007F:2384 01 00000000:00000000 00:00000000 00000000     0        0 12 1 0000000000000000 20 4 30 10 -1
+   2: 0100007F:C002 0100007F:2384 01 00000000:00000000 00:00000000 00000000     0        0 13 1 0000000000000000 20 4 30 10 -1
+   3: 0100007F:C003 0100007F:2385 01 00000000:00000000 00:00000000 00000000     0        0 14 1 0000000000000000 20 4 30 10 -1
+   4: 0100007F:C004 0100007F:2384 08 00000000:00000000 00:00000000 00000000     0        0 15 1 0000000000000000 20 4 30 10 -1
+   5: 0100007F:C001 0100007F:2384 01 00000000:00000000 00:00000000 00000000     0        0 12 1 0000000000000000 20 4 30 10 -1
+";
+
+    #[test]
+    fn a_line_that_is_there_twice_is_one_connection() {
+        let found = established(TABLE, &HashSet::from([0x2384]));
+        assert_eq!(found, HashSet::from(["12".to_owned(), "13".to_owned()]));
+    }
 }

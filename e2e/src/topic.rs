@@ -60,20 +60,10 @@ impl Topic {
         within(&what, SOON, async {
             let client = connect(brokers).await;
             make(&client, name, partition + 1).await;
-            // A broker may not have heard yet of a partition that was just made. The client keeps what it has heard until it
-            // is told to ask again, and to retry by itself it does not.
-            let connected = async || {
-                until(&what, SOON, async || {
-                    client.list_topics().await.ok()?;
-                    let found = client.partition_client(name, partition, UnknownTopicHandling::Error);
-                    found.await.ok()
-                })
-                .await
-            };
             Self {
                 name: name.to_owned(),
-                reader: connected().await,
-                writer: connected().await,
+                reader: leader(&client, name, partition).await,
+                writer: leader(&client, name, partition).await,
             }
         })
         .await
@@ -232,13 +222,17 @@ pub async fn list(brokers: &str) -> BTreeMap<String, usize> {
     topics.into_iter().map(|it| (it.name, it.partitions.len())).collect()
 }
 
-/// Creates a topic with so many partitions.
+/// Creates a topic with so many partitions, and waits for their leaders.
 ///
 /// # Panics
 /// When Kafka does not.
 pub async fn create(brokers: &str, name: &str, partitions: i32) {
     within("a topic", SOON, async {
-        make(&connect(brokers).await, name, partitions).await;
+        let client = connect(brokers).await;
+        make(&client, name, partitions).await;
+        for partition in 0..partitions {
+            leader(&client, name, partition).await;
+        }
     })
     .await;
 }
@@ -269,6 +263,18 @@ async fn connect(brokers: &str) -> Client {
             deadline: Some(SOON),
         });
     builder.build().await.expect("Kafka answers")
+}
+
+/// Waits for the leader of a partition and connects to it.
+async fn leader(client: &Client, topic: &str, partition: i32) -> PartitionClient {
+    // A broker may not have heard yet of a partition that was just made. The client keeps what it has heard until it is told
+    // to ask again, and to retry by itself it does not.
+    until(&format!("the leader of {topic} {partition}"), SOON, async || {
+        client.list_topics().await.ok()?;
+        let found = client.partition_client(topic, partition, UnknownTopicHandling::Error);
+        found.await.ok()
+    })
+    .await
 }
 
 async fn make(client: &Client, name: &str, partitions: i32) {
