@@ -1,14 +1,28 @@
 //! Writing with kcat, which has encodings that the client of the binaries does not know.
 
-use std::process::Stdio;
+use std::{ffi::OsStr, fmt::Debug, process::Stdio, time::Duration};
 
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, process::Command, time::sleep};
 
 /// Writes lines as one batch of partition 0, encoded as `args` say.
 ///
 /// # Panics
 /// When it cannot be run or fails.
-pub async fn write(brokers: &str, topic: &str, args: &[&str], lines: &[Vec<u8>]) {
+pub async fn write(brokers: &str, topic: &str, args: &[impl AsRef<OsStr> + Debug], lines: &[Vec<u8>]) {
+    write_held(brokers, topic, args, lines, Duration::ZERO).await;
+}
+
+/// The same, and goes on after the last line for so long. Where `args` name a transaction it is open meanwhile.
+///
+/// # Panics
+/// When it cannot be run or fails.
+pub async fn write_held(
+    brokers: &str,
+    topic: &str,
+    args: &[impl AsRef<OsStr> + Debug],
+    lines: &[Vec<u8>],
+    held: Duration,
+) {
     let mut child = Command::new("kcat")
         .args(["-P", "-b", brokers, "-t", topic, "-p", "0"])
         // All lines make one batch: of a single one it would keep the plain form, which is shorter.
@@ -24,6 +38,7 @@ pub async fn write(brokers: &str, topic: &str, args: &[&str], lines: &[Vec<u8>])
         let line = [line, &b"\n"[..]].concat();
         input.write_all(&line).await.expect("it reads them all");
     }
+    sleep(held).await;
     drop(input);
     let ended = child.wait().await.expect("it is a child of ours");
     assert!(ended.success(), "kcat {args:?}");

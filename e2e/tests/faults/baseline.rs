@@ -45,7 +45,11 @@ const SIZES: [usize; 18] = [
 pub(crate) async fn sizes(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
-    let before = pair.before();
+    pair.twice(&mut verdict, ask_sizes).await;
+    verdict
+}
+
+async fn ask_sizes(pair: &Pair, verdict: &mut Verdict) {
     let mut medians = Vec::new();
     for size in SIZES {
         let mut connection = pair.gateway.connect().await;
@@ -82,6 +86,4 @@ pub(crate) async fn sizes(stage: &Stage<'_>) -> Verdict {
         .map(|(size, time)| format!("{size} B {}", ms(*time)))
         .collect();
     verdict.note(format!("p50: {}", list.join(", ")));
-    pair.judge(&before, &mut verdict).await;
-    verdict
 }

@@ -27,6 +27,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What comes before a fault, to see that all is well.
 const CALM: Duration = Duration::from_secs(3);
 
+/// Lets a fault last, and compares the memory half-way with that at the end.
+async fn endure(traffic: &Traffic, length: Duration, pair: &Pair, verdict: &mut Verdict) {
+    traffic.run_for(length / 2).await;
+    let half_way = pair.memory();
+    traffic.run_for(length / 2).await;
+    pair.judge_memory(half_way, verdict);
+}
+
 pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own(1).await;
@@ -36,7 +44,7 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
     cluster.kill(1).await;
-    traffic.run_for(10 * SECOND).await;
+    endure(&traffic, 10 * SECOND, &pair, &mut verdict).await;
     let (open, ()) = tokio::join!(opened(cluster.brokers()), cluster.start(1));
     traffic.run_until(open + 10 * SECOND).await;
     let record = traffic.finish().await;
@@ -63,7 +71,7 @@ pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
     cluster.pause().await;
-    traffic.run_for(30 * SECOND).await;
+    endure(&traffic, 30 * SECOND, &pair, &mut verdict).await;
     let resumed = Instant::now();
     cluster.resume().await;
     traffic.run_until(resumed + 10 * SECOND).await;
@@ -130,13 +138,14 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
     let ports = if nodes == 1 { "the port" } else { "the last port" };
     verdict.judge(ready <= 3 * SECOND, format!("ready {} after {ports} opened", ms(ready)));
     // Connections to Kafka come with it.
-    let before = pair.before();
-    let traffic = Traffic::start(pair.gateway.http(), 500.0);
-    traffic.run_for(2 * SECOND).await;
-    let record = traffic.finish().await;
-    record.judge_answers(&mut verdict);
-    record.all().judge_share(&mut verdict, "once ready", 1.0);
-    pair.judge(&before, &mut verdict).await;
+    pair.twice(&mut verdict, async |pair, verdict| {
+        let traffic = Traffic::start(pair.gateway.http(), 500.0);
+        traffic.run_for(2 * SECOND).await;
+        let record = traffic.finish().await;
+        record.judge_answers(verdict);
+        record.all().judge_share(verdict, "once ready", 1.0);
+    })
+    .await;
     verdict
 }
 
@@ -275,7 +284,7 @@ pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
     traffic.run_for(CALM).await;
     let stopped = Instant::now();
     cluster.pause_node(1).await;
-    traffic.run_until(stopped + 30 * SECOND).await;
+    endure(&traffic, 30 * SECOND, &pair, &mut verdict).await;
     let resumed = Instant::now();
     cluster.resume_node(1).await;
     traffic.run_until(resumed + 15 * SECOND).await;

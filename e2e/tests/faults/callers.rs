@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    stage::{Before, Common, MAX_IN_FLIGHT, Pair, Stage, no_caller_is_left},
+    stage::{Common, MAX_IN_FLIGHT, Pair, Stage, gateway_twice},
     traffic::{Traffic, open_loop},
     verdict::{Verdict, mib, ms},
 };
@@ -358,9 +358,8 @@ pub(crate) async fn gone(stage: &Stage<'_>) -> Verdict {
         .set("MAX_IN_FLIGHT", "16384")
         .set("REPLY_TIMEOUT", "60s");
     let mut gateway = setup.ready().await;
-    let before = Before::of(&[&gateway]);
-    let mut memory = Vec::new();
-    for _ in 0..2 {
+    let baseline = gateway.footprint().descriptors + DESCRIPTORS;
+    gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
         let mut callers = Vec::with_capacity(LEAVING);
         for _ in 0..LEAVING {
             let mut caller = Connection::open(gateway.http()).await.unwrap();
@@ -372,7 +371,6 @@ pub(crate) async fn gone(stage: &Stage<'_>) -> Verdict {
             .await;
         drop(callers);
         let left = Instant::now();
-        let baseline = before.first_descriptors() + 5;
         until("all are gone", 30 * SECOND, async || {
             let pending = gateway.metric("gateway_in_flight").await;
             (pending == 0 && gateway.footprint().descriptors <= baseline).then_some(())
@@ -385,10 +383,7 @@ pub(crate) async fn gone(stage: &Stage<'_>) -> Verdict {
                 ms(left.elapsed())
             ),
         );
-        memory.push(gateway.footprint().memory_bytes);
-    }
-    crate::stage::judge_memory("gateway", memory[0], memory[1], &mut verdict);
-    no_caller_is_left(&gateway, &mut verdict).await;
-    before.judge(&mut [&mut gateway], &mut verdict).await;
+    })
+    .await;
     verdict
 }

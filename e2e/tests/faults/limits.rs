@@ -11,12 +11,13 @@ use e2e::{
     http::Connection,
     process::{Process, Setup},
     scene::Scene,
+    wait::{SOON, until},
 };
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    stage::{Common, Pair, REPLY_TIMEOUT, Stage, no_caller_is_left},
+    stage::{Common, Pair, REPLY_TIMEOUT, Stage},
     traffic::Traffic,
     verdict::{Verdict, ms},
 };
@@ -116,39 +117,47 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
         }
         let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
         let mut pair = Pair { gateway, worker };
-        let before = pair.before();
         let off = [&pair.gateway, &pair.worker].map(hour_of);
         verdict.invariant(off[0] != off[1], format!("the clocks of both say {off:?}"));
-        let traffic = Traffic::start(pair.gateway.http(), 500.0);
-        traffic.run_for(2 * SECOND).await;
-        let record = traffic.finish().await;
-        record.judge_answers(&mut verdict);
-        let longest = ms(record.all().longest());
-        record
-            .all()
-            .judge_share(&mut verdict, &format!("{who} {by}: longest {longest}"), 1.0);
-
-        pair.worker.signal(Signal::STOP);
-        let traffic = Traffic::start(pair.gateway.http(), 200.0);
-        traffic.run_for(2 * SECOND).await;
-        let record = traffic.finish().await;
-        pair.worker.signal(Signal::CONT);
-        let all = record.all();
-        let waits = || all.entries().map(|it| it.ended.duration_since(it.sent));
-        let (least, most) = (waits().min().unwrap_or_default(), waits().max().unwrap_or_default());
-        let told = record.all().count(|it| it == Fate::Status(500));
-        verdict.judge(
-            told == record.all().total()
-                && least + Duration::from_millis(2) >= REPLY_TIMEOUT
-                && most <= REPLY_TIMEOUT + SECOND / 10,
-            format!("timeouts after {} to {}", ms(least), ms(most)),
-        );
-        no_caller_is_left(&pair.gateway, &mut verdict).await;
-        before
-            .judge(&mut [&mut pair.gateway, &mut pair.worker], &mut verdict)
-            .await;
+        pair.twice(&mut verdict, async |pair, verdict| {
+            ask_and_wait(pair, &format!("{who} {by}"), verdict).await;
+        })
+        .await;
     }
     verdict
+}
+
+/// Callers who are answered, then callers who are not.
+async fn ask_and_wait(pair: &Pair, shift: &str, verdict: &mut Verdict) {
+    let traffic = Traffic::start(pair.gateway.http(), 500.0);
+    traffic.run_for(2 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(verdict);
+    let longest = ms(record.all().longest());
+    record
+        .all()
+        .judge_share(verdict, &format!("{shift}: longest {longest}"), 1.0);
+
+    pair.worker.signal(Signal::STOP);
+    let traffic = Traffic::start(pair.gateway.http(), 200.0);
+    traffic.run_for(2 * SECOND).await;
+    let record = traffic.finish().await;
+    pair.worker.signal(Signal::CONT);
+    // It was silent for longer than a worker may be.
+    until("the worker is back", SOON, async || {
+        (pair.gateway.get("/ping").await.status == 200).then_some(())
+    })
+    .await;
+    let all = record.all();
+    let waits = || all.entries().map(|it| it.ended.duration_since(it.sent));
+    let (least, most) = (waits().min().unwrap_or_default(), waits().max().unwrap_or_default());
+    let told = record.all().count(|it| it == Fate::Status(500));
+    verdict.judge(
+        told == record.all().total()
+            && least + Duration::from_millis(2) >= REPLY_TIMEOUT
+            && most <= REPLY_TIMEOUT + SECOND / 10,
+        format!("timeouts after {} to {}", ms(least), ms(most)),
+    );
 }
 
 /// Date and hour of the first line of its log.

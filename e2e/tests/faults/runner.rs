@@ -24,7 +24,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Scenarios that take at most so many seconds are `fast`.
-const FAST: u32 = 15;
+const FAST: u32 = 25;
 
 /// What it is played on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

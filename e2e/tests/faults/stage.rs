@@ -188,6 +188,24 @@ impl Pair {
     }
 }
 
+/// Plays the same thing twice with a gateway whose workers are not there all the time, as [`Pair::twice`] does with both.
+pub(crate) async fn gateway_twice(
+    gateway: &mut Process,
+    verdict: &mut Verdict,
+    mut play: impl AsyncFnMut(&Process, &mut Verdict),
+) {
+    let before = Before::of(&[gateway]);
+    let mut first = None;
+    for _ in 0..2 {
+        play(gateway, verdict).await;
+        no_caller_is_left(gateway, verdict).await;
+        before.judge(&mut [gateway], verdict).await;
+        first.get_or_insert(gateway.footprint().memory_bytes);
+    }
+    let last = gateway.footprint().memory_bytes;
+    judge_memory("gateway", first.unwrap_or(last), last, verdict);
+}
+
 /// I6.
 pub(crate) fn judge_memory(name: &str, first: u64, second: u64, verdict: &mut Verdict) {
     let bound = (first + first / 10).max(first + MEMORY_FLOOR_BYTES);
@@ -234,11 +252,6 @@ pub(crate) async fn opened(brokers: &str) -> Instant {
 impl Before {
     pub(crate) fn of(processes: &[&Process]) -> Self {
         Self(processes.iter().map(|it| it.footprint()).collect())
-    }
-
-    /// The descriptors of the first process.
-    pub(crate) fn first_descriptors(&self) -> usize {
-        self.0.first().map_or(0, |it| it.descriptors)
     }
 
     /// The processes, in the same order, live (I4), have no panic in their logs, and their descriptors are back (I5).

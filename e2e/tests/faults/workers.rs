@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     hand::{HandWorker, reply},
     stage::{
-        Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, judge_log, judge_memory, no_caller_is_left, sum,
+        Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, gateway_twice, judge_log, judge_memory,
+        no_caller_is_left, sum,
     },
     traffic::Traffic,
     verdict::{Verdict, ms},
@@ -34,20 +35,31 @@ const TIMED_OUT: Fate = Fate::Status(500);
 pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let Pair { mut gateway, worker } = Pair::ready(&scene).await;
+    let Pair {
+        mut gateway,
+        mut worker,
+    } = Pair::ready(&scene).await;
     let rate = stage.rate(1, &gateway).await;
-    let before = Before::of(&[&gateway]);
+    gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
+        kill(&mut worker, gateway, &scene, rate, verdict).await;
+    })
+    .await;
+    verdict
+}
+
+/// Kills the worker under load; another takes its place a second later.
+async fn kill(worker: &mut Process, gateway: &Process, scene: &Scene, rate: f64, verdict: &mut Verdict) {
     let traffic = Traffic::start(gateway.http(), rate);
     traffic.run_for(3 * SECOND).await;
-    judge_log(&worker, &mut verdict);
+    judge_log(worker, verdict);
     let killed = Instant::now();
     worker.signal(Signal::KILL);
     traffic.run_until(killed + SECOND).await;
-    let next = scene.worker().ready().await;
+    *worker = scene.worker().ready().await;
     let ready = Instant::now();
     traffic.run_until(ready + 5 * SECOND).await;
     let record = traffic.finish().await;
-    record.judge_answers(&mut verdict);
+    record.judge_answers(verdict);
     // Those who wait at the moment when there is a worker again, and have half a second left. Whoever was refused at once
     // (503) does not wait.
     let from = (ready + SECOND / 2).checked_sub(REPLY_TIMEOUT).unwrap_or(killed);
@@ -69,10 +81,7 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
         ms(last),
         record.all().summary()
     ));
-    judge_log(&next, &mut verdict);
-    no_caller_is_left(&gateway, &mut verdict).await;
-    before.judge(&mut [&mut gateway], &mut verdict).await;
-    verdict
+    judge_log(worker, verdict);
 }
 
 /// The highest number of callers that wait, looked at while something goes on.
@@ -93,7 +102,10 @@ pub(crate) async fn absent(stage: &Stage<'_>) -> Verdict {
     let before = Before::of(&[&gateway]);
     drop(worker);
     let traffic = Traffic::start(gateway.http(), rate);
-    let most = most_pending(&gateway, Instant::now() + 60 * SECOND).await;
+    let mut most = most_pending(&gateway, Instant::now() + 30 * SECOND).await;
+    let half_way = gateway.footprint().memory_bytes;
+    most = most.max(most_pending(&gateway, Instant::now() + 30 * SECOND).await);
+    judge_memory("gateway", half_way, gateway.footprint().memory_bytes, &mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
     let all = record.all();
@@ -186,20 +198,15 @@ pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
         let scene = Scene::shared(stage.engine).await;
         let setup = scene.gateway().common().set("MAX_IN_FLIGHT", max_in_flight.to_string());
         let mut gateway = setup.ready().await;
-        let before = Before::of(&[&gateway]);
         let worker = HandWorker::start(&scene, Some(SLOW_RATE), Arc::new(|request| vec![reply(request)]));
         let warm_up = Traffic::start(gateway.http(), SLOW_RATE / 2.0);
         warm_up.run_for(2 * SECOND).await;
         warm_up.finish().await.judge_answers(&mut verdict);
         verdict.note(format!("cap {max_in_flight}"));
-        let mut memory = Vec::new();
-        for _ in 0..2 {
-            overload(&gateway, outcome, &mut verdict).await;
-            no_caller_is_left(&gateway, &mut verdict).await;
-            before.judge(&mut [&mut gateway], &mut verdict).await;
-            memory.push(gateway.footprint().memory_bytes);
-        }
-        judge_memory("gateway", memory[0], memory[1], &mut verdict);
+        gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
+            overload(gateway, outcome, verdict).await;
+        })
+        .await;
         worker.stop();
     }
     verdict
@@ -256,62 +263,69 @@ async fn overload(gateway: &Process, outcome: &str, verdict: &mut Verdict) {
     ));
 }
 
-/// Each reply three times; then each too late; then replies to ids that nobody has.
 pub(crate) async fn odd_replies(stage: &Stage<'_>) -> Verdict {
-    const COUNT: i64 = 500;
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
     let mut gateway = scene.gateway().common().ready().await;
-    let before = Before::of(&[&gateway]);
-    let counted = async |kind: &str| counted(&gateway, kind).await;
-    let settled = async |kind: &str, expected: i64| {
+    gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
+        give_odd_replies(gateway, &scene, verdict).await;
+    })
+    .await;
+    verdict
+}
+
+/// Each reply three times; then each too late; then replies to ids that nobody has.
+async fn give_odd_replies(gateway: &Process, scene: &Scene, verdict: &mut Verdict) {
+    const COUNT: i64 = 500;
+    let counted = async |kind: &str| counted(gateway, kind).await;
+    let settled = async |kind: &str, was: i64, expected: i64| {
         let deadline = Instant::now() + SECOND;
-        while counted(kind).await < expected && Instant::now() < deadline {}
-        counted(kind).await
+        while counted(kind).await < was + expected && Instant::now() < deadline {}
+        counted(kind).await - was
     };
 
     let rate = 250.0;
     let two_seconds = Duration::from_millis(1_998);
-    let thrice = HandWorker::start(&scene, None, Arc::new(|request| vec![reply(request); 3]));
+    let was = counted("duplicate").await;
+    let thrice = HandWorker::start(scene, None, Arc::new(|request| vec![reply(request); 3]));
     let traffic = Traffic::start(gateway.http(), rate);
     traffic.run_for(two_seconds).await;
     let record = traffic.finish().await;
-    record.judge_answers(&mut verdict);
-    record.all().judge_share(&mut verdict, "thrice", 1.0);
+    record.judge_answers(verdict);
+    record.all().judge_share(verdict, "thrice", 1.0);
     let asked = i64::try_from(record.all().total()).unwrap();
-    let duplicates = settled("duplicate", 2 * asked).await;
+    let duplicates = settled("duplicate", was, 2 * asked).await;
     verdict.judge(
         duplicates == 2 * asked,
         format!("{duplicates} duplicates counted of {}", 2 * asked),
     );
     thrice.stop();
 
+    let was = counted("late").await;
     let late =
-        HandWorker::start(&scene, None, Arc::new(|request| vec![reply(request)])).delayed(REPLY_TIMEOUT + SECOND / 2);
+        HandWorker::start(scene, None, Arc::new(|request| vec![reply(request)])).delayed(REPLY_TIMEOUT + SECOND / 2);
     let traffic = Traffic::start(gateway.http(), rate);
     traffic.run_for(two_seconds).await;
     let record = traffic.finish().await;
-    record.judge_answers(&mut verdict);
+    record.judge_answers(verdict);
     let (told, asked) = (record.all().count(|it| it == TIMED_OUT), record.all().total());
     verdict.judge(told == asked, format!("late: {told} of {asked} told at their timeout"));
     let asked = i64::try_from(asked).unwrap();
-    let counted_late = settled("late", asked).await;
+    let counted_late = settled("late", was, asked).await;
     verdict.judge(counted_late == asked, format!("{counted_late} late counted of {asked}"));
     late.stop();
 
+    let was = counted("foreign").await;
     let pong = scene.pong().await;
     let foreign = (0..COUNT).map(|_| record_of_nobody()).collect();
     pong.write_batch(foreign).await;
-    let counted_foreign = settled("foreign", COUNT).await;
+    let counted_foreign = settled("foreign", was, COUNT).await;
     verdict.judge(
         counted_foreign == COUNT,
         format!("{counted_foreign} foreign counted of {COUNT}"),
     );
     let unknown = counted("unknown").await;
     verdict.note(format!("{unknown} counted as unknown"));
-    no_caller_is_left(&gateway, &mut verdict).await;
-    before.judge(&mut [&mut gateway], &mut verdict).await;
-    verdict
 }
 
 fn record_of_nobody() -> rskafka::record::Record {
