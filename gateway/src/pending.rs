@@ -218,13 +218,16 @@ impl Pending {
         let mut state = self.shared.state.lock();
         for (id, outcome) in replies {
             let end = End::Answered;
-            let resolved = state.resolve(id, Resolution { outcome, end }, &mut wakers);
-            let (what, opened) = resolved.unwrap_or_else(|| (Found::of(state.finished.end(id)), None));
-            // A reply that comes too late says most about how late replies are.
-            let late = (what == Found::GivenUp).then_some(self.shared.patience);
-            let this = opened.map(|it| now - it).or(late);
-            count += u32::from(this.is_some());
-            waited = this.or(waited);
+            let (what, waited_here) = match state.resolve(id, Resolution { outcome, end }, &mut wakers) {
+                Ok(opened) => (Found::Waiting, Some(now - opened)),
+                Err(end) => match Found::of(end.or_else(|| state.finished.end(id))) {
+                    // A reply that comes too late says most about how late replies are.
+                    Found::GivenUp => (Found::GivenUp, Some(self.shared.patience)),
+                    what => (what, None),
+                },
+            };
+            count += u32::from(waited_here.is_some());
+            waited = waited_here.or(waited);
             found(what);
         }
         if let Some(waited) = waited {
@@ -240,7 +243,8 @@ impl Pending {
         let mut state = self.shared.state.lock();
         for id in ids {
             let (outcome, end) = (Err(refusal), End::GaveUp);
-            state.resolve(id, Resolution { outcome, end }, &mut wakers);
+            // Whoever has an outcome keeps it.
+            let _ = state.resolve(id, Resolution { outcome, end }, &mut wakers);
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -305,22 +309,19 @@ impl Deserted {
 // === impl State ===
 
 impl State {
-    /// Gives a caller an outcome, unless there is one already. Gives what was found, and since when the caller waited; `None`
-    /// if there is no such caller any more.
-    fn resolve(
-        &mut self,
-        id: Uuid,
-        resolution: Resolution,
-        wakers: &mut Vec<Waker>,
-    ) -> Option<(Found, Option<Instant>)> {
-        let Slot { opened, stage } = self.waiting.get_mut(&id)?;
+    /// Gives a caller an outcome; gives since when the caller waited.
+    ///
+    /// # Errors
+    /// What had become of the request before, or `None` if its ticket is gone.
+    fn resolve(&mut self, id: Uuid, resolution: Resolution, wakers: &mut Vec<Waker>) -> Result<Instant, Option<End>> {
+        let Slot { opened, stage } = self.waiting.get_mut(&id).ok_or(None)?;
         if let Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end) = stage {
-            return Some((Found::of(Some(*end)), None));
+            return Err(Some(*end));
         }
         if let Stage::Waiting(waker) = std::mem::replace(stage, Stage::Resolved(resolution)) {
             wakers.extend(waker);
         }
-        Some((Found::Waiting, Some(*opened)))
+        Ok(*opened)
     }
 
     /// Those whose deadline is over, and the next deadline.

@@ -222,8 +222,7 @@ async fn five_times(
         cluster.start(node).await;
     }
     traffic.run_for(CALM).await;
-    // What came first was before the first end. It is shown, not judged: a process is as large as its largest crowd so far,
-    // and which of the five outages brings that is chance.
+    // What came first was before the first end.
     pair.show_memory(memory[1], &mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);

@@ -10,7 +10,8 @@
 //! - I5: descriptors are back to where they were, ±5, within a second.
 //! - I6: a scenario, or its fault, is played twice or more, and the memory after the last time is at most 1.1 times (or
 //!   2 MiB more than) that after the first. A fault that lasts (3, 6, 7, 12) is played once: it compares the end with
-//!   half-way. A process that is to end (14 to 16) has no memory to compare.
+//!   half-way. What is chance (4, 5, 17, a log that is cut off in 18) is only shown. A process that is to end (14 to 16) has no
+//!   memory to compare.
 
 #![allow(
     clippy::unwrap_used,

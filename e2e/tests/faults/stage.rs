@@ -179,7 +179,8 @@ impl Pair {
         judge_memory("worker", first[1], last[1], verdict);
     }
 
-    /// The same where nobody can say how it should compare.
+    /// The same where nobody can say how it should compare: a process is as large as its largest crowd so far, and which of
+    /// several outages brings that is chance.
     pub(crate) fn show_memory(&self, first: [u64; 2], verdict: &mut Verdict) {
         let last = self.memory();
         for (name, index) in [("gateway", 0), ("worker", 1)] {
