@@ -39,6 +39,10 @@ pub(crate) struct Context {
 impl Context {
     /// Reads it from a request's head.
     pub(crate) fn of(head: &HeaderMap) -> Self {
+        // Most requests have neither, and to look at the names costs less than to look one up.
+        if !head.keys().any(|it| *it == TRACEPARENT_NAME || *it == REQUEST_ID_NAME) {
+            return Self::default();
+        }
         let parent = single(head, &TRACEPARENT_NAME).filter(|it| is_parent(it.as_bytes()));
         Self {
             request_id: single(head, &REQUEST_ID_NAME)

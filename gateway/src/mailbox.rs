@@ -12,7 +12,7 @@ use std::{
 use shared::{
     kafka::{Backoff, Chain, Cluster, Partition},
     readiness::Condition,
-    wire::{Deadline, Dialect, Headers},
+    wire::{Deadline, Dialect, Headers, Template},
 };
 use tracing::info;
 use uuid::Uuid;
@@ -38,8 +38,8 @@ pub(crate) struct Mailbox {
     gateway_id: String,
     /// How long callers wait.
     patience: Duration,
-    /// Empty until it is open.
-    partition: OnceLock<i32>,
+    /// Its partition, and the headers that name it; empty until it is open.
+    place: OnceLock<(i32, Template)>,
 }
 
 // === impl ReplyPartition ===
@@ -73,7 +73,7 @@ impl Mailbox {
             dialect,
             gateway_id: format!("{:016x}", fastrand::u64(..)),
             patience,
-            partition: OnceLock::new(),
+            place: OnceLock::new(),
         }
     }
 
@@ -84,24 +84,22 @@ impl Mailbox {
             ReplyPartition::Fixed(partition) => partition,
             ReplyPartition::Auto => self.choose(condition).await,
         };
-        let partition = *self.partition.get_or_init(|| partition);
+        let (partition, _) = *self.place.get_or_init(|| (partition, self.template(partition)));
         info!(topic = self.topic, partition, "mailbox");
         Partition::new(&self.cluster, &self.topic, partition)
     }
 
-    /// The headers of a request, so that its reply comes here, and in time.
+    /// The headers of a request, so that its reply comes here, and in time. Nobody asks before it is open.
     pub(crate) fn headers(&self, id: Uuid) -> Headers {
-        // Nobody asks before it is open.
-        let partition = self.partition.get().copied().unwrap_or_default();
-        let mut headers = self.dialect.request(id, &self.topic, partition);
-        if self.dialect != Dialect::None {
-            let deadline = Deadline {
-                gateway: self.gateway_id.as_bytes(),
-                left: self.patience,
-            };
-            deadline.write(&mut headers);
-        }
-        headers
+        self.place.get().map(|(_, it)| it.headers(id)).unwrap_or_default()
+    }
+
+    fn template(&self, partition: i32) -> Template {
+        let deadline = Deadline {
+            gateway: self.gateway_id.as_bytes(),
+            left: self.patience,
+        };
+        self.dialect.template(&self.topic, partition).with_deadline(deadline)
     }
 
     async fn choose(&self, condition: &Condition) -> i32 {

@@ -86,14 +86,23 @@ pub enum Dialect {
     None,
 }
 
+/// What all requests of one gateway say in their headers, but for the id.
+#[derive(Debug, Default)]
+pub struct Template {
+    /// The correlation is empty.
+    headers: Headers,
+    /// The name of its header; `None` without headers.
+    correlation: Option<&'static str>,
+}
+
 // === impl Dialect ===
 
 impl Dialect {
-    /// The headers of a request with this id, whose reply belongs into this partition of this topic.
+    /// For requests whose replies belong into this partition of this topic.
     #[must_use]
-    pub fn request(self, id: Uuid, topic: &str, partition: i32) -> Headers {
-        let (id_name, topic_name) = match self {
-            Self::None => return Headers::new(),
+    pub fn template(self, topic: &str, partition: i32) -> Template {
+        let (correlation, topic_name) = match self {
+            Self::None => return Template::default(),
             Self::SmallRye => (SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_TOPIC),
             Self::Common | Self::Spring | Self::Nest => (CORRELATION_ID, REPLY_TOPIC),
         };
@@ -106,16 +115,34 @@ impl Dialect {
             Self::Nest => Some((REPLY_PARTITION, decimal())),
             Self::SmallRye => Some((SMALLRYE_REPLY_PARTITION, big_endian())),
         };
-        let text = id
-            .hyphenated()
-            .encode_lower(&mut Uuid::encode_buffer())
-            .as_bytes()
-            .to_vec();
-        let mut headers = Headers::new();
-        headers.insert(id_name.to_owned(), text);
-        headers.insert(topic_name.to_owned(), topic.as_bytes().to_vec());
-        if let Some((name, bytes)) = place {
-            headers.insert(name.to_owned(), bytes);
+        let id = (correlation, Vec::new());
+        let topic = (topic_name, topic.as_bytes().to_vec());
+        let headers = [id, topic].into_iter().chain(place);
+        Template {
+            headers: headers.map(|(name, bytes)| (name.to_owned(), bytes)).collect(),
+            correlation: Some(correlation),
+        }
+    }
+}
+
+// === impl Template ===
+
+impl Template {
+    /// Says how long callers wait, where there are headers at all.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Deadline<'_>) -> Self {
+        if self.correlation.is_some() {
+            deadline.write(&mut self.headers);
+        }
+        self
+    }
+
+    /// The headers of the request with this id.
+    #[must_use]
+    pub fn headers(&self, id: Uuid) -> Headers {
+        let mut headers = self.headers.clone();
+        if let Some(bytes) = self.correlation.and_then(|name| headers.get_mut(name)) {
+            bytes.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
         }
         headers
     }

@@ -12,7 +12,7 @@ use shared::{
 /// When the value is not a JSON object with three strings.
 pub(crate) fn answer(value: &[u8]) -> Result<Record, BadJson> {
     let MyMessage { id, name, value } = MyMessage::from_json(value)?;
-    let text = format!("{name} {value} ( {id} ) ");
+    let text = [&name, " ", &value, " ( ", &id, " ) "].concat();
     Ok(Record::new(id.into_owned().into_bytes(), text.into_bytes()))
 }
 

@@ -177,7 +177,10 @@ impl<R: Receipts> Outbox<R> {
     /// # Errors
     /// [`Closed`] after [`Outbox::flush`].
     pub async fn send(&self, record: Record, tag: R::Tag) -> Result<(), Closed<R::Tag>> {
-        let mut entry = self.entry(record, tag);
+        let mut entry = match self.push(self.entry(record, tag)) {
+            Ok(()) => return Ok(()),
+            Err(Full(back)) => back,
+        };
         loop {
             let mut room = std::pin::pin!(self.shared.room.notified());
             // Registered before the attempt, so that room made in between is not missed.

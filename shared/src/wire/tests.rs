@@ -94,7 +94,7 @@ fn a_request_has_the_bytes_of_its_dialect() {
         (Dialect::None, 258, &[]),
     ];
     for (dialect, partition, expected) in rows {
-        let written = dialect.request(ID, "pong", partition);
+        let written = dialect.template("pong", partition).headers(ID);
         assert_eq!(written, headers(expected), "{dialect:?} {partition}");
     }
 }
@@ -351,7 +351,7 @@ fn a_failure_is_what_nest_says() {
 fn the_halves_understand_each_other_in_every_dialect() {
     for dialect in Dialect::value_variants() {
         for partition in [0, 1, 1_000, 65_536] {
-            let request = dialect.request(ID, "pong", partition);
+            let request = dialect.template("pong", partition).headers(ID);
             let reply_to = ReplyTo::of(&request).unwrap();
             let reply = reply_to.headers(b"");
             let expected = (*dialect != Dialect::None).then_some(("pong", partition));
