@@ -18,8 +18,10 @@ const CAPACITY: usize = 65_536;
 pub(crate) enum End {
     /// With its reply.
     Answered,
-    /// Without: its caller left, or was told something else.
+    /// Without: its caller was told something else.
     GaveUp,
+    /// Without: its caller left.
+    Left,
 }
 
 /// The requests that ended last, in two generations: the older one goes as a whole.
@@ -52,7 +54,7 @@ impl Finished {
 
     /// How a request ended, if it is one of ours and not long ago.
     pub(crate) fn end(&mut self, id: Uuid) -> Option<End> {
-        let ends = [End::Answered, End::GaveUp];
+        let ends = [End::Answered, End::GaveUp, End::Left];
         [&mut self.younger, &mut self.older]
             .into_iter()
             .find_map(|it| ends.into_iter().find(|end| it.has(note(id, *end))))
@@ -64,7 +66,8 @@ fn note(id: Uuid, end: End) -> Half {
     let half = Half::from(id);
     match end {
         End::Answered => half,
-        End::GaveUp => half.marked(),
+        End::GaveUp => half.marked(0),
+        End::Left => half.marked(1),
     }
 }
 
@@ -93,7 +96,7 @@ mod tests {
         let mut finished = Finished::default();
         let id = |number: usize| Uuid::from_u128(u128::try_from(number).unwrap());
         for number in 0..3 * CAPACITY + 10 {
-            let end = if number % 2 == 0 { End::Answered } else { End::GaveUp };
+            let end = [End::Answered, End::GaveUp, End::Left][number % 3];
             finished.remember(id(number), end);
             // Now and then somebody asks, so that there is a table when its generation goes.
             if number % (CAPACITY / 2) == 7 {
@@ -101,8 +104,13 @@ mod tests {
             }
         }
         assert_eq!(finished.end(id(2 * CAPACITY - 1)), None);
-        assert_eq!(finished.end(id(2 * CAPACITY)), Some(End::Answered));
-        assert_eq!(finished.end(id(3 * CAPACITY + 9)), Some(End::GaveUp));
+        for (number, end) in [
+            (2 * CAPACITY, End::Left),
+            (2 * CAPACITY + 1, End::Answered),
+            (3 * CAPACITY + 1, End::GaveUp),
+        ] {
+            assert_eq!(finished.end(id(number)), Some(end), "{number}");
+        }
         assert_eq!(
             [&finished.younger, &finished.older].map(|it| (it.ended.len(), it.index.len())),
             [(10, 10), (CAPACITY, CAPACITY)]

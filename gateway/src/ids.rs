@@ -26,9 +26,10 @@ pub(crate) struct AsItIs(u64);
 // === impl Half ===
 
 impl Half {
-    /// Another one, told from all that are not marked by a bit of the variant, which ids of ours have in common.
-    pub(crate) fn marked(self) -> Self {
-        Self(self.0 ^ (1 << 63))
+    /// Another one, told from all that are marked otherwise or not at all by one of the two bits of the variant, which ids
+    /// of ours have in common.
+    pub(crate) fn marked(self, bit: u32) -> Self {
+        Self(self.0 ^ (1 << (62 + bit)))
     }
 }
 

@@ -54,8 +54,10 @@ pub(crate) enum Found {
     Waiting,
     /// A caller who had a reply already.
     Answered,
-    /// A caller who had given up or was told something else.
+    /// A caller who was told something else.
     GivenUp,
+    /// A caller who had left before.
+    Left,
     /// No request that was made here, or one that is long over.
     Nobody,
 }
@@ -221,7 +223,7 @@ impl Pending {
             let (what, waited_here) = match state.resolve(id, Resolution { outcome, end }, &mut wakers) {
                 Ok(opened) => (Found::Waiting, Some(now - opened)),
                 Err(end) => match Found::of(end.or_else(|| state.finished.end(id))) {
-                    // A reply that comes too late says most about how late replies are.
+                    // A reply that comes too late says most about how late replies are; that somebody left says nothing.
                     Found::GivenUp => (Found::GivenUp, Some(self.shared.patience)),
                     what => (what, None),
                 },
@@ -287,6 +289,7 @@ impl Found {
         match end {
             Some(End::Answered) => Self::Answered,
             Some(End::GaveUp) => Self::GivenUp,
+            Some(End::Left) => Self::Left,
             None => Self::Nobody,
         }
     }
@@ -406,7 +409,7 @@ impl Drop for Ticket {
         let left = matches!(stage, Some(Stage::Waiting(_)));
         let end = match stage {
             Some(Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end)) => end,
-            Some(Stage::Waiting(_)) | None => End::GaveUp,
+            Some(Stage::Waiting(_)) | None => End::Left,
         };
         state.finished.remember(self.id, end);
         drop(state);

@@ -47,7 +47,7 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
             match found {
                 Found::Waiting => metrics.answered.inc(),
                 Found::Answered => metrics.duplicate.inc(),
-                Found::GivenUp => metrics.late.inc(),
+                Found::GivenUp | Found::Left => metrics.late.inc(),
                 Found::Nobody => metrics.foreign.inc(),
             };
         });

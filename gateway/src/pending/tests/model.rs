@@ -38,6 +38,8 @@ struct Caller {
     ticket: Option<Ticket>,
     /// What it is told, once that is settled; and whether it has been told.
     settled: Option<Result<usize, Refusal>>,
+    /// It went before it was.
+    left: bool,
     told: bool,
     wakes: StdArc<Wakes>,
     polled: bool,
@@ -100,7 +102,8 @@ impl Reference {
                 if let Some(caller) = self.callers.get_mut(number)
                     && caller.ticket.take().is_some()
                 {
-                    self.abandoned += u64::from(caller.settled.is_none());
+                    caller.left = caller.settled.is_none();
+                    self.abandoned += u64::from(caller.left);
                     caller.settled.get_or_insert(Err(Refusal::TimedOut));
                 }
             }
@@ -152,6 +155,7 @@ impl Reference {
                 opened: Instant::now(),
                 ticket: Some(ticket),
                 settled: None,
+                left: false,
                 told: false,
                 wakes: StdArc::default(),
                 polled: false,
@@ -198,6 +202,7 @@ impl Reference {
                     Found::Waiting
                 }
                 Some(Ok(_)) => Found::Answered,
+                Some(Err(_)) if caller.left => Found::Left,
                 Some(Err(_)) => Found::GivenUp,
             });
         }
