@@ -4,7 +4,7 @@
 //! while they are behind; a quiet gateway's replies are few because its requests are. So the rate bounds nothing until
 //! replies take so much longer than the fastest of late that a queue must be the cause.
 //!
-//! A pause without replies is not slowness: a worker that is restarted takes up the queue where it was. Nothing is learned
+//! A long pause without replies is not slowness: a worker that is restarted takes up the queue where it was. Nothing is learned
 //! from it, and what was learned before bounds nothing any more.
 
 use std::time::Duration;
@@ -15,13 +15,11 @@ use tokio::time::Instant;
 /// How far back the rate looks; what is older weighs less and less.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Longer gaps between replies are pauses.
-const PAUSE: Duration = Duration::from_millis(250);
-
-/// The verdict of a queue is as old as this at most.
+/// The verdict of a queue is as old as this at most, or as a pause.
 const VALID: Duration = Duration::from_secs(1);
 
-/// Of a caller's patience, the part that a reply must have taken longer than the fastest to be the sign of a queue.
+/// Of a caller's patience, the part that a reply must have taken longer than the fastest to be the sign of a queue. Longer
+/// gaps between replies are pauses.
 const QUEUING: f64 = 0.25;
 
 /// Of a caller's patience, the part that may be spent in the queue: the rate is an estimate.
@@ -34,6 +32,8 @@ const MIN_ROOM: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Pace {
     patience: Duration,
+    /// The part of it that is the sign of a queue.
+    queuing: Duration,
     last: Option<Instant>,
     /// Replies, and the seconds they took, both decaying.
     replies: f64,
@@ -51,6 +51,7 @@ impl Pace {
     pub(crate) fn new(patience: Duration) -> Self {
         Self {
             patience,
+            queuing: patience.mul_f64(QUEUING),
             last: None,
             replies: 0.0,
             seconds: 0.0,
@@ -66,7 +67,7 @@ impl Pace {
             .get_or_insert_with(|| Smallest::new(waited, now))
             .see(waited, now);
         let gap = self.last.replace(now).map(|last| now - last);
-        if let Some(gap) = gap.filter(|it| *it <= PAUSE) {
+        if let Some(gap) = gap.filter(|it| *it <= self.queuing) {
             let decay = (-gap.as_secs_f64() / WINDOW.as_secs_f64()).exp();
             self.replies = self.replies * decay + f64::from(count);
             self.seconds = self.seconds * decay + gap.as_secs_f64();
@@ -75,10 +76,10 @@ impl Pace {
 
     /// How many callers can be served in time.
     pub(crate) fn room(&self, now: Instant) -> usize {
-        let recent = self.last.is_some_and(|last| now - last <= VALID);
+        let recent = self.last.is_some_and(|last| now - last <= VALID.max(self.queuing));
         let fastest = self.fastest.as_ref().map_or(Duration::MAX, Smallest::get);
         let queued = self.waited.saturating_sub(fastest);
-        if !recent || queued < self.patience.mul_f64(QUEUING) || self.seconds == 0.0 {
+        if !recent || queued < self.queuing || self.seconds == 0.0 {
             return usize::MAX;
         }
         let room = self.replies / self.seconds * self.patience.as_secs_f64() * USABLE;
@@ -135,6 +136,19 @@ mod tests {
         let mut pace = pace(now);
         let now = steady(&mut pace, now, 2_000, PATIENCE, PATIENCE / 2);
         // 2,000/s for 80 % of two seconds.
+        let room = pace.room(now);
+        assert!((3_100..=3_300).contains(&room), "{room}");
+    }
+
+    #[test]
+    fn replies_may_come_in_batches() {
+        let mut now = Instant::now();
+        let mut pace = pace(now);
+        for _ in 0..10 {
+            now += PATIENCE / 5;
+            pace.replied(800, PATIENCE / 2, now);
+        }
+        // 2,000/s, as above.
         let room = pace.room(now);
         assert!((3_100..=3_300).contains(&room), "{room}");
     }
