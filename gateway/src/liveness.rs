@@ -1,7 +1,8 @@
 //! Whether there is anybody to answer.
 //!
 //! Workers of ours announce themselves each second in the topic of the replies. Once one has, silence means something: no
-//! announcement and no reply for a while, although Kafka answers us. A worker that never announced itself is never judged.
+//! announcement and no reply for a while, although Kafka answers us. A worker that does not announce itself is never judged:
+//! where replies come without announcements, another kind of worker has taken over.
 
 use std::time::Duration;
 
@@ -22,9 +23,11 @@ const GRACE: Duration = Duration::from_secs(8);
 /// Listens for workers.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    /// A worker has announced itself.
+    /// Workers announce themselves.
     announced: bool,
     silence: Duration,
+    /// The same, but for announcements only.
+    unannounced: Duration,
     /// How much of it is no sign of absence.
     grace: Duration,
     /// When Kafka answered last.
@@ -48,16 +51,18 @@ impl Liveness {
     pub(crate) fn listen(&mut self, heard: Heard, now: Instant) {
         let listened = self.listened.replace(now).map_or(Duration::ZERO, |last| now - last);
         if listened > OUTAGE {
-            self.silence = Duration::ZERO;
+            (self.silence, self.unannounced) = (Duration::ZERO, Duration::ZERO);
             self.grace = GRACE;
         }
-        if heard == Heard::Nothing {
-            self.silence += listened.min(LISTENED);
-        } else {
-            self.silence = Duration::ZERO;
-            self.grace = Duration::ZERO;
-            self.announced |= heard == Heard::Announcement;
+        let listened = listened.min(LISTENED);
+        self.silence += listened;
+        self.unannounced += listened;
+        match heard {
+            Heard::Nothing => return,
+            Heard::Replies => self.announced &= self.unannounced < SILENCE + self.grace,
+            Heard::Announcement => (self.announced, self.unannounced) = (true, Duration::ZERO),
         }
+        (self.silence, self.grace) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// Whether nobody can answer.
@@ -100,12 +105,30 @@ mod tests {
     fn an_announcement_or_a_reply_ends_the_silence() {
         let (mut liveness, mut now) = (Liveness::default(), Instant::now());
         liveness.listen(Heard::Announcement, now);
-        for sign in [Heard::Replies, Heard::Announcement] {
+        for sign in [Heard::Announcement, Heard::Replies] {
             silence(&mut liveness, &mut now, 5);
             assert!(liveness.is_deserted());
             liveness.listen(sign, now);
             assert!(!liveness.is_deserted());
         }
+    }
+
+    #[test]
+    fn where_replies_come_without_announcements_silence_means_nothing() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Announcement, now);
+        // Replies tell as much as announcements at first.
+        silence(&mut liveness, &mut now, 2);
+        liveness.listen(Heard::Replies, now);
+        silence(&mut liveness, &mut now, 3);
+        assert!(liveness.is_deserted());
+        // Somebody answers who does not announce itself.
+        liveness.listen(Heard::Replies, now);
+        silence(&mut liveness, &mut now, 60);
+        assert!(!liveness.is_deserted());
+        liveness.listen(Heard::Announcement, now);
+        silence(&mut liveness, &mut now, 3);
+        assert!(liveness.is_deserted());
     }
 
     #[test]
