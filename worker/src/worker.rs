@@ -14,7 +14,6 @@ use shared::{
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
-    task::AbortHandle,
     time::timeout,
 };
 use tracing::{info, warn};
@@ -112,11 +111,14 @@ impl Worker {
             Assignment::Static(Survey::new(&cluster, &common.ping_topic, partitions))
         };
         let (reading, partitions) = watch::channel(0);
-        let announcing = (!settings.announce_interval.is_zero()).then(|| {
+        // Nothing is ever sent: the end of the sender is the signal. This one comes first, so that it still reads something.
+        let (leave, leaving) = oneshot::channel::<Infallible>();
+        if !settings.announce_interval.is_zero() {
             let survey = Survey::new(&cluster, &common.pong_topic, Partitions::All);
             let every = settings.announce_interval;
-            tasks.spawn_endless(announcements::run(survey, replies.clone(), partitions, every))
-        });
+            let leaving = async { drop(leaving.await) };
+            tasks.spawn(announcements::run(survey, replies.clone(), partitions, every, leaving));
+        }
         let crew = Crew {
             cluster,
             topic: common.ping_topic.clone(),
@@ -134,7 +136,6 @@ impl Worker {
         serving.met();
         let admin = Admin::spawn(admin, readiness, registry);
 
-        // Nothing is ever sent: the end of the sender is the signal.
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let (working, mut finished) = oneshot::channel::<Infallible>();
         tasks.spawn(async move {
@@ -146,7 +147,7 @@ impl Worker {
             panicked = tasks.panicked() => return Err(panicked),
         }
         serving.unmet(&"shutting down");
-        announcing.inspect(AbortHandle::abort);
+        drop(leave);
         drop(stop);
         let drain = async {
             let _ = (&mut finished).await;
