@@ -83,12 +83,15 @@ impl Words {
             name: self.name,
             value: self.value,
         };
+        // As large as most of them are in the end.
+        let (name, text) = (&message.name, &message.value);
+        let mut value =
+            Vec::with_capacity(r#"{"id":"","name":"","value":""}"#.len() + id.len() + name.len() + text.len());
         // Strings always serialize.
-        let value = serde_json::to_vec(&message).unwrap_or_default();
+        let _ = serde_json::to_writer(&mut value, &message);
         Record {
-            key: id.into(),
-            value,
             headers,
+            ..Record::new(id.into(), value)
         }
     }
 }

@@ -52,10 +52,10 @@ impl Error {
             ClientError::ServerError { protocol_error, .. } => match protocol_error {
                 ProtocolError::UnknownTopicOrPartition => Self::TopicMissing(topic.to_owned()),
                 ProtocolError::OffsetOutOfRange => Self::OutOfRange,
-                ProtocolError::MessageTooLarge
-                | ProtocolError::RecordListTooLarge
-                | ProtocolError::InvalidRecord
-                | ProtocolError::InvalidTimestamp => Self::Refused(error.into()),
+                ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge | ProtocolError::InvalidRecord => {
+                    Self::Refused(error.into())
+                }
+                // One whose time has not come (`message.timestamp.after.max.ms`) is taken later: it is our clock or Kafka's.
                 _ => Self::Failed(error.into()),
             },
             _ => Self::Failed(error.into()),
@@ -108,5 +108,32 @@ impl fmt::Display for Chain<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rskafka::client::error::RequestContext;
+
+    use super::*;
+
+    fn of(protocol_error: ProtocolError) -> Error {
+        let error = ClientError::ServerError {
+            protocol_error,
+            error_message: None,
+            request: RequestContext::Topic("t".to_owned()),
+            response: None,
+            is_virtual: false,
+        };
+        Error::of_call(error, "t")
+    }
+
+    #[test]
+    fn what_a_broker_will_never_take_is_refused_and_what_it_may_take_later_is_not() {
+        assert!(matches!(of(ProtocolError::InvalidRecord), Error::Refused(_)));
+        assert!(matches!(of(ProtocolError::MessageTooLarge), Error::Refused(_)));
+        assert!(matches!(of(ProtocolError::InvalidTimestamp), Error::Failed(_)));
+        assert!(matches!(of(ProtocolError::NotLeaderOrFollower), Error::Failed(_)));
+        assert!(matches!(of(ProtocolError::UnknownTopicOrPartition), Error::TopicMissing(topic) if topic == "t"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 /// Kafka's own bytes around a record's key and value (lengths, deltas, attributes), rounded up: the varints of a
 /// record of less than 8 KiB take at most this much.
@@ -11,7 +11,7 @@ const OVERHEAD_BYTES: usize = 16;
 /// The same around a header: two lengths.
 const HEADER_OVERHEAD_BYTES: usize = 4;
 
-/// A record to be written. Its timestamp is the moment it is sent.
+/// A record to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The key.
@@ -20,6 +20,8 @@ pub struct Record {
     pub value: Vec<u8>,
     /// Headers, each name once (the client keeps them in a map).
     pub headers: BTreeMap<String, Vec<u8>>,
+    /// When it was made: what it says of time counts from then on, however long it waits to be sent.
+    pub timestamp: DateTime<Utc>,
 }
 
 /// A record as it was read.
@@ -29,13 +31,14 @@ pub struct Received(pub(super) rskafka::record::RecordAndOffset);
 // === impl Record ===
 
 impl Record {
-    /// A record without headers.
+    /// A record without headers, made now.
     #[must_use]
     pub fn new(key: Vec<u8>, value: Vec<u8>) -> Self {
         Self {
             key,
             value,
             headers: BTreeMap::new(),
+            timestamp: Utc::now(),
         }
     }
 
@@ -55,7 +58,7 @@ impl Record {
             key: Some(self.key),
             value: Some(self.value),
             headers: self.headers,
-            timestamp: Utc::now(),
+            timestamp: self.timestamp,
         }
     }
 }
