@@ -244,7 +244,7 @@ impl Shared {
         };
         let outbox = Outbox::new(settings(patience), self.receipts.clone(), None, self.metrics.clone());
         let mut places = self.places.lock();
-        let closed = places.insert(topic, partition, outbox.clone());
+        let closed = places.insert(&self.topic, (topic, partition), outbox.clone());
         let open = places.outboxes();
         drop(places);
         let lanes = (LANES / (open.len() + 1)).max(1);
@@ -286,8 +286,13 @@ impl Places {
     }
 
     /// Adds one, and gives the one that has to make room for it.
-    fn insert(&mut self, topic: &str, partition: i32, outbox: Outbox<ReplyReceipts>) -> Option<Outbox<ReplyReceipts>> {
-        let removed = self.is_full().then(|| self.remove_oldest()).flatten();
+    fn insert(
+        &mut self,
+        own: &str,
+        (topic, partition): (&str, i32),
+        outbox: Outbox<ReplyReceipts>,
+    ) -> Option<Outbox<ReplyReceipts>> {
+        let removed = self.is_full().then(|| self.remove_oldest(own)).flatten();
         self.clock += 1;
         let place = Place {
             outbox,
@@ -297,12 +302,13 @@ impl Places {
         removed
     }
 
-    fn remove_oldest(&mut self) -> Option<Outbox<ReplyReceipts>> {
+    /// Of the places of topics named by others, as long as there are any: in our own gateways wait for announcements, too.
+    fn remove_oldest(&mut self, own: &str) -> Option<Outbox<ReplyReceipts>> {
         let all = self.open.iter().flat_map(|(topic, partitions)| {
-            let key = move |(partition, place): (&i32, &Place)| (place.used, topic.clone(), *partition);
+            let key = move |(partition, place): (&i32, &Place)| (topic == own, place.used, topic.clone(), *partition);
             partitions.iter().map(key)
         });
-        let (_, topic, partition) = all.min()?;
+        let (_, _, topic, partition) = all.min()?;
         let partitions = self.open.get_mut(&topic)?;
         let removed = partitions.remove(&partition);
         if partitions.is_empty() {
@@ -314,5 +320,38 @@ impl Places {
     fn outboxes(&self) -> Vec<Outbox<ReplyReceipts>> {
         let places = self.open.values().flat_map(BTreeMap::values);
         places.map(|it| it.outbox.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn outbox() -> Outbox<ReplyReceipts> {
+        let mut registry = Registry::default();
+        let receipts = ReplyReceipts(Metrics::register(&mut registry));
+        Outbox::new(
+            settings(PATIENCE),
+            receipts,
+            None,
+            OutboxMetrics::register(&mut registry),
+        )
+    }
+
+    #[test]
+    fn places_of_our_own_topic_are_the_last_to_go() {
+        let mut places = Places::default();
+        assert!(places.insert("pong", ("pong", 1), outbox()).is_none());
+        for partition in 0.. {
+            if places.insert("pong", ("other", partition), outbox()).is_some() {
+                break;
+            }
+        }
+        assert!(places.get("pong", 1).is_some(), "it is the oldest");
+        assert!(places.get("other", 0).is_none(), "it is the oldest of the others");
+        assert!(places.get("other", 1).is_some());
     }
 }
