@@ -102,6 +102,7 @@ impl<C: Connect> Tail<C> {
                 .map(|(records, end)| Answer::Records(records, end)),
         };
         let is_fetch = matches!(answer, Ok(Answer::Records(..)));
+        let is_read = answer.is_ok();
         let step = match answer {
             Ok(Answer::Offset(offset)) => self.cursor.on_offset(offset),
             Ok(Answer::Records(records, end)) => self.cursor.on_records(records, end),
@@ -118,7 +119,9 @@ impl<C: Connect> Tail<C> {
             self.fail(&Error::Undecodable(cause.into())).await;
             return None;
         }
-        self.backoff.reset();
+        if is_read {
+            self.backoff.reset();
+        }
         if step == Step::Stalled {
             self.condition.unmet(&format_args!(
                 "an open transaction of another producer at offset {}",
