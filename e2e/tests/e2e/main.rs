@@ -89,6 +89,7 @@ fn main() -> ExitCode {
                 of_a_body,
                 of_a_large_body,
                 of_malformed_http,
+                of_what_is_hidden_behind_chunks,
                 leave_no_body_in_the_way,
                 when_full,
                 when_there_are_too_many_connections,

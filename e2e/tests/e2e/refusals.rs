@@ -208,6 +208,34 @@ pub(crate) async fn of_malformed_http(engine: &Engine) {
     assert_eq!(gateway.page("/live").await.0, 200);
 }
 
+/// A request with a length and with chunks counts by its chunks alone (RFC 9112, 6.3). The HTTP library does not tell of the
+/// length; what is true of such a request is that nothing comes after it.
+pub(crate) async fn of_what_is_hidden_behind_chunks(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let (gateway, _worker) = scene.pair().await;
+    let words = r#"{"name":"n","value":"v"}"#;
+    let body = format!(
+        "{:x}\r\n{words}\r\n0\r\n\r\nGET /ping HTTP/1.1\r\nhost: test\r\n\r\n",
+        words.len()
+    );
+    let lines = ["content-length: 4", "transfer-encoding: chunked"];
+    let heads = [lines.join("\r\n"), [lines[1], lines[0]].join("\r\n")];
+    for head in &heads {
+        let mut connection = gateway.connect().await;
+        let request = format!("POST /ping HTTP/1.1\r\nhost: test\r\n{head}\r\n\r\n{body}");
+        connection.send(request).await.unwrap();
+        let answer = connection.answer().await;
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (200, Some("close")),
+            "{head:?}"
+        );
+        let rest = connection.closed().await;
+        assert!(rest.is_empty(), "{head:?}: {}", rest.escape_ascii());
+    }
+    assert_eq!(scene.ping().await.end().await, 2);
+}
+
 pub(crate) async fn leave_no_body_in_the_way(engine: &Engine) {
     let scene = Scene::shared(engine).await;
     let gateway = scene.gateway().ready().await;
