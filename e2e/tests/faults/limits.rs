@@ -24,6 +24,9 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// So many more descriptors than are open.
+const FEW: u64 = 16;
+
 pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
@@ -32,46 +35,59 @@ pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
         scene.worker().ready()
     );
     let mut pair = Pair { gateway, worker };
-    pair.twice(&mut verdict, async |pair, verdict| {
-        let mut callers = Vec::new();
-        for _ in 0..1_000 {
-            // What the server does not take waits in the kernel's backlog, which ends, too.
-            if let Ok(Ok(caller)) = timeout(SECOND / 10, Connection::open(pair.gateway.http())).await {
-                callers.push(caller);
-            } else {
-                break;
-            }
-        }
-        let (start, cpu) = (Instant::now(), pair.gateway.footprint().cpu);
-        sleep(3 * SECOND).await;
-        let footprint = pair.gateway.footprint();
-        let share = (footprint.cpu - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
-        verdict.judge(
-            share < 0.3,
-            format!(
-                "{} connections, {} descriptors: {:.1} % of a core",
-                callers.len(),
-                footprint.descriptors,
-                share * 100.0
-            ),
-        );
-        drop(callers);
-        let freed = Instant::now();
-        let recovered = loop {
-            let status = async {
-                let mut caller = Connection::open(pair.gateway.http()).await.ok()?;
-                Some(caller.ask(e2e::http::get("/ping")).await.status)
-            };
-            match timeout(5 * SECOND, status).await {
-                Ok(Some(200)) => break freed.elapsed(),
-                _ if freed.elapsed() > 20 * SECOND => break freed.elapsed(),
-                _ => sleep(SECOND / 100).await,
-            }
-        };
-        verdict.judge(recovered <= 2 * SECOND, format!("200 after {}", ms(recovered)));
-    })
-    .await;
+    // It knows its limit, and takes fewer connections than that.
+    pair.twice(&mut verdict, crowd).await;
+    // Of this one it does not know.
+    let open = u64::try_from(pair.gateway.footprint().descriptors).unwrap();
+    pair.gateway.limit_descriptors(open + FEW);
+    pair.twice(&mut verdict, crowd).await;
+    let complaint = pair
+        .gateway
+        .log()
+        .iter()
+        .any(|it| it.contains("cannot accept a connection"));
+    verdict.judge(complaint, "connections could not be accepted");
     verdict
+}
+
+/// More callers than there are descriptors.
+async fn crowd(pair: &Pair, verdict: &mut Verdict) {
+    let mut callers = Vec::new();
+    for _ in 0..1_000 {
+        // What the server does not take waits in the kernel's backlog, which ends, too.
+        if let Ok(Ok(caller)) = timeout(SECOND / 10, Connection::open(pair.gateway.http())).await {
+            callers.push(caller);
+        } else {
+            break;
+        }
+    }
+    let (start, cpu) = (Instant::now(), pair.gateway.footprint().cpu);
+    sleep(3 * SECOND).await;
+    let footprint = pair.gateway.footprint();
+    let share = (footprint.cpu - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+    verdict.judge(
+        share < 0.3,
+        format!(
+            "{} connections, {} descriptors: {:.1} % of a core",
+            callers.len(),
+            footprint.descriptors,
+            share * 100.0
+        ),
+    );
+    drop(callers);
+    let freed = Instant::now();
+    let recovered = loop {
+        let status = async {
+            let mut caller = Connection::open(pair.gateway.http()).await.ok()?;
+            Some(caller.ask(e2e::http::get("/ping")).await.status)
+        };
+        match timeout(5 * SECOND, status).await {
+            Ok(Some(200)) => break freed.elapsed(),
+            _ if freed.elapsed() > 20 * SECOND => break freed.elapsed(),
+            _ => sleep(SECOND / 100).await,
+        }
+    };
+    verdict.judge(recovered <= 2 * SECOND, format!("200 after {}", ms(recovered)));
 }
 
 /// The library that Debian's package `faketime` puts under a directory for each architecture.

@@ -146,8 +146,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     26, Kafka, 20, callers::gone:
         "10,000 callers leave while they wait (for them the cap is 16,384). Twice."
         => "nothing pending and descriptors back within 1 s";
-    27, Kafka, 15, limits::descriptors:
-        "The gateway may have 256 descriptors, and 1,000 callers come. Twice."
+    27, Kafka, 25, limits::descriptors:
+        "The gateway may have 256 descriptors, and 1,000 callers come; then 16 more than are open. Twice each."
         => "below 30 % of a core; 200 within 2 s after they left";
     28, Kafka, 45, limits::clocks:
         "The clock of the gateway, or of the worker, is an hour ahead, or behind. Twice each."

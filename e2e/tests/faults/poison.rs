@@ -80,6 +80,7 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
             skipped().await,
             replies("malformed").await,
             all_replies(&pair.gateway).await,
+            replies("foreign").await,
         );
         let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
         let start = Instant::now();
@@ -101,7 +102,7 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
         let [each, asked] = [EACH, record.all().ok()].map(|it| i64::try_from(it).unwrap());
         let bad = counted(6 * each, async || skipped().await - before.0).await;
         verdict.judge(bad == 6 * each, format!("worker skipped {bad} of {}", 6 * each));
-        // Two of six kinds have no key of ours; the others are replies to nobody.
+        // Two of six kinds have no key of ours; the others answer nobody.
         let malformed = counted(2 * each, async || replies("malformed").await - before.1).await;
         verdict.judge(
             malformed == 2 * each,
@@ -111,9 +112,10 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
         // A reply that came too late for its caller is one of them.
         let late = i64::try_from(record.all().count(|it| it == Fate::Status(500))).unwrap();
         let others = all - malformed - asked;
+        let foreign = replies("foreign").await - before.3;
         verdict.judge(
-            others == 4 * each + late,
-            format!("{others} others of {}", 4 * each + late),
+            foreign == 4 * each && others == foreign + late,
+            format!("{foreign} foreign of {}", 4 * each),
         );
     })
     .await;

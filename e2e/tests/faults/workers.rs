@@ -18,7 +18,7 @@ use crate::{
     hand::{HandWorker, reply},
     stage::{
         Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, gateway_twice, judge_log, judge_memory,
-        no_caller_is_left, sum,
+        no_caller_is_left, replies, sum,
     },
     traffic::Traffic,
     verdict::{Verdict, ms},
@@ -62,7 +62,9 @@ async fn kill(worker: &mut Process, gateway: &Process, scene: &Scene, rate: f64,
     record.judge_answers(verdict);
     // Those who wait at the moment when there is a worker again, and have half a second left. Whoever was refused at once
     // (503) does not wait.
-    let from = (ready + SECOND / 2).checked_sub(REPLY_TIMEOUT).unwrap_or(killed);
+    let from = (ready + SECOND / 2)
+        .checked_sub(REPLY_TIMEOUT)
+        .map_or(killed, |it| it.max(killed));
     let waiting = record.due(from, ready);
     let (answered, refused) = (waiting.ok(), waiting.count(|it| it == FULL));
     let admitted = waiting.total() - refused;
@@ -76,11 +78,12 @@ async fn kill(worker: &mut Process, gateway: &Process, scene: &Scene, rate: f64,
         ),
     );
     let last = record.due_from(ready).last_failure_after(ready);
-    verdict.note(format!(
-        "last failure {} after it; {rate}/s, all: {}",
-        ms(last),
-        record.all().summary()
-    ));
+    record.due_from(ready + SECOND).judge_share(
+        verdict,
+        &format!("last failure {} after it, from 1 s on", ms(last)),
+        0.999,
+    );
+    verdict.note(format!("{rate}/s, all: {}", record.all().summary()));
     judge_log(worker, verdict);
 }
 
@@ -277,6 +280,7 @@ pub(crate) async fn odd_replies(stage: &Stage<'_>) -> Verdict {
 /// Each reply three times; then each too late; then replies to ids that nobody has.
 async fn give_odd_replies(gateway: &Process, scene: &Scene, verdict: &mut Verdict) {
     const COUNT: i64 = 500;
+    let before = replies(gateway).await;
     let counted = async |kind: &str| counted(gateway, kind).await;
     let settled = async |kind: &str, was: i64, expected: i64| {
         let deadline = Instant::now() + SECOND;
@@ -294,6 +298,7 @@ async fn give_odd_replies(gateway: &Process, scene: &Scene, verdict: &mut Verdic
     record.judge_answers(verdict);
     record.all().judge_share(verdict, "thrice", 1.0);
     let asked = i64::try_from(record.all().total()).unwrap();
+    let asked_thrice = asked;
     let duplicates = settled("duplicate", was, 2 * asked).await;
     verdict.judge(
         duplicates == 2 * asked,
@@ -324,8 +329,12 @@ async fn give_odd_replies(gateway: &Process, scene: &Scene, verdict: &mut Verdic
         counted_foreign == COUNT,
         format!("{counted_foreign} foreign counted of {COUNT}"),
     );
-    let unknown = counted("unknown").await;
-    verdict.note(format!("{unknown} counted as unknown"));
+    // Each in its own counter, and in no other.
+    let after = replies(gateway).await - before;
+    verdict.judge(
+        after == duplicates + counted_late + counted_foreign + asked_thrice,
+        format!("{after} replies in all"),
+    );
 }
 
 fn record_of_nobody() -> rskafka::record::Record {

@@ -12,7 +12,6 @@ use std::{
 };
 
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient};
-
 use tokio::time::Instant;
 
 use super::{
