@@ -317,33 +317,10 @@ pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
     verdict.note(stage.load(3));
-    let before = pair.before();
-    let traffic = Traffic::start(pair.gateway.http(), rate);
-    traffic.run_for(CALM).await;
-    let (mut moves, mut memory) = (Vec::new(), Vec::new());
-    for node in [2, 3, 1] {
-        for topic in [scene.ping_name(), scene.pong_name()] {
-            let from = Instant::now();
-            cluster.lead(topic, 0, node).await;
-            // Whoever connects anew meets metadata that are out of date.
-            if let Some(faults) = cluster.faults() {
-                break_links(faults, &pair).await;
-            }
-            traffic.run_for(CALM).await;
-            moves.push((from, Instant::now()));
-        }
-        memory.push(pair.memory());
-    }
-    pair.judge_memory(memory[0], &mut verdict);
-    let record = traffic.finish().await;
-    record.judge_answers(&mut verdict);
-    for (from, to) in moves {
-        let window = record.due(from, to);
-        verdict.judge(
-            window.failing() <= 2 * SECOND,
-            format!("failing for {} ({})", ms(window.failing()), failures(window)),
-        );
-    }
+    pair.twice(&mut verdict, async |pair, verdict| {
+        move_leaders(pair, &cluster, &scene, rate, verdict).await;
+    })
+    .await;
     for process in [&pair.gateway, &pair.worker] {
         let count = reconnects(process).await;
         verdict.judge(
@@ -351,8 +328,35 @@ pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
             format!("{} reconnected {count} times", process.name()),
         );
     }
-    pair.judge(&before, &mut verdict).await;
     verdict
+}
+
+/// Once round the nodes, each topic by itself.
+async fn move_leaders(pair: &Pair, cluster: &Cluster, scene: &Scene, rate: f64, verdict: &mut Verdict) {
+    let traffic = Traffic::start(pair.gateway.http(), rate);
+    traffic.run_for(CALM).await;
+    let mut moves = Vec::new();
+    for node in [2, 3, 1] {
+        for topic in [scene.ping_name(), scene.pong_name()] {
+            let from = Instant::now();
+            cluster.lead(topic, 0, node).await;
+            // Whoever connects anew meets metadata that are out of date.
+            if let Some(faults) = cluster.faults() {
+                break_links(faults, pair).await;
+            }
+            traffic.run_for(CALM).await;
+            moves.push((from, Instant::now()));
+        }
+    }
+    let record = traffic.finish().await;
+    record.judge_answers(verdict);
+    for (from, to) in moves {
+        let window = record.due(from, to);
+        verdict.judge(
+            window.failing() <= 2 * SECOND,
+            format!("failing for {} ({})", ms(window.failing()), failures(window)),
+        );
+    }
 }
 
 /// How often a process has looked for a leader anew. What the Kafka client mends by itself is not counted.

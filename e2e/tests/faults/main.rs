@@ -67,10 +67,10 @@ const SCENARIOS: &[Scenario] = scenarios! {
         => "each caller told within the timeout + 0.1 s; 99.9 % OK from 3 s after SIGCONT";
     7, BuiltIn, 50, brokers::stopped:
         "The same." => "the same";
-    8, Kafka, 50, brokers::leader_moves:
-        "Each topic's leader moves three times while the old one lives." => "at most 2 s of failures each";
-    8, BuiltIn, 35, brokers::leader_moves:
-        "The same, and each time connections break until gateway and worker reconnect." => "the same";
+    8, Kafka, 75, brokers::leader_moves:
+        "Each topic's leader moves three times while the old one lives. Twice." => "at most 2 s of failures each";
+    8, BuiltIn, 50, brokers::leader_moves:
+        "The same, and each time connections break until gateway and worker reconnect. Twice." => "the same";
     9, Kafka, 30, brokers::absent_at_the_start:
         "Gateway and worker start before Kafka." => "live at once, not ready; ready within 3 s after its port opens";
     9, Kafka, 40, brokers::all_absent_at_the_start:
