@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ pub(crate) type Answers = Arc<dyn Fn(&Record) -> Vec<Record> + Send + Sync>;
 pub(crate) struct HandWorker {
     ended: Arc<AtomicBool>,
     delay_ms: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// The reply of the contract.
@@ -44,14 +45,15 @@ pub(crate) fn reply(request: &Record) -> Record {
 impl HandWorker {
     /// Answers at most so many requests per second.
     pub(crate) fn start(scene: &Scene, rate: Option<f64>, answers: Answers) -> Self {
-        let worker = Self {
+        let mut worker = Self {
             ended: Arc::default(),
             delay_ms: Arc::default(),
+            thread: None,
         };
         let (ended, delay_ms) = (Arc::clone(&worker.ended), Arc::clone(&worker.delay_ms));
         let (begun, begins) = std::sync::mpsc::channel();
         let scene = scene.clone();
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
@@ -100,6 +102,7 @@ impl HandWorker {
             });
         });
         begins.recv().expect("it finds its topics");
+        worker.thread = Some(thread);
         worker
     }
 
@@ -110,9 +113,12 @@ impl HandWorker {
         self
     }
 
-    /// Ends it.
-    pub(crate) fn stop(self) {
-        drop(self);
+    /// Ends it, and waits for that: what is asked from now on it does not answer.
+    pub(crate) fn stop(mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it ends well");
+        }
     }
 }
 

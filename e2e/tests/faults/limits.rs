@@ -24,8 +24,8 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many more descriptors than are open.
-const FEW: u64 = 16;
+/// So many more descriptors than are open. After each such number of connections that are gone already the gateway pauses.
+const FEW: u64 = 64;
 
 pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();

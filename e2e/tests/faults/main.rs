@@ -147,7 +147,7 @@ const SCENARIOS: &[Scenario] = scenarios! {
         "10,000 callers leave while they wait (for them the cap is 16,384). Twice."
         => "nothing pending and descriptors back within 1 s";
     27, Kafka, 25, limits::descriptors:
-        "The gateway may have 256 descriptors, and 1,000 callers come; then 16 more than are open. Twice each."
+        "The gateway may have 256 descriptors, and 1,000 callers come; then 64 more than are open. Twice each."
         => "below 30 % of a core; 200 within 2 s after they left";
     28, Kafka, 45, limits::clocks:
         "The clock of the gateway, or of the worker, is an hour ahead, or behind. Twice each."
