@@ -105,11 +105,23 @@ impl Received {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// The bytes of a length as a zigzag varint.
     fn length_bytes(length: usize) -> usize {
         1 + (2 * length).max(1).ilog2() as usize / 7
+    }
+
+    #[test]
+    fn a_record_that_has_waited_is_as_old_as_it_is() {
+        let made = Utc::now() - Duration::from_secs(2);
+        let record = Record {
+            timestamp: made,
+            ..Record::new(Vec::new(), Vec::new())
+        };
+        assert_eq!(record.into_client().timestamp, made);
     }
 
     #[test]
