@@ -45,12 +45,8 @@ pub(crate) fn reply(request: &Record) -> Record {
 impl HandWorker {
     /// Answers at most so many requests per second.
     pub(crate) fn start(scene: &Scene, rate: Option<f64>, answers: Answers) -> Self {
-        let mut worker = Self {
-            ended: Arc::default(),
-            delay_ms: Arc::default(),
-            thread: None,
-        };
-        let (ended, delay_ms) = (Arc::clone(&worker.ended), Arc::clone(&worker.delay_ms));
+        let (ended, delay_ms) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (its_ended, its_delay_ms) = (Arc::clone(&ended), Arc::clone(&delay_ms));
         let (begun, begins) = std::sync::mpsc::channel();
         let scene = scene.clone();
         let thread = thread::spawn(move || {
@@ -73,14 +69,14 @@ impl HandWorker {
                     let mut ticks = interval(TICK);
                     let mut last = Instant::now();
                     let mut allowed = 0.0;
-                    while !ended.load(Ordering::Relaxed) {
+                    while !its_ended.load(Ordering::Relaxed) {
                         ticks.tick().await;
                         // What it did not do in time it may do later, within a tenth of a second.
                         if let Some(rate) = rate {
                             allowed = f64::min(allowed + last.elapsed().as_secs_f64() * rate, rate / 10.0);
                         }
                         last = Instant::now();
-                        let delay = Duration::from_millis(delay_ms.load(Ordering::Relaxed));
+                        let delay = Duration::from_millis(its_delay_ms.load(Ordering::Relaxed));
                         let mut replies = Vec::new();
                         while rate.is_none() || allowed >= 1.0 {
                             let mut waiting = waiting.lock();
@@ -102,8 +98,11 @@ impl HandWorker {
             });
         });
         begins.recv().expect("it finds its topics");
-        worker.thread = Some(thread);
-        worker
+        Self {
+            ended,
+            delay_ms,
+            thread: Some(thread),
+        }
     }
 
     /// Answers only so long after it has read a request.
@@ -115,8 +114,9 @@ impl HandWorker {
 
     /// Ends it, and waits for that: what is asked from now on it does not answer.
     pub(crate) fn stop(mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.take();
+        drop(self);
+        if let Some(thread) = thread {
             thread.join().expect("it ends well");
         }
     }

@@ -122,10 +122,25 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-async fn undecodable(process: &Process) -> i64 {
-    process
-        .metric(&format!("{}_kafka_tail_records_undecodable_total", process.name()))
-        .await
+/// How many records gateway and worker have skipped that they cannot decode.
+async fn undecodable(pair: &Pair) -> [i64; 2] {
+    let of = async |process: &Process| {
+        let series = format!("{}_kafka_tail_records_undecodable_total", process.name());
+        process.metric(&series).await
+    };
+    [of(&pair.gateway).await, of(&pair.worker).await]
+}
+
+/// Each of them has skipped exactly so many since then.
+async fn judge_undecodable(pair: &Pair, before: [i64; 2], expected: i64, verdict: &mut Verdict) {
+    let after = undecodable(pair).await;
+    let skipped = after.into_iter().zip(before).map(|(after, before)| after - before);
+    for (process, seen) in [&pair.gateway, &pair.worker].into_iter().zip(skipped) {
+        verdict.judge(
+            seen == expected,
+            format!("{} skipped {seen} of {expected}", process.name()),
+        );
+    }
 }
 
 /// Nobody waited longer than the poison may take, and all were answered.
@@ -163,8 +178,7 @@ pub(crate) async fn encodings(stage: &Stage<'_>) -> Verdict {
 }
 
 async fn append(pair: &Pair, scene: &Scene, faults: &Faults, verdict: &mut Verdict) {
-    let processes = [&pair.gateway, &pair.worker];
-    let before = join_all(processes.map(undecodable)).await;
+    let before = undecodable(pair).await;
     let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
     traffic.run_for(SECOND).await;
     let mut windows = Vec::new();
@@ -210,13 +224,7 @@ async fn append(pair: &Pair, scene: &Scene, faults: &Faults, verdict: &mut Verdi
     }
     // The three markers on each topic count as well: the client cannot decode them.
     let expected = i64::try_from(undecodable_kinds.len() * EACH + 3).unwrap();
-    for (process, before) in processes.into_iter().zip(before) {
-        let seen = undecodable(process).await - before;
-        verdict.judge(
-            seen == expected,
-            format!("{} skipped {seen} of {expected}", process.name()),
-        );
-    }
+    judge_undecodable(pair, before, expected, verdict).await;
 }
 
 /// What kcat can write, on a real log.
@@ -232,8 +240,7 @@ pub(crate) async fn encodings_of_kcat(stage: &Stage<'_>) -> Verdict {
 }
 
 async fn write_by_kcat(pair: &Pair, scene: &Scene, verdict: &mut Verdict) {
-    let processes = [&pair.gateway, &pair.worker];
-    let before = join_all(processes.map(undecodable)).await;
+    let before = undecodable(pair).await;
     let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
     traffic.run_for(SECOND).await;
     let lines: Vec<Vec<u8>> = (0..EACH).map(|it| format!("poison {it}").into_bytes()).collect();
@@ -278,11 +285,5 @@ async fn write_by_kcat(pair: &Pair, scene: &Scene, verdict: &mut Verdict) {
     }
     // And the markers at the ends of the two transactions.
     let expected = i64::try_from(undecodable_kinds.len() * EACH + 2).unwrap();
-    for (process, before) in processes.into_iter().zip(before) {
-        let seen = undecodable(process).await - before;
-        verdict.judge(
-            seen == expected,
-            format!("{} skipped {seen} of {expected}", process.name()),
-        );
-    }
+    judge_undecodable(pair, before, expected, verdict).await;
 }
