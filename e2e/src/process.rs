@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process, prlimit, waitid};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
@@ -296,12 +296,12 @@ impl Process {
         Footprint::of(Pid::from_child(&self.child))
     }
 
-    /// Whether it has not ended.
-    ///
-    /// # Panics
-    /// Never: it is a child of ours.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("it is a child of ours").is_none()
+    /// Whether it has not ended. What it ended with is left for [`Process::exit`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // Whoever has been waited for is nobody's child any more.
+        matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), look), Ok(None))
     }
 
     /// Gateway or worker.

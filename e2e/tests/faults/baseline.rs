@@ -12,14 +12,15 @@ use crate::{
     stage::{Pair, Stage},
     traffic::Traffic,
     verdict::{Verdict, ms},
+    watch::twice,
 };
 
 pub(crate) async fn steady(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
     let rate = stage.rate(1, &pair.gateway).await;
     verdict.note(format!("{rate}/s"));
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         let traffic = Traffic::start(pair.gateway.http(), rate);
         traffic.run_for(Duration::from_secs(60)).await;
         let record = traffic.finish().await;
@@ -44,8 +45,11 @@ const SIZES: [usize; 18] = [
 /// One caller who asks again and again, with values of each size.
 pub(crate) async fn sizes(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
-    pair.twice(&mut verdict, ask_sizes).await;
+    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        ask_sizes(&pair, verdict).await
+    })
+    .await;
     verdict
 }
 

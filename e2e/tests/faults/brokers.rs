@@ -20,6 +20,7 @@ use crate::{
     stage::{Common, Pair, Stage, opened},
     traffic::{Record, Traffic, Window},
     verdict::{Verdict, ms},
+    watch::{Watch, twice},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,23 +29,24 @@ const SECOND: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(3);
 
 /// Lets a fault last, and compares the memory half-way with that at the end.
-async fn endure(traffic: &Traffic, length: Duration, pair: &Pair, verdict: &mut Verdict) {
-    traffic.run_for(length / 2).await;
-    let half_way = pair.memory();
-    traffic.run_for(length / 2).await;
-    pair.judge_memory(half_way, verdict);
+async fn endure(traffic: &Traffic, length: Duration, watch: &mut Watch<'_>, verdict: &mut Verdict) {
+    for _ in 0..2 {
+        traffic.run_for(length / 2).await;
+        watch.look();
+    }
+    watch.judge_memory(verdict);
 }
 
 pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own(1).await;
-    let mut pair = Pair::ready(&Scene::on(&cluster)).await;
+    let pair = Pair::ready(&Scene::on(&cluster)).await;
     let rate = stage.rate(1, &pair.gateway).await;
-    let before = pair.before();
+    let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
     cluster.kill(1).await;
-    endure(&traffic, 10 * SECOND, &pair, &mut verdict).await;
+    endure(&traffic, 10 * SECOND, &mut watch, &mut verdict).await;
     let (open, ()) = tokio::join!(opened(cluster.brokers()), cluster.start(1));
     traffic.run_until(open + 10 * SECOND).await;
     let record = traffic.finish().await;
@@ -58,20 +60,20 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
         record.all().summary(),
         ms(record.all().longest())
     ));
-    pair.judge(&before, &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
 pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own(1).await;
-    let mut pair = Pair::ready(&Scene::on(&cluster)).await;
+    let pair = Pair::ready(&Scene::on(&cluster)).await;
     let rate = stage.rate(1, &pair.gateway).await;
-    let before = pair.before();
+    let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
     cluster.pause().await;
-    endure(&traffic, 30 * SECOND, &pair, &mut verdict).await;
+    endure(&traffic, 30 * SECOND, &mut watch, &mut verdict).await;
     let resumed = Instant::now();
     cluster.resume().await;
     traffic.run_until(resumed + 10 * SECOND).await;
@@ -91,7 +93,7 @@ pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
         stage.load(1),
         record.all().summary()
     ));
-    pair.judge(&before, &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
@@ -110,7 +112,7 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
     join_all((1..=nodes).map(|node| cluster.kill(node))).await;
     let start = Instant::now();
     let (gateway, worker) = tokio::join!(scene.gateway().common().start(), scene.worker().start());
-    let mut pair = Pair { gateway, worker };
+    let pair = Pair { gateway, worker };
     for process in [&pair.gateway, &pair.worker] {
         let (live, ready) = (process.page("/live").await.0, process.page("/ready").await.0);
         verdict.judge(
@@ -138,7 +140,7 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
     let ports = if nodes == 1 { "the port" } else { "the last port" };
     verdict.judge(ready <= 3 * SECOND, format!("ready {} after {ports} opened", ms(ready)));
     // Connections to Kafka come with it.
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         let traffic = Traffic::start(pair.gateway.http(), 500.0);
         traffic.run_for(2 * SECOND).await;
         let record = traffic.finish().await;
@@ -152,10 +154,10 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
 pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own_with(1, Some(10 * SECOND)).await;
-    let mut pair = Pair::ready(&Scene::on(&cluster)).await;
+    let pair = Pair::ready(&Scene::on(&cluster)).await;
     // The first minutes of a JVM are slow.
     stage.rate(1, &pair.gateway).await;
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         assert_eq!(pair.gateway.get("/ping").await.status, 200);
         // This connection is idle for a shorter time than those that the last request and its reply were written to.
         let mut probe = TcpStream::connect(cluster.brokers()).await.unwrap();
@@ -201,17 +203,16 @@ async fn five_times(
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own(3).await;
     let scene = Scene::on(&cluster);
-    let mut pair = Pair::ready(&scene).await;
+    let pair = Pair::ready(&scene).await;
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
     verdict.note(stage.load(3));
-    let before = pair.before();
+    let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    let (mut windows, mut memory) = (Vec::new(), Vec::new());
+    let mut windows = Vec::new();
     for node in ROUNDS {
         lead(&cluster, &scene, node).await;
         traffic.run_for(CALM).await;
-        memory.push(pair.memory());
         let from = Instant::now();
         match end {
             End::Kill => cluster.kill(node).await,
@@ -219,11 +220,11 @@ async fn five_times(
         }
         traffic.run_until(from + watched).await;
         windows.push((from, Instant::now()));
+        watch.look();
         cluster.start(node).await;
     }
     traffic.run_for(CALM).await;
-    // What came first was before the first end.
-    pair.show_memory(memory[1], &mut verdict);
+    watch.judge_memory(&mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
     for (from, to) in windows {
@@ -233,7 +234,7 @@ async fn five_times(
         "with the returns of the nodes, all: {}",
         record.all().summary()
     ));
-    pair.judge(&before, &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
@@ -274,16 +275,16 @@ pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own(3).await;
     let scene = Scene::on(&cluster);
-    let mut pair = Pair::ready(&scene).await;
+    let pair = Pair::ready(&scene).await;
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
     verdict.note(stage.load(3));
-    let before = pair.before();
+    let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(CALM).await;
     let stopped = Instant::now();
     cluster.pause_node(1).await;
-    endure(&traffic, 30 * SECOND, &pair, &mut verdict).await;
+    endure(&traffic, 30 * SECOND, &mut watch, &mut verdict).await;
     let resumed = Instant::now();
     cluster.resume_node(1).await;
     traffic.run_until(resumed + 15 * SECOND).await;
@@ -305,7 +306,7 @@ pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
             failures(after)
         ),
     );
-    pair.judge(&before, &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
@@ -313,12 +314,12 @@ pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let cluster = stage.engine.own(3).await;
     let scene = Scene::on(&cluster);
-    let mut pair = Pair::ready(&scene).await;
+    let pair = Pair::ready(&scene).await;
     lead(&cluster, &scene, 1).await;
     let rate = stage.rate(3, &pair.gateway).await;
     verdict.note(stage.load(3));
-    pair.twice(&mut verdict, async |pair, verdict| {
-        move_leaders(pair, &cluster, &scene, rate, verdict).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        move_leaders(&pair, &cluster, &scene, rate, verdict).await;
     })
     .await;
     for process in [&pair.gateway, &pair.worker] {

@@ -22,9 +22,10 @@ use tokio::{
 };
 
 use crate::{
-    stage::{Common, MAX_IN_FLIGHT, Pair, Stage, gateway_twice},
+    stage::{Common, MAX_IN_FLIGHT, Pair, Stage},
     traffic::{Traffic, open_loop},
     verdict::{Verdict, mib, ms},
+    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,10 +39,10 @@ const BYTES_BESIDE: u64 = 16 << 20;
 
 pub(crate) async fn crowd(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
     stage.rate(1, &pair.gateway).await;
     let idle = pair.gateway.footprint().memory_bytes;
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         let load = Load {
             until: Until::Elapsed(30 * SECOND),
             ..Load::new(pair.gateway.http(), Mode::Closed { connections: CROWD })
@@ -230,10 +231,10 @@ pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
     if usage.is_err() {
         return Verdict::broken("slowhttptest is not installed (Debian, Ubuntu: slowhttptest)".to_owned());
     }
-    let mut pair = impatient(&Scene::shared(stage.engine).await, HEADER_TIMEOUT).await;
+    let pair = impatient(&Scene::shared(stage.engine).await, HEADER_TIMEOUT).await;
     let rate = stage.rate(1, &pair.gateway).await;
     verdict.note(stage.load(1));
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         let gateway = &pair.gateway;
         judge_beside(gateway, rate, verdict, async |it, verdict| {
             judge_drips(it.http(), verdict).await;
@@ -315,9 +316,9 @@ async fn said(addr: SocketAddr, bytes: &[u8]) -> Option<String> {
 pub(crate) async fn hostile(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let mut pair = impatient(&scene, SHORT_HEADER_TIMEOUT).await;
+    let pair = impatient(&scene, SHORT_HEADER_TIMEOUT).await;
     let ping = scene.ping().await;
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         let end = ping.end().await;
         for (name, right, bytes) in malformed() {
             let all = join_all((0..HOSTILE).map(|_| said(pair.gateway.http(), &bytes))).await;
@@ -357,9 +358,9 @@ pub(crate) async fn gone(stage: &Stage<'_>) -> Verdict {
         .common()
         .set("MAX_IN_FLIGHT", "16384")
         .set("REPLY_TIMEOUT", "60s");
-    let mut gateway = setup.ready().await;
+    let gateway = setup.ready().await;
     let baseline = gateway.footprint().descriptors + DESCRIPTORS;
-    gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
+    twice(&[&gateway], &mut verdict, async |verdict| {
         let mut callers = Vec::with_capacity(LEAVING);
         for _ in 0..LEAVING {
             let mut caller = Connection::open(gateway.http()).await.unwrap();

@@ -19,9 +19,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    stage::{Before, Common, DRAIN_TIMEOUT, Pair, Stage, judge_log, no_caller_is_left},
+    stage::{Common, DRAIN_TIMEOUT, Pair, Stage},
     traffic::Traffic,
     verdict::{Verdict, ms},
+    watch::{Watch, judge_log},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,13 +44,10 @@ async fn judge_exit(process: &mut Process, told: Instant, code: i32, within: Dur
 pub(crate) async fn under_load(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let Pair {
-        mut gateway,
-        mut worker,
-    } = Pair::ready(&scene).await;
+    let Pair { mut gateway, worker } = Pair::ready(&scene).await;
     let ping = scene.ping().await;
     let rate = stage.rate(1, &gateway).await;
-    let before = Before::of(&[&worker]);
+    let watch = Watch::of(&[&worker]);
     let asked_before = ping.end().await;
     let addr = gateway.http();
     let traffic = Traffic::start(addr, rate);
@@ -80,7 +78,7 @@ pub(crate) async fn under_load(stage: &Stage<'_>) -> Verdict {
     );
     let after = record.due_from(told);
     verdict.note(format!("{rate}/s, after it: {}", after.summary()));
-    before.judge(&mut [&mut worker], &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
@@ -143,12 +141,12 @@ impl Client {
 pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let (first, second, mut worker) = tokio::join!(
+    let (first, second, worker) = tokio::join!(
         scene.gateway().common().ready(),
         scene.gateway().common().ready(),
         scene.worker().ready()
     );
-    let before = Before::of(&[&worker]);
+    let watch = Watch::of(&[&worker]);
     let gateways = Rc::new([first.http(), second.http()]);
     let clients = tokio::task::LocalSet::new();
     let mut asking = JoinSet::new();
@@ -222,7 +220,7 @@ pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
         judge_log(old, &mut verdict);
         judge_log(new, &mut verdict);
     }
-    before.judge(&mut [&mut worker], &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
@@ -256,13 +254,8 @@ pub(crate) async fn rolling_restart_of_workers(stage: &Stage<'_>) -> Verdict {
 }
 
 /// Under load each worker ends in order, and another one takes its place.
-async fn restart_in_turn(
-    mut gateway: Process,
-    workers: Vec<Process>,
-    setup: impl Fn() -> Setup,
-    verdict: &mut Verdict,
-) {
-    let before = Before::of(&[&gateway]);
+async fn restart_in_turn(gateway: Process, workers: Vec<Process>, setup: impl Fn() -> Setup, verdict: &mut Verdict) {
+    let watch = Watch::of(&[&gateway]);
     let traffic = Traffic::start(gateway.http(), RESTART_RATE);
     let mut successors = Vec::new();
     for mut worker in workers {
@@ -285,8 +278,7 @@ async fn restart_in_turn(
     for successor in &successors {
         judge_log(successor, verdict);
     }
-    no_caller_is_left(&gateway, verdict).await;
-    before.judge(&mut [&mut gateway], verdict).await;
+    watch.judge(verdict).await;
 }
 
 /// A caller whom nobody answers, and longer to wait than the drain lasts.

@@ -20,6 +20,7 @@ use crate::{
     stage::{Common, Pair, REPLY_TIMEOUT, Stage},
     traffic::Traffic,
     verdict::{Verdict, ms},
+    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,13 +35,19 @@ pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
         scene.gateway().common().max_descriptors(256).ready(),
         scene.worker().ready()
     );
-    let mut pair = Pair { gateway, worker };
+    let pair = Pair { gateway, worker };
     // It knows its limit, and takes fewer connections than that.
-    pair.twice(&mut verdict, crowd).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        crowd(&pair, verdict).await
+    })
+    .await;
     // Of this one it does not know.
     let open = u64::try_from(pair.gateway.footprint().descriptors).unwrap();
     pair.gateway.limit_descriptors(open + FEW);
-    pair.twice(&mut verdict, crowd).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        crowd(&pair, verdict).await
+    })
+    .await;
     let complaint = pair
         .gateway
         .log()
@@ -132,11 +139,11 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
             worker = shifted(worker, &dynamic.worker, &library, by);
         }
         let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
-        let mut pair = Pair { gateway, worker };
+        let pair = Pair { gateway, worker };
         let off = [&pair.gateway, &pair.worker].map(hour_of);
         verdict.invariant(off[0] != off[1], format!("the clocks of both say {off:?}"));
-        pair.twice(&mut verdict, async |pair, verdict| {
-            ask_and_wait(pair, &format!("{who} {by}"), verdict).await;
+        twice(&pair.processes(), &mut verdict, async |verdict| {
+            ask_and_wait(&pair, &format!("{who} {by}"), verdict).await;
         })
         .await;
     }

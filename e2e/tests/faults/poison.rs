@@ -13,6 +13,7 @@ use crate::{
     stage::{Pair, Stage, replies as all_replies, sum},
     traffic::{Traffic, Window},
     verdict::{Verdict, ms},
+    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,8 +73,8 @@ async fn counted(expected: i64, look: impl AsyncFn() -> i64) -> i64 {
 pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let mut pair = Pair::ready(&scene).await;
-    pair.twice(&mut verdict, async |pair, verdict| {
+    let pair = Pair::ready(&scene).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         let skipped = async || sum(&pair.worker, "worker_records_skipped_total").await;
         let replies = async |kind: &str| sum(&pair.gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
         let before = (
@@ -169,9 +170,9 @@ pub(crate) async fn encodings(stage: &Stage<'_>) -> Verdict {
     let cluster = stage.engine.own(1).await;
     let faults = cluster.faults().expect("the built-in broker writes anything");
     let scene = Scene::on(&cluster);
-    let mut pair = Pair::ready(&scene).await;
-    pair.twice(&mut verdict, async |pair, verdict| {
-        append(pair, &scene, faults, verdict).await;
+    let pair = Pair::ready(&scene).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        append(&pair, &scene, faults, verdict).await;
     })
     .await;
     verdict
@@ -231,9 +232,11 @@ async fn append(pair: &Pair, scene: &Scene, faults: &Faults, verdict: &mut Verdi
 pub(crate) async fn encodings_of_kcat(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let mut pair = Pair::ready(&scene).await;
-    pair.twice(&mut verdict, async |pair, verdict| {
-        write_by_kcat(pair, &scene, verdict).await;
+    let pair = Pair::ready(&scene).await;
+    // A thousand fetches, one for each offset, are to take less than a second: the first ones of a JVM do not.
+    stage.rate(1, &pair.gateway).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        write_by_kcat(&pair, &scene, verdict).await;
     })
     .await;
     verdict

@@ -14,6 +14,7 @@ use crate::{
     stage::{Pair, Stage},
     traffic::{Record, Traffic, open_loop},
     verdict::{Verdict, ms},
+    watch::Watch,
 };
 
 /// From when on memory and latency are compared.
@@ -40,12 +41,12 @@ async fn leave_again_and_again(addr: SocketAddr, per_second: u32) {
 
 pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
     let rate = stage.rate(1, &pair.gateway).await / 2.0;
     let length = Environment::read().soak;
     // Without two minutes to warm up there is nothing to compare.
     let warm = WARM.min(length / 3);
-    let before = pair.before();
+    let watch = Watch::of(&pair.processes());
     let addr = pair.gateway.http();
     let sized = |rate, body_bytes| {
         Traffic::of(Load {
@@ -86,7 +87,7 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
         verdict.judge(slope < 1.0, format!("{}: {slope:.2} MiB/min", process.name()));
     }
     judge_drift(&mut verdict, &small, begun + warm, ended);
-    pair.judge(&before, &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 

@@ -17,6 +17,7 @@ use crate::{
     stage::{Pair, Stage, sum},
     traffic::Traffic,
     verdict::{Verdict, ms},
+    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,15 +37,13 @@ pub(crate) async fn recreated_on_three(stage: &Stage<'_>) -> Verdict {
 
 async fn recreated_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut pair = Pair::ready(scene).await;
+    let pair = Pair::ready(scene).await;
     let rate = stage.rate(nodes, &pair.gateway).await.min(MAX_RATE_WITHOUT_TOPICS);
     verdict.note(format!("{rate}/s"));
-    let first = pair
-        .again(&mut verdict, async |pair, verdict| {
-            recreate(pair, scene, rate, verdict).await;
-        })
-        .await;
-    pair.show_memory(first, &mut verdict);
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        recreate(&pair, scene, rate, verdict).await;
+    })
+    .await;
     verdict
 }
 
@@ -99,11 +98,11 @@ pub(crate) async fn records_deleted_on_three(stage: &Stage<'_>) -> Verdict {
 async fn records_deleted_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
     let mut verdict = Verdict::default();
     let ping = scene.ping().await;
-    let mut pair = Pair::ready(scene).await;
+    let pair = Pair::ready(scene).await;
     let rate = stage.rate(nodes, &pair.gateway).await;
     verdict.note(stage.load(nodes));
-    pair.twice(&mut verdict, async |pair, verdict| {
-        delete_unread(pair, &ping, rate, verdict).await;
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        delete_unread(&pair, &ping, rate, verdict).await;
     })
     .await;
     verdict
@@ -147,15 +146,13 @@ pub(crate) async fn log_truncated(stage: &Stage<'_>) -> Verdict {
     let cluster = stage.engine.own(1).await;
     let faults = cluster.faults().expect("the built-in broker can truncate");
     let scene = Scene::on(&cluster);
-    let mut pair = Pair::ready(&scene).await;
+    let pair = Pair::ready(&scene).await;
     let rate = stage.rate(1, &pair.gateway).await;
     verdict.note(stage.load(1));
-    let first = pair
-        .again(&mut verdict, async |pair, verdict| {
-            truncate(pair, &scene, faults, rate, verdict).await;
-        })
-        .await;
-    pair.show_memory(first, &mut verdict);
+    twice(&pair.processes(), &mut verdict, async |verdict| {
+        truncate(&pair, &scene, faults, rate, verdict).await;
+    })
+    .await;
     verdict
 }
 

@@ -16,12 +16,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     hand::{HandWorker, reply},
-    stage::{
-        Before, Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, gateway_twice, judge_log, judge_memory,
-        no_caller_is_left, replies, sum,
-    },
+    stage::{Common, MAX_IN_FLIGHT, Pair, REPLY_TIMEOUT, Stage, replies, sum},
     traffic::Traffic,
     verdict::{Verdict, ms},
+    watch::{Watch, judge_log, twice},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,13 +33,10 @@ const TIMED_OUT: Fate = Fate::Status(500);
 pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let Pair {
-        mut gateway,
-        mut worker,
-    } = Pair::ready(&scene).await;
+    let Pair { gateway, mut worker } = Pair::ready(&scene).await;
     let rate = stage.rate(1, &gateway).await;
-    gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
-        kill(&mut worker, gateway, &scene, rate, verdict).await;
+    twice(&[&gateway], &mut verdict, async |verdict| {
+        kill(&mut worker, &gateway, &scene, rate, verdict).await;
     })
     .await;
     verdict
@@ -100,15 +95,16 @@ async fn most_pending(gateway: &Process, until: Instant) -> i64 {
 pub(crate) async fn absent(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let Pair { mut gateway, worker } = Pair::ready(&scene).await;
+    let Pair { gateway, worker } = Pair::ready(&scene).await;
     let rate = stage.rate(1, &gateway).await;
-    let before = Before::of(&[&gateway]);
+    let mut watch = Watch::of(&[&gateway]);
     drop(worker);
     let traffic = Traffic::start(gateway.http(), rate);
     let mut most = most_pending(&gateway, Instant::now() + 30 * SECOND).await;
-    let half_way = gateway.footprint().memory_bytes;
+    watch.look();
     most = most.max(most_pending(&gateway, Instant::now() + 30 * SECOND).await);
-    judge_memory("gateway", half_way, gateway.footprint().memory_bytes, &mut verdict);
+    watch.look();
+    watch.judge_memory(&mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
     let all = record.all();
@@ -133,8 +129,7 @@ pub(crate) async fn absent(stage: &Stage<'_>) -> Verdict {
     );
     verdict.judge(most <= MAX_IN_FLIGHT, format!("at most {most} pending"));
     verdict.judge(all.ok() == 0, format!("{rate}/s for 60 s: {}", all.summary()));
-    no_caller_is_left(&gateway, &mut verdict).await;
-    before.judge(&mut [&mut gateway], &mut verdict).await;
+    watch.judge(&mut verdict).await;
     verdict
 }
 
@@ -146,11 +141,11 @@ async fn counted(gateway: &Process, kind: &str) -> i64 {
 pub(crate) async fn twofold(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let (mut pair, mut second) = tokio::join!(Pair::ready(&scene), scene.worker().ready());
+    let (pair, second) = tokio::join!(Pair::ready(&scene), scene.worker().ready());
     // Each request is answered twice, so the two take twice what one takes.
     let rate = stage.rate(1, &pair.gateway).await / 2.0;
     verdict.note(format!("{rate}/s"));
-    pair.twice(&mut verdict, async |pair, verdict| {
+    twice(&pair.processes(), &mut verdict, async |verdict| {
         // One of the two may be behind still with what was asked before.
         let duplicates_before = until("both have answered all", SOON, async || {
             let duplicates = counted(&pair.gateway, "duplicate").await;
@@ -200,14 +195,14 @@ pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
     for (max_in_flight, outcome) in [(MAX_IN_FLIGHT, "full"), (ROOMY, "overloaded")] {
         let scene = Scene::shared(stage.engine).await;
         let setup = scene.gateway().common().set("MAX_IN_FLIGHT", max_in_flight.to_string());
-        let mut gateway = setup.ready().await;
+        let gateway = setup.ready().await;
         let worker = HandWorker::start(&scene, Some(SLOW_RATE), Arc::new(|request| vec![reply(request)]));
         let warm_up = Traffic::start(gateway.http(), SLOW_RATE / 2.0);
         warm_up.run_for(2 * SECOND).await;
         warm_up.finish().await.judge_answers(&mut verdict);
         verdict.note(format!("cap {max_in_flight}"));
-        gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
-            overload(gateway, outcome, verdict).await;
+        twice(&[&gateway], &mut verdict, async |verdict| {
+            overload(&gateway, outcome, verdict).await;
         })
         .await;
         worker.stop();
@@ -269,9 +264,9 @@ async fn overload(gateway: &Process, outcome: &str, verdict: &mut Verdict) {
 pub(crate) async fn odd_replies(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
-    let mut gateway = scene.gateway().common().ready().await;
-    gateway_twice(&mut gateway, &mut verdict, async |gateway, verdict| {
-        give_odd_replies(gateway, &scene, verdict).await;
+    let gateway = scene.gateway().common().ready().await;
+    twice(&[&gateway], &mut verdict, async |verdict| {
+        give_odd_replies(&gateway, &scene, verdict).await;
     })
     .await;
     verdict
