@@ -8,12 +8,12 @@ help: ## list the targets
 run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing but Rust
 	@cargo run --release --quiet --package standalone
 
-test: ## all tests; those on real Kafka need a JDK and Maven
+test: ## unit and end-to-end tests, and the fast faults; those on real Kafka need a JDK and Maven
 	cargo test --workspace
 	cargo test --package gateway --lib --features loom loom
 	cargo test --release --package e2e --test faults -- fast
 
-faults: ## what goes wrong, under load: 40 minutes on a quiet machine; make faults ONLY="3 7"
+faults: ## what goes wrong, under load: 40 minutes on a quiet machine, and apt-get for its tools; make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime \
 		slowhttptest:slowhttptest
 	cargo test --release --package e2e --test faults -- $(ONLY)
