@@ -129,15 +129,20 @@ impl Pair {
 
 /// The sum of the values in `/metrics` whose names, with their labels, begin so.
 pub(crate) async fn sum(process: &Process, prefix: &str) -> i64 {
-    let (_, text) = process.page("/metrics").await;
-    let lines = text.lines().filter(|it| it.starts_with(prefix));
-    lines.filter_map(|it| it.rsplit(' ').next()?.parse::<i64>().ok()).sum()
+    sum_in(&process.page("/metrics").await.1, prefix)
 }
 
 /// Records that the gateway has counted as replies, whatever they found; the announcements of workers are none.
 pub(crate) async fn replies(gateway: &Process) -> i64 {
-    let of = async |kind: &str| sum(gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
-    of("").await - of("announcement").await
+    // One look: an announcement may come between two.
+    let (_, page) = gateway.page("/metrics").await;
+    let of = |kind: &str| sum_in(&page, &format!("gateway_replies_total{{kind=\"{kind}"));
+    of("") - of("announcement")
+}
+
+fn sum_in(page: &str, prefix: &str) -> i64 {
+    let lines = page.lines().filter(|it| it.starts_with(prefix));
+    lines.filter_map(|it| it.rsplit(' ').next()?.parse::<i64>().ok()).sum()
 }
 
 /// Waits until the ports of all brokers are open, and gives the instant.
