@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bench::{Fate, Load, Question};
+use bench::{Connections, Fate, Load, Mode, Question};
 use e2e::{
     environment::Environment,
     http::{Connection, get},
     scene::Scene,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 use crate::{
     stage::{Pair, Stage},
@@ -17,11 +20,17 @@ use crate::{
     watch::Watch,
 };
 
-/// From when on memory and latency are compared.
+/// From when on the memory is compared.
 const WARM: Duration = Duration::from_secs(120);
 
-/// Of so much time each p99 is.
-const WINDOW: Duration = Duration::from_secs(10);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a new pair has the same load beside the old one, at the end; and how much of that it has to warm up.
+const BESIDE: Duration = Duration::from_secs(130);
+const WARM_BESIDE: Duration = Duration::from_secs(10);
+
+/// Of the small requests: as many on a new pair as on one that has had ten minutes to need more.
+const CONNECTIONS: usize = 256;
 
 /// Between two looks at the memory.
 const SAMPLE: Duration = Duration::from_secs(2);
@@ -39,6 +48,55 @@ async fn leave_again_and_again(addr: SocketAddr, per_second: u32) {
     }
 }
 
+/// Callers of all sizes, and some who leave.
+struct Mix {
+    small: Traffic,
+    medium: Traffic,
+    large: Traffic,
+    leaving: JoinHandle<()>,
+}
+
+// === impl Mix ===
+
+impl Mix {
+    /// On a gateway, so many small requests per second and some others.
+    fn start(gateway: SocketAddr, rate: f64) -> Self {
+        let sized = |rate, body_bytes| {
+            Traffic::of(Load {
+                question: Question::Post {
+                    body_bytes: Some(body_bytes),
+                },
+                ..open_loop(gateway, rate)
+            })
+        };
+        let mode = Mode::Open {
+            rate,
+            connections: Connections::Fixed(CONNECTIONS),
+        };
+        Self {
+            small: Traffic::of(Load {
+                mode,
+                ..open_loop(gateway, rate)
+            }),
+            medium: sized(100.0, 4_000),
+            large: sized(20.0, 40_000),
+            leaving: tokio::spawn(leave_again_and_again(gateway, 100)),
+        }
+    }
+
+    /// Ends it; gives the small ones.
+    async fn finish(self, verdict: &mut Verdict) -> Record {
+        self.leaving.abort();
+        let small = self.small.finish().await;
+        let others = [self.medium.finish().await, self.large.finish().await];
+        for record in [&small].into_iter().chain(&others) {
+            record.judge_answers(verdict);
+            record.all().judge_share(verdict, "all", 0.9999);
+        }
+        small
+    }
+}
+
 pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
@@ -47,104 +105,59 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     // Without two minutes to warm up there is nothing to compare.
     let warm = WARM.min(length / 3);
     let watch = Watch::of(&pair.processes());
-    let addr = pair.gateway.http();
-    let sized = |rate, body_bytes| {
-        Traffic::of(Load {
-            question: Question::Post {
-                body_bytes: Some(body_bytes),
-            },
-            ..open_loop(addr, rate)
-        })
-    };
     let begun = Instant::now();
-    let small = Traffic::start(addr, rate);
-    let (medium, large) = (sized(100.0, 4_000), sized(20.0, 40_000));
-    let leaving = tokio::spawn(leave_again_and_again(addr, 100));
+    let mix = Mix::start(pair.gateway.http(), rate);
     let mut samples = Vec::new();
-    let mut ticks = interval(SAMPLE);
-    while begun.elapsed() < length {
-        ticks.tick().await;
-        samples.push((
-            begun.elapsed(),
-            [&pair.gateway, &pair.worker].map(|it| it.footprint().memory_bytes),
-        ));
-    }
-    leaving.abort();
-    let ended = Instant::now();
-    let (small, medium, large) = (small.finish().await, medium.finish().await, large.finish().await);
+    let mut sample = async |until: Instant| {
+        let mut ticks = interval(SAMPLE);
+        while Instant::now() < until {
+            ticks.tick().await;
+            let memory = pair.processes().map(|it| it.footprint().memory_bytes);
+            samples.push((begun.elapsed(), memory));
+        }
+    };
+    let ended = begun + length;
+    sample(ended - BESIDE.min(length / 3)).await;
+    let new = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let watch_new = Watch::of(&new.processes());
+    let mix_new = Mix::start(new.gateway.http(), rate);
+    let beside = Instant::now() + WARM_BESIDE;
+    sample(ended).await;
     verdict.note(format!(
         "{:.0} min of {rate}/s small, 100/s of 4 kB, 20/s of 40 kB, 100/s leaving",
         length.as_secs_f64() / 60.0
     ));
-    for record in [&small, &medium, &large] {
-        record.judge_answers(&mut verdict);
-        record.all().judge_share(&mut verdict, "all", 0.9999);
-    }
+    let (small, small_new) = (mix.finish(&mut verdict).await, mix_new.finish(&mut verdict).await);
     samples.retain(|it| it.0 >= warm);
-    for (index, process) in [&pair.gateway, &pair.worker].iter().enumerate() {
+    for (index, process) in pair.processes().iter().enumerate() {
         let points: Vec<_> = samples.iter().map(|it| (it.0, it.1[index] as f64)).collect();
-        let slope = Line::through(&points).per_second * 60.0 / f64::from(1 << 20);
+        let slope = slope_per_second(&points) * 60.0 / f64::from(1 << 20);
         verdict.judge(slope < 1.0, format!("{}: {slope:.2} MiB/min", process.name()));
     }
-    judge_drift(&mut verdict, &small, begun + warm, ended);
+    let p99 = |record: &Record, from, to| record.due(from, to).latency(0.99, |it| it == Fate::Ok);
+    let minutes =
+        std::iter::successors(Some(begun + warm), |it| Some(*it + MINUTE)).take_while(|it| *it + MINUTE <= ended);
+    let by_minute: Vec<_> = minutes.map(|it| ms(p99(&small, it, it + MINUTE))).collect();
+    verdict.note(format!("p99 by the minute: {}", by_minute.join(", ")));
+    // One minute of the machine and another are further apart than the criterion.
+    let [old, new] = [&small, &small_new].map(|it| p99(it, beside, ended));
+    let ratio = old.as_secs_f64() / new.as_secs_f64();
+    verdict.judge(
+        ratio < 1.2,
+        format!("p99 {}, of a new pair beside it {} ({ratio:.2} ×)", ms(old), ms(new)),
+    );
     watch.judge(&mut verdict).await;
+    watch_new.judge(&mut verdict).await;
     verdict
 }
 
-/// How the p99 goes, by the line through it: one minute and another differ by whatever else the machine does.
-fn judge_drift(verdict: &mut Verdict, record: &Record, warm: Instant, ended: Instant) {
-    let mut points = Vec::new();
-    let mut from = warm;
-    while from + WINDOW <= ended {
-        let p99 = record.due(from, from + WINDOW).latency(0.99, |it| it == Fate::Ok);
-        points.push((from.duration_since(warm), p99.as_secs_f64()));
-        from += WINDOW;
-    }
-    let minutes = points.chunks(6).map(|minute| {
-        let sum: f64 = minute.iter().map(|it| it.1).sum();
-        format!("{:.1}", sum / minute.len() as f64 * 1e3)
-    });
-    let minutes: Vec<_> = minutes.collect();
-    verdict.note(format!("p99 by the minute, ms: {}", minutes.join(", ")));
-    let line = Line::through(&points);
-    let [first, last] = [points.first(), points.last()].map(|it| line.at(it.map_or(Duration::ZERO, |it| it.0)));
-    let drift = last / first - 1.0;
-    verdict.judge(
-        drift < 0.2,
-        format!(
-            "p99 {} → {} ({:+.0} %), by the line through {} windows",
-            ms(Duration::from_secs_f64(first.max(0.0))),
-            ms(Duration::from_secs_f64(last.max(0.0))),
-            drift * 100.0,
-            points.len()
-        ),
-    );
-}
-
-/// The line with the least squares.
-struct Line {
-    start: f64,
-    per_second: f64,
-}
-
-// === impl Line ===
-
-impl Line {
-    fn through(points: &[(Duration, f64)]) -> Self {
-        let count = points.len().max(1) as f64;
-        let mean = |of: fn(&(Duration, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-        let (mean_x, mean_y) = (mean(|it| it.0.as_secs_f64()), mean(|it| it.1));
-        let deviations = || points.iter().map(|it| (it.0.as_secs_f64() - mean_x, it.1 - mean_y));
-        let covariance: f64 = deviations().map(|(x, y)| x * y).sum();
-        let variance: f64 = deviations().map(|(x, _)| x.powi(2)).sum();
-        let per_second = if variance > 0.0 { covariance / variance } else { 0.0 };
-        Self {
-            start: mean_y - per_second * mean_x,
-            per_second,
-        }
-    }
-
-    fn at(&self, time: Duration) -> f64 {
-        self.start + self.per_second * time.as_secs_f64()
-    }
+/// Of the line with the least squares.
+fn slope_per_second(points: &[(Duration, f64)]) -> f64 {
+    let count = points.len().max(1) as f64;
+    let mean = |of: fn(&(Duration, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|it| it.0.as_secs_f64()), mean(|it| it.1));
+    let deviations = || points.iter().map(|it| (it.0.as_secs_f64() - mean_x, it.1 - mean_y));
+    let covariance: f64 = deviations().map(|(x, y)| x * y).sum();
+    let variance: f64 = deviations().map(|(x, _)| x.powi(2)).sum();
+    if variance > 0.0 { covariance / variance } else { 0.0 }
 }
