@@ -9,6 +9,7 @@ use crate::{
     machine::Machine,
     meter::{Cost, Role},
     plan::Shape,
+    scale::Ask,
 };
 
 /// One load on one variant.
@@ -42,8 +43,8 @@ pub(crate) struct Results {
     pub(crate) cold_starts: BTreeMap<String, Vec<[Duration; 2]>>,
     /// By variant: gateway and worker after their start, in bytes.
     pub(crate) at_rest: BTreeMap<String, [u64; 2]>,
-    /// The loads on fleets of all sizes.
-    pub(crate) scale: Vec<Shape>,
+    /// What fleets of all sizes were asked.
+    pub(crate) scale: Vec<Ask>,
     /// What can be counted, as the binary `budget` gives it.
     pub(crate) budget: Option<Value>,
     /// What could not be measured, and why.

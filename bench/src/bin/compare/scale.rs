@@ -1,10 +1,9 @@
 //! Scale: whether a request costs more CPU where it is one of several partitions that carries it.
 //!
 //! A fleet has a gateway and a worker for each partition of both topics. Each gateway reads a reply partition of its own
-//! and writes to all request partitions, each worker reads one. All sizes have the same load in total, over the same
-//! number of connections.
+//! and writes to all request partitions, each worker reads one.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 
 use crate::{
     meter::Role,
@@ -17,13 +16,24 @@ use crate::{
 pub(crate) const SIZES: [u16; 3] = [1, 2, 4];
 
 /// Of the closed loop, over all gateways.
-pub(crate) const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 256;
 
 /// The rate of the open loop, in percent of what the judged variant did at its best in a closed loop.
-pub(crate) const SHARE_PERCENT: u32 = 40;
+const SHARE_PERCENT: f64 = 40.0;
 
 /// The share of its rate that a fleet has to answer, or its costs are those of another load.
 const CARRIED: f64 = 0.95;
+
+/// What fleets are asked, spread evenly over the gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// The same of all sizes: so many requests per second.
+    InAll(u32),
+    /// More of a larger one: so many requests per second for each gateway.
+    Each(u32),
+    /// Over the same number of connections, as fast as they are answered.
+    Closed,
+}
 
 /// As a variant.
 pub(crate) fn name(size: u16) -> String {
@@ -33,22 +43,31 @@ pub(crate) fn name(size: u16) -> String {
     }
 }
 
-/// CPU time per request of the largest fleet to that of the smallest, at the same rate. `None` where one of all fleets
-/// did not carry it.
-pub(crate) fn judged_ratio(results: &Results) -> Option<f64> {
-    let shape = *results.scale.first()?;
-    let Shape::Rate(rate) = shape else {
-        return None;
-    };
+/// What all sizes should carry, where one gateway can do `capacity`. The largest fleet has the same load by both rates.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "requests per second of one machine, and above zero"
+)]
+pub(crate) fn asks(capacity: f64) -> [Ask; 3] {
     let [.., largest] = SIZES;
-    let carried = |size| {
-        let answers = results.throughput(&name(size), shape);
-        answers.is_some_and(|it| it >= f64::from(rate) * CARRIED)
+    let each = (capacity * SHARE_PERCENT / 100.0 / f64::from(largest)).ceil() as u32;
+    [Ask::InAll(each * u32::from(largest)), Ask::Each(each), Ask::Closed]
+}
+
+/// CPU time per request of the largest fleet to that of the smallest, by both rates: in all, and for each gateway. `None`
+/// where one of the fleets did not carry it.
+pub(crate) fn judged_ratios(results: &Results) -> [Option<f64>; 2] {
+    let [.., largest] = SIZES;
+    let judged = |is_it: fn(&Ask) -> bool| {
+        let ask = *results.scale.iter().find(|it| is_it(it))?;
+        let all_carry = SIZES.into_iter().all(|size| carries(results, ask, size));
+        all_carry.then(|| ratio(results, ask, largest)).flatten()
     };
-    if !SIZES.into_iter().all(carried) {
-        return None;
-    }
-    ratio(results, shape, largest)
+    [
+        judged(|it| matches!(it, Ask::InAll(_))),
+        judged(|it| matches!(it, Ask::Each(_))),
+    ]
 }
 
 /// Nothing if it was not measured.
@@ -58,37 +77,43 @@ pub(crate) fn table(page: &mut String, results: &Results) -> fmt::Result {
     }
     writeln!(
         page,
-        "\n## Scale\n\nSo many partitions of both topics, gateways and workers, and the same load on all of them together; \
-         CPU is that of all processes of a kind.\n\n| | load | answers/s | p50 ms | p99 ms | errors | CPU per request, µs: \
+        "\n## Scale\n\nSo many partitions of both topics, gateways and workers; the load is that of all of them together, and \
+         CPU that of all processes of a kind.\n\n| | load | answers/s | p50 ms | p99 ms | errors | CPU per request, µs: \
          gateway + worker, broker | all, to 1 partition |\n|---|---|---|---|---|---|---|---|"
     )?;
-    for shape in &results.scale {
+    for ask in &results.scale {
         for size in SIZES {
-            let fleet = name(size);
-            let cpu = |role| number(results.cpu_us(&fleet, *shape, role));
-            let quantile = |it| number(results.quantile_ms(&fleet, *shape, it));
+            let (fleet, shape) = (name(size), ask.of(size));
+            let cpu = |role| number(results.cpu_us(&fleet, shape, role));
+            let quantile = |it| number(results.quantile_ms(&fleet, shape, it));
             writeln!(
                 page,
-                "| {fleet} | {shape} | {:.0} | {} | {} | {} | {} + {}, {} | {} |",
-                results.throughput(&fleet, *shape).unwrap_or_default(),
+                "| {fleet} | {shape}{ask} | {:.0} | {} | {} | {} | {} + {}, {} | {} |",
+                results.throughput(&fleet, shape).unwrap_or_default(),
                 quantile(0.5),
                 quantile(0.99),
-                results.of(&fleet, *shape).map(Round::errors).sum::<u64>(),
+                results.of(&fleet, shape).map(Round::errors).sum::<u64>(),
                 cpu(Role::Gateway),
                 cpu(Role::Worker),
                 cpu(Role::Broker),
-                number(ratio(results, *shape, size)),
+                number(ratio(results, *ask, size)),
             )?;
         }
     }
     Ok(())
 }
 
+fn carries(results: &Results, ask: Ask, size: u16) -> bool {
+    let shape = ask.of(size);
+    let answers = results.throughput(&name(size), shape);
+    matches!((shape, answers), (Shape::Rate(rate), Some(it)) if it >= f64::from(rate) * CARRIED)
+}
+
 /// To the smallest fleet: of neighbouring rounds, the median.
-fn ratio(results: &Results, shape: Shape, size: u16) -> Option<f64> {
+fn ratio(results: &Results, ask: Ask, size: u16) -> Option<f64> {
     let cpu = |size| {
         let fleet = name(size);
-        let rounds = results.of(&fleet, shape).map(all_cpu_us);
+        let rounds = results.of(&fleet, ask.of(size)).map(all_cpu_us);
         rounds.collect::<Option<Vec<_>>>()
     };
     let [smallest, ..] = SIZES;
@@ -99,4 +124,27 @@ fn ratio(results: &Results, shape: Shape, size: u16) -> Option<f64> {
 /// Of gateways, workers and broker.
 fn all_cpu_us(round: &Round) -> Option<f64> {
     Some(round.own_cpu_us()? + round.cpu_us(Role::Broker)?)
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// On a fleet of this size.
+    pub(crate) fn of(self, size: u16) -> Shape {
+        match self {
+            Self::InAll(rate) => Shape::Rate(rate),
+            Self::Each(rate) => Shape::Rate(rate * u32::from(size)),
+            Self::Closed => Shape::Closed(CONNECTIONS),
+        }
+    }
+}
+
+/// What is to be added to the shape.
+impl Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InAll(_) | Self::Closed => Ok(()),
+            Self::Each(rate) => write!(f, ", {rate} for each gateway"),
+        }
+    }
 }

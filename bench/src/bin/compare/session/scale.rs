@@ -1,11 +1,10 @@
-//! The sizes of a fleet in turn, each at the same loads.
+//! The sizes of a fleet in turn, asked the same.
 
 use anyhow::{Context, Result};
 
 use super::{Session, say};
 use crate::{
-    plan::Shape,
-    scale::{CONNECTIONS, SHARE_PERCENT, SIZES, judged_ratio, name},
+    scale::{SIZES, asks, judged_ratios, name},
     variant::{Setup, Variant},
 };
 
@@ -18,7 +17,7 @@ impl Session<'_> {
             return Ok(());
         }
         let capacity = self.results.capacity(&self.results.judged).context("a capacity")?;
-        self.results.scale = vec![rate(capacity), Shape::Closed(CONNECTIONS)];
+        self.results.scale = asks(capacity).into();
         let others = self.variants.len();
         let mut fleets = Vec::new();
         for size in SIZES {
@@ -27,34 +26,29 @@ impl Session<'_> {
                 size,
             };
             let fleet = Variant::start(&name(size), &setup, self.engines.first(), self.scratch).await?;
-            fleets.push(self.variants.len());
+            fleets.push((size, self.variants.len()));
             self.variants.push(fleet);
         }
         for round in 0..self.plan.scale_rounds {
             say(&format!("scale, round {} of {}", round + 1, self.plan.scale_rounds));
-            for shape in self.results.scale.clone() {
-                for index in &fleets {
-                    self.measure(*index, shape, false).await?;
+            let mut measured = Vec::new();
+            for ask in self.results.scale.clone() {
+                for (size, index) in &fleets {
+                    let what = (*index, ask.of(*size));
+                    if !measured.contains(&what) {
+                        self.measure(what.0, what.1, false).await?;
+                        measured.push(what);
+                    }
                 }
             }
             // Each comes first in its turn: who does has the machine as another load left it.
             fleets.rotate_left(1);
         }
         self.variants.truncate(others);
-        if judged_ratio(&self.results).is_none() {
-            let note = "Scale is not judged: not all fleets carried the rate.";
+        if judged_ratios(&self.results).contains(&None) {
+            let note = "Scale is not judged by every rate: not all fleets carried it.";
             self.results.notes.push(note.to_owned());
         }
         Ok(())
     }
-}
-
-/// One that all sizes should carry.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "requests per second of one machine, and above zero"
-)]
-fn rate(capacity: f64) -> Shape {
-    Shape::Rate((capacity * f64::from(SHARE_PERCENT) / 100.0).ceil() as u32)
 }
