@@ -66,6 +66,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// of being cut off.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
+/// As long as it takes the runtime to look at all connections.
+const A_TURN: Duration = Duration::from_millis(1);
+
 /// The most that is read of a body that nobody wants, to keep the connection: its head came in the same packets.
 const LEFT_BYTES: usize = 16 * 1024;
 
@@ -303,6 +306,8 @@ impl Draining {
         let drain = async {
             if self.connections.count() > 0 {
                 sleep(LAST_CALL.min(limit / 4)).await;
+                // After a pause of the machine that is over before anything is read that came meanwhile.
+                sleep(A_TURN).await;
             }
             self.connections.shutdown().await;
         };

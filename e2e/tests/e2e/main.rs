@@ -157,6 +157,7 @@ fn main() -> ExitCode {
             shutdown::{
                 of_a_gateway_under_load_cuts_nobody_off,
                 of_a_gateway_listens_for_last_requests,
+                of_a_gateway_that_was_stopped_listens_for_last_requests,
                 of_a_gateway_answers_all_in_the_backlog,
                 of_a_gateway_waits_for_the_replies,
                 of_a_gateway_has_an_end,
