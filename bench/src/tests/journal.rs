@@ -10,11 +10,14 @@ const OPEN: Mode = Mode::Open {
     connections: Connections::UpTo(64),
 };
 
-async fn entries(server: &Server, mode: Mode) -> Vec<crate::Entry> {
+/// Longer than any machine takes.
+const LONG: Duration = Duration::from_secs(10);
+
+async fn entries(server: &Server, mode: Mode, timeout: Duration) -> Vec<crate::Entry> {
     let journal = Journal::new();
     let mut load = Load::new(server.addr(), mode);
     load.until = Until::Requests(100);
-    load.timeout = Duration::from_millis(100);
+    load.timeout = timeout;
     load.journal = Some(journal.clone());
     load.run().await.unwrap();
     journal.entries()
@@ -24,7 +27,7 @@ async fn entries(server: &Server, mode: Mode) -> Vec<crate::Entry> {
 async fn has_each_request_once_with_its_instants() {
     let server = Server::start(Behaviour::Right).await;
     let begin = Instant::now();
-    let mut entries = entries(&server, OPEN).await;
+    let mut entries = entries(&server, OPEN, LONG).await;
     assert_eq!(entries.len(), 100);
     assert!(entries.iter().all(|it| it.fate == Fate::Ok));
     assert!(
@@ -42,16 +45,17 @@ async fn has_each_request_once_with_its_instants() {
 
 #[tokio::test]
 async fn tells_the_fates_apart() {
-    for (behaviour, fate) in [
-        (Behaviour::Silent, Fate::Timeout),
-        (Behaviour::Cut, Fate::Cut),
+    for (behaviour, timeout, fate) in [
+        (Behaviour::Silent, Duration::from_millis(100), Fate::Timeout),
+        (Behaviour::Cut, LONG, Fate::Cut),
         (
             Behaviour::Raw("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"),
+            LONG,
             Fate::Status(503),
         ),
     ] {
         let server = Server::start(behaviour).await;
-        let entries = entries(&server, Mode::Closed { connections: 50 }).await;
+        let entries = entries(&server, Mode::Closed { connections: 50 }, timeout).await;
         assert_eq!(entries.len(), 100);
         assert!(entries.iter().all(|it| it.fate == fate), "{fate:?}: {entries:?}");
     }

@@ -41,8 +41,8 @@ pub(crate) async fn that_end_are_told_to_callers(engine: &Engine) {
     })
     .await;
 
-    worker.signal(Signal::KILL);
     let killed = Instant::now();
+    worker.signal(Signal::KILL);
     gateway.logged("no worker has been heard of").await;
     // The last announcement may be a second old when the worker dies.
     let waited = killed.elapsed();
@@ -71,12 +71,16 @@ pub(crate) async fn bridge_a_restart(engine: &Engine) {
     until_announced(&scene.pong().await, 2).await;
     // The next announcement is due when it ends, and its place stays empty for as long as it may.
     sleep(Duration::from_millis(800)).await;
+    let told = Instant::now();
     worker.signal(Signal::TERM);
     assert_eq!(worker.exit(SOON).await, 0);
-    let ended = Instant::now();
     sleep(SILENCE - Duration::from_millis(800)).await;
     let _next = scene.worker().ready().await;
-    let away = ended.elapsed();
+    until_eq("the next one answers", SOON, 200, async || {
+        gateway.get("/ping").await.status
+    })
+    .await;
+    let away = told.elapsed();
     let report = load.await.unwrap().unwrap();
 
     // On a machine that is too busy for a start in time, callers are told.

@@ -1,5 +1,7 @@
 //! Requests that nobody waits for any more are not worth answering.
 
+use std::cell::Cell;
+
 use e2e::{
     engine::Engine,
     http::get,
@@ -82,12 +84,15 @@ pub(crate) async fn are_kept_by_a_worker_that_was_stopped(engine: &Engine) {
     in_vain(&gateway, 1).await;
     worker.signal(Signal::CONT);
 
+    // One that is answered too late for its caller has a reply all the same.
+    let probes = Cell::new(0);
     until_eq("a request is answered", SOON, 200, async || {
+        probes.set(probes.get() + 1);
         gateway.get("/ping").await.status
     })
     .await;
     let skipped = worker.metric(EXPIRED).await;
     assert!(skipped >= 6, "{skipped}");
     let late = pong.read_all().await.len() - answered;
-    assert!(late <= 2, "{late} replies");
+    assert!(late <= 1 + probes.get(), "{late} replies");
 }

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use crate::{
     coordinator::node,
-    load::{assert_answered, open_loop, reply_ids},
+    load::{Running, assert_answered, reply_ids},
 };
 
 const PARTITIONS: i32 = 12;
@@ -24,8 +24,9 @@ const PARTITIONS: i32 = 12;
 /// Requests per second. Binaries with debug assertions are much slower.
 const RATE: u32 = if cfg!(debug_assertions) { 300 } else { 5_000 };
 
-/// A partition that goes from one worker to another in order waits for no session, which is 4 s here. A bound, no figure.
-const HANDOVER: Duration = Duration::from_secs(3);
+/// A partition that goes from one worker to another in order waits for no session, which is 4 s here and 3.5 s after the last
+/// heartbeat at the least. A bound, no figure.
+const HANDOVER: Duration = Duration::from_millis(3_500);
 
 /// The gateway has given up on workers: with none of them, those who ask are told so.
 const NO_WORKER: u16 = 503;
@@ -73,7 +74,7 @@ pub(crate) async fn hand_partitions_over(engine: &Engine) {
     let (mut one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
     until_shared(&[&one, &two], &[6, 6]).await;
 
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(8)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     let three = scene.member().ready().await;
     until_shared(&[&one, &two, &three], &[4, 4, 4]).await;
@@ -81,7 +82,8 @@ pub(crate) async fn hand_partitions_over(engine: &Engine) {
     one.signal(Signal::TERM);
     assert_eq!(one.exit(SOON).await, 0);
     until_shared(&[&two, &three], &[6, 6]).await;
-    let report = load.await.unwrap().unwrap();
+    until_more(&gateway, RATE).await;
+    let report = load.finish().await;
 
     assert_answered(&report, &[]);
     let longest = report.latency_at(1.0);
@@ -99,11 +101,12 @@ pub(crate) async fn take_over_from_the_killed(engine: &Engine) {
     let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
     until_shared(&[&one, &two], &[6, 6]).await;
 
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(8)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     one.signal(Signal::KILL);
     until_shared(&[&two], &[12]).await;
-    let report = load.await.unwrap().unwrap();
+    until_more(&gateway, RATE).await;
+    let report = load.finish().await;
 
     assert_answered(&report, &[]);
 }
@@ -115,7 +118,7 @@ pub(crate) async fn go_on_without_the_stopped(engine: &Engine) {
     let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
     until_shared(&[&one, &two], &[6, 6]).await;
 
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(10)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     one.signal(Signal::STOP);
     until_shared(&[&two], &[12]).await;
@@ -123,7 +126,8 @@ pub(crate) async fn go_on_without_the_stopped(engine: &Engine) {
     one.signal(Signal::CONT);
     one.logged("all partitions are lost").await;
     until_shared(&[&one, &two], &[6, 6]).await;
-    let report = load.await.unwrap().unwrap();
+    until_more(&gateway, RATE).await;
+    let report = load.finish().await;
 
     assert_answered(&report, &[]);
     tokio::join!(one.until_ready(), two.until_ready());
@@ -135,14 +139,15 @@ pub(crate) async fn begin_again_after_all_were_killed(engine: &Engine) {
     let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
     until_shared(&[&one, &two], &[6, 6]).await;
 
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(10)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     for worker in [&one, &two] {
         worker.signal(Signal::KILL);
     }
     let three = scene.member().ready().await;
     until_shared(&[&three], &[12]).await;
-    let report = load.await.unwrap().unwrap();
+    until_more(&gateway, RATE).await;
+    let report = load.finish().await;
 
     assert_none_left_out(&scene).await;
     // Whoever waited when they died is answered in time: a session is shorter than a caller's patience. But it lasts longer
@@ -171,7 +176,7 @@ async fn grow_and_shrink(scene: &Scene) {
     let mut one = scene.member().ready().await;
     until_shared(&[&one], &[12]).await;
 
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(15)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     let (two, three, four) = tokio::join!(scene.member().ready(), scene.member().ready(), scene.member().ready());
     until_shared(&[&one, &two, &three, &four], &[3, 3, 3, 3]).await;
@@ -180,7 +185,8 @@ async fn grow_and_shrink(scene: &Scene) {
     one.signal(Signal::TERM);
     assert_eq!(one.exit(SOON).await, 0);
     until_shared(&[&three, &four], &[6, 6]).await;
-    let report = load.await.unwrap().unwrap();
+    until_more(&gateway, RATE).await;
+    let report = load.finish().await;
 
     assert_none_left_out(scene).await;
     assert_answered(&report, &[]);
@@ -209,15 +215,16 @@ pub(crate) async fn follow_their_coordinator(engine: &Engine) {
     until_shared(&[&one, &two], &[6, 6]).await;
 
     let (coordinator, _) = node(cluster.brokers(), scene.group_name()).await;
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(5)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     move_coordinator(&cluster, &scene, coordinator).await;
+    until_more(&gateway, RATE).await;
     // Kafka's node was a leader as well, for requests or for replies; the built-in one still is.
     let refusals: &[u16] = match cluster.faults() {
         Some(_) => &[],
         None => &[FAILED, NO_WORKER],
     };
-    assert_answered(&load.await.unwrap().unwrap(), refusals);
+    assert_answered(&load.finish().await, refusals);
 
     // As a whole: the group takes somebody in and shares anew.
     let three = scene.member().ready().await;
@@ -256,7 +263,7 @@ pub(crate) async fn take_back_the_expelled(engine: &Engine) -> Completion {
     let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
     until_shared(&[&one, &two], &[6, 6]).await;
 
-    let load = tokio::spawn(open_loop(gateway.http(), RATE, Duration::from_secs(5)).run());
+    let load = Running::start(gateway.http(), RATE);
     until_more(&gateway, RATE).await;
     for member in faults.members(scene.group_name()) {
         faults.fence_member(scene.group_name(), &member).unwrap();
@@ -265,7 +272,8 @@ pub(crate) async fn take_back_the_expelled(engine: &Engine) -> Completion {
         worker.logged("all partitions are lost").await;
     }
     until_shared(&[&one, &two], &[6, 6]).await;
-    let report = load.await.unwrap().unwrap();
+    until_more(&gateway, RATE).await;
+    let report = load.finish().await;
 
     assert_answered(&report, &[]);
     Completion::Completed

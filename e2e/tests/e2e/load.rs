@@ -2,15 +2,25 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bench::{Connections, Load, Mode, Report, Until};
+use bench::{Connections, Journal, Load, Mode, Report, Until};
 use e2e::{process::Process, topic::Topic};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 /// More than any gateway here lets its callers wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longer than any test.
+const UNTIL_TOLD: Duration = Duration::from_secs(3_600);
+
 /// Connections of the open loop at most.
 const CONNECTIONS: usize = 4_096;
+
+/// A load that runs until it is told to end.
+pub(crate) struct Running {
+    journal: Journal,
+    run: JoinHandle<Report>,
+}
 
 /// A load on the gateway, which comes whether or not others still wait for their answers.
 pub(crate) fn open_loop(gateway: SocketAddr, rate: u32, length: Duration) -> Load {
@@ -47,6 +57,27 @@ pub(crate) fn assert_answered(report: &Report, refusals: &[u16]) {
         report.first_wrong,
         report.first_errors
     );
+}
+
+// === impl Running ===
+
+impl Running {
+    /// An open loop on the gateway.
+    pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
+        let journal = Journal::new();
+        let load = Load {
+            journal: Some(journal.clone()),
+            ..open_loop(gateway, rate, UNTIL_TOLD)
+        };
+        let run = tokio::spawn(async { load.run().await.unwrap() });
+        Self { journal, run }
+    }
+
+    /// Begins no more requests, and sees through those under way.
+    pub(crate) async fn finish(self) -> Report {
+        self.journal.close();
+        self.run.await.unwrap()
+    }
 }
 
 /// Writes a request by hand.

@@ -74,6 +74,17 @@ async fn frames_of(gateway: &Process) -> i64 {
 }
 
 pub(crate) async fn get_the_same_share_of_the_requests(engine: &Engine) {
+    // How large a frame becomes depends on who comes in the meantime, and so on what else the machine does.
+    for attempt in 1.. {
+        match spread(engine).await {
+            Ok(()) => break,
+            Err(why) => assert!(attempt < 3, "{why}"),
+        }
+    }
+}
+
+/// The same load on one partition and on four, and what is wrong with how it was spread.
+async fn spread(engine: &Engine) -> Result<(), String> {
     let requests = 2_000;
     let mut frames = Vec::new();
     for count in [1, 4] {
@@ -89,8 +100,8 @@ pub(crate) async fn get_the_same_share_of_the_requests(engine: &Engine) {
 
         let shares = ends(&pings).await;
         assert_eq!(shares.iter().sum::<i64>(), 2_000, "{shares:?}");
-        if count == 4 {
-            assert!(shares.iter().all(|it| (300..=700).contains(it)), "{shares:?}");
+        if count == 4 && !shares.iter().all(|it| (300..=700).contains(it)) {
+            return Err(format!("{shares:?}"));
         }
         frames.push(frames_of(&gateway).await);
     }
@@ -98,10 +109,13 @@ pub(crate) async fn get_the_same_share_of_the_requests(engine: &Engine) {
     let [one, four] = frames[..] else {
         unreachable!("two runs")
     };
-    assert!(
-        four <= 2 * one,
-        "{requests} requests in {four} frames, {one} with one partition"
-    );
+    if four <= 2 * one {
+        Ok(())
+    } else {
+        Err(format!(
+            "{requests} requests in {four} frames, {one} with one partition"
+        ))
+    }
 }
 
 pub(crate) async fn without_a_worker_hurt_only_their_own_requests(engine: &Engine) {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 /// The bound on one test, its wait for a place for nodes of its own included, which on a busy machine is most of it.
 /// None takes nearly as long: it ends a test that hangs.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// Tests at the same time, at least: most of them wait most of the time.
 const MIN_THREADS: usize = 8;
