@@ -118,16 +118,21 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     };
     let ended = begun + length;
     sample(ended - BESIDE.min(length / 3)).await;
+    let small = mix.finish(&mut verdict).await;
+    // Both from new generators: what those have kept of the requests so far makes them slower, too.
     let new = Pair::ready(&Scene::shared(stage.engine).await).await;
     let watch_new = Watch::of(&new.processes());
-    let mix_new = Mix::start(new.gateway.http(), rate);
-    let beside = Instant::now() + WARM_BESIDE;
+    let [beside_old, beside_new] = [&pair, &new].map(|it| Mix::start(it.gateway.http(), rate));
+    let compared = Instant::now() + WARM_BESIDE;
     sample(ended).await;
     verdict.note(format!(
         "{:.0} min of {rate}/s small, 100/s of 4 kB, 20/s of 40 kB, 100/s leaving",
         length.as_secs_f64() / 60.0
     ));
-    let (small, small_new) = (mix.finish(&mut verdict).await, mix_new.finish(&mut verdict).await);
+    let (beside_old, beside_new) = (
+        beside_old.finish(&mut verdict).await,
+        beside_new.finish(&mut verdict).await,
+    );
     samples.retain(|it| it.0 >= warm);
     for (index, process) in pair.processes().iter().enumerate() {
         let points: Vec<_> = samples.iter().map(|it| (it.0, it.1[index] as f64)).collect();
@@ -135,12 +140,12 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
         verdict.judge(slope < 1.0, format!("{}: {slope:.2} MiB/min", process.name()));
     }
     let p99 = |record: &Record, from, to| record.due(from, to).latency(0.99, |it| it == Fate::Ok);
-    let minutes =
-        std::iter::successors(Some(begun + warm), |it| Some(*it + MINUTE)).take_while(|it| *it + MINUTE <= ended);
+    let minutes = std::iter::successors(Some(begun + warm), |it| Some(*it + MINUTE))
+        .take_while(|it| *it + MINUTE <= ended - BESIDE);
     let by_minute: Vec<_> = minutes.map(|it| ms(p99(&small, it, it + MINUTE))).collect();
     verdict.note(format!("p99 by the minute: {}", by_minute.join(", ")));
     // One minute of the machine and another are further apart than the criterion.
-    let [old, new] = [&small, &small_new].map(|it| p99(it, beside, ended));
+    let [old, new] = [&beside_old, &beside_new].map(|it| p99(it, compared, ended));
     let ratio = old.as_secs_f64() / new.as_secs_f64();
     verdict.judge(
         ratio < 1.2,
