@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bench::{Connections, Load, Mode, Until};
+use bench::{Load, Mode, Until};
 use e2e::{
     http::{Connection, get, request},
     process::Process,
@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     stage::{Common, MAX_IN_FLIGHT, Pair, Stage},
-    traffic::{Traffic, open_loop},
+    traffic::Traffic,
     verdict::{Verdict, mib, ms},
     watch::twice,
 };
@@ -210,14 +210,7 @@ async fn judge_beside(
     verdict: &mut Verdict,
     bad: impl AsyncFnOnce(&Process, &mut Verdict),
 ) {
-    let mode = Mode::Open {
-        rate,
-        connections: Connections::Fixed(GOOD),
-    };
-    let traffic = Traffic::of(Load {
-        mode,
-        ..open_loop(gateway.http(), rate)
-    });
+    let traffic = Traffic::over(gateway.http(), rate, GOOD);
     traffic.run_for(SECOND).await;
     bad(gateway, verdict).await;
     let record = traffic.finish().await;

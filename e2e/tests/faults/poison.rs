@@ -6,11 +6,11 @@ use bench::Fate;
 use broker::{Faults, Poison};
 use e2e::{kcat, process::Process, scene::Scene, topic::Topic};
 use futures_util::future::join_all;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use crate::{
-    stage::{Pair, Stage, replies as all_replies, sum},
+    stage::{Pair, Stage, counted_up_to, replies as all_replies, sum},
     traffic::{Traffic, Window},
     verdict::{Verdict, ms},
     watch::twice,
@@ -58,18 +58,6 @@ async fn write(topic: &str, brokers: &str, key: Option<&[u8]>, value: Option<&[u
     join_all((0..connections).map(|_| lane())).await;
 }
 
-/// Waits until a number is counted, and no more than a few seconds.
-async fn counted(expected: i64, look: impl AsyncFn() -> i64) -> i64 {
-    let deadline = Instant::now() + 10 * SECOND;
-    loop {
-        let seen = look().await;
-        if seen >= expected || Instant::now() > deadline {
-            return seen;
-        }
-        sleep(SECOND / 20).await;
-    }
-}
-
 pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let scene = Scene::shared(stage.engine).await;
@@ -101,15 +89,15 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
         verdict.note(format!("longest {}", ms(record.all().longest())));
 
         let [each, asked] = [EACH, record.all().ok()].map(|it| i64::try_from(it).unwrap());
-        let bad = counted(6 * each, async || skipped().await - before.0).await;
+        let bad = counted_up_to(6 * each, async || skipped().await - before.0).await;
         verdict.judge(bad == 6 * each, format!("worker skipped {bad} of {}", 6 * each));
         // Two of six kinds have no key of ours; the others answer nobody.
-        let malformed = counted(2 * each, async || replies("malformed").await - before.1).await;
+        let malformed = counted_up_to(2 * each, async || replies("malformed").await - before.1).await;
         verdict.judge(
             malformed == 2 * each,
             format!("gateway: {malformed} malformed of {}", 2 * each),
         );
-        let all = counted(6 * each + asked, async || all_replies(&pair.gateway).await - before.2).await;
+        let all = counted_up_to(6 * each + asked, async || all_replies(&pair.gateway).await - before.2).await;
         // A reply that came too late for its caller is one of them.
         let late = i64::try_from(record.all().count(|it| it == Fate::Status(500))).unwrap();
         let others = all - malformed - asked;

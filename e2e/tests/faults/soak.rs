@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bench::{Connections, Fate, Load, Mode, Question};
+use bench::{Fate, Load, Question};
 use e2e::{
     environment::Environment,
     http::{Connection, get},
@@ -29,7 +29,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const BESIDE: Duration = Duration::from_secs(130);
 const WARM_BESIDE: Duration = Duration::from_secs(10);
 
-/// Of the small requests: as many on a new pair as on one that has had ten minutes to need more.
+/// Of the small requests. On demand whoever is slower would have more of them, and be slower for it.
 const CONNECTIONS: usize = 256;
 
 /// Between two looks at the memory.
@@ -69,15 +69,8 @@ impl Mix {
                 ..open_loop(gateway, rate)
             })
         };
-        let mode = Mode::Open {
-            rate,
-            connections: Connections::Fixed(CONNECTIONS),
-        };
         Self {
-            small: Traffic::of(Load {
-                mode,
-                ..open_loop(gateway, rate)
-            }),
+            small: Traffic::over(gateway, rate, CONNECTIONS),
             medium: sized(100.0, 4_000),
             large: sized(20.0, 40_000),
             leaving: tokio::spawn(leave_again_and_again(gateway, 100)),
@@ -117,7 +110,8 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
         }
     };
     let ended = begun + length;
-    sample(ended - BESIDE.min(length / 3)).await;
+    let alone = ended - BESIDE.min(length / 3);
+    sample(alone).await;
     let small = mix.finish(&mut verdict).await;
     // Both from new generators: what those have kept of the requests so far makes them slower, too.
     let new = Pair::ready(&Scene::shared(stage.engine).await).await;
@@ -140,8 +134,8 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
         verdict.judge(slope < 1.0, format!("{}: {slope:.2} MiB/min", process.name()));
     }
     let p99 = |record: &Record, from, to| record.due(from, to).latency(0.99, |it| it == Fate::Ok);
-    let minutes = std::iter::successors(Some(begun + warm), |it| Some(*it + MINUTE))
-        .take_while(|it| *it + MINUTE <= ended - BESIDE);
+    let minutes =
+        std::iter::successors(Some(begun + warm), |it| Some(*it + MINUTE)).take_while(|it| *it + MINUTE <= alone);
     let by_minute: Vec<_> = minutes.map(|it| ms(p99(&small, it, it + MINUTE))).collect();
     verdict.note(format!("p99 by the minute: {}", by_minute.join(", ")));
     // One minute of the machine and another are further apart than the criterion.

@@ -145,6 +145,23 @@ fn sum_in(page: &str, prefix: &str) -> i64 {
     lines.filter_map(|it| it.rsplit(' ').next()?.parse::<i64>().ok()).sum()
 }
 
+/// Looks again and again until something is as it should be, or the time is over; gives how it is then.
+pub(crate) async fn seen_within<T>(limit: Duration, look: impl AsyncFn() -> T, is_right: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        let seen = look().await;
+        if is_right(&seen) || Instant::now() >= deadline {
+            return seen;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until so many are counted, and no more than a few seconds; gives how many are.
+pub(crate) async fn counted_up_to(expected: i64, look: impl AsyncFn() -> i64) -> i64 {
+    seen_within(Duration::from_secs(10), look, |seen| *seen >= expected).await
+}
+
 /// Waits until the ports of all brokers are open, and gives the instant.
 pub(crate) async fn opened(brokers: &str) -> Instant {
     for broker in brokers.split(',') {

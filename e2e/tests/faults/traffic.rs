@@ -68,6 +68,18 @@ impl Traffic {
         Self::of(open_loop(addr, rate))
     }
 
+    /// The same over so many connections, neither more nor less.
+    pub(crate) fn over(addr: SocketAddr, rate: f64, connections: usize) -> Self {
+        let mode = Mode::Open {
+            rate,
+            connections: Connections::Fixed(connections),
+        };
+        Self::of(Load {
+            mode,
+            ..open_loop(addr, rate)
+        })
+    }
+
     /// Any load.
     pub(crate) fn of(load: Load) -> Self {
         let journal = Journal::new();

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use e2e::process::Process;
-use tokio::time::{Instant, sleep};
 
-use crate::verdict::{Verdict, mib, ms};
+use crate::{
+    stage::seen_within,
+    verdict::{Verdict, mib, ms},
+};
 
 /// The bound on what is to hold at once: nothing pending, descriptors given back.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -111,14 +113,19 @@ impl Watched<'_> {
         if self.process.name() != "gateway" {
             return;
         }
-        let pending = at_once(async || self.process.metric("gateway_in_flight").await, |it| *it == 0).await;
+        let pending = seen_within(
+            AT_ONCE,
+            async || self.process.metric("gateway_in_flight").await,
+            |it| *it == 0,
+        )
+        .await;
         verdict.invariant(pending == 0, format!("I3: {pending} pending"));
     }
 
     async fn judge_descriptors(&self, verdict: &mut Verdict) {
         let before = self.descriptors_before;
         let is_back = |now: &usize| now.abs_diff(before) <= DESCRIPTORS;
-        let now = at_once(async || self.process.footprint().descriptors, is_back).await;
+        let now = seen_within(AT_ONCE, async || self.process.footprint().descriptors, is_back).await;
         verdict.invariant(
             is_back(&now),
             format!(
@@ -127,17 +134,5 @@ impl Watched<'_> {
                 ms(AT_ONCE)
             ),
         );
-    }
-}
-
-/// Looks again and again, for a second at most, until something is as it should be; gives how it is then.
-async fn at_once<T>(look: impl AsyncFn() -> T, is_right: impl Fn(&T) -> bool) -> T {
-    let deadline = Instant::now() + AT_ONCE;
-    loop {
-        let seen = look().await;
-        if is_right(&seen) || Instant::now() >= deadline {
-            return seen;
-        }
-        sleep(Duration::from_millis(10)).await;
     }
 }

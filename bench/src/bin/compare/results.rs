@@ -43,8 +43,8 @@ pub(crate) struct Results {
     pub(crate) cold_starts: BTreeMap<String, Vec<[Duration; 2]>>,
     /// By variant: gateway and worker after their start, in bytes.
     pub(crate) at_rest: BTreeMap<String, [u64; 2]>,
-    /// What fleets of all sizes were asked.
-    pub(crate) scale: Vec<Ask>,
+    /// What fleets of all sizes were asked, if they were.
+    pub(crate) scale: Option<[Ask; 3]>,
     /// What can be counted, as the binary `budget` gives it.
     pub(crate) budget: Option<Value>,
     /// What could not be measured, and why.

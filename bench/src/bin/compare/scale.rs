@@ -25,7 +25,7 @@ const SHARE_PERCENT: f64 = 40.0;
 const CARRIED: f64 = 0.95;
 
 /// What fleets are asked, spread evenly over the gateways.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Ask {
     /// The same of all sizes: so many requests per second.
     InAll(u32),
@@ -58,30 +58,28 @@ pub(crate) fn asks(capacity: f64) -> [Ask; 3] {
 /// CPU time per request of the largest fleet to that of the smallest, by both rates: in all, and for each gateway. `None`
 /// where one of the fleets did not carry it.
 pub(crate) fn judged_ratios(results: &Results) -> [Option<f64>; 2] {
+    let Some([in_all, each, _closed]) = results.scale else {
+        return [None; 2];
+    };
     let [.., largest] = SIZES;
-    let judged = |is_it: fn(&Ask) -> bool| {
-        let ask = *results.scale.iter().find(|it| is_it(it))?;
+    [in_all, each].map(|ask| {
         let all_carry = SIZES.into_iter().all(|size| carries(results, ask, size));
         all_carry.then(|| ratio(results, ask, largest)).flatten()
-    };
-    [
-        judged(|it| matches!(it, Ask::InAll(_))),
-        judged(|it| matches!(it, Ask::Each(_))),
-    ]
+    })
 }
 
 /// Nothing if it was not measured.
 pub(crate) fn table(page: &mut String, results: &Results) -> fmt::Result {
-    if results.scale.is_empty() {
+    let Some(asks) = results.scale else {
         return Ok(());
-    }
+    };
     writeln!(
         page,
         "\n## Scale\n\nSo many partitions of both topics, gateways and workers; the load is that of all of them together, and \
          CPU that of all processes of a kind.\n\n| | load | answers/s | p50 ms | p99 ms | errors | CPU per request, µs: \
          gateway + worker, broker | all, to 1 partition |\n|---|---|---|---|---|---|---|---|"
     )?;
-    for ask in &results.scale {
+    for ask in asks {
         for size in SIZES {
             let (fleet, shape) = (name(size), ask.of(size));
             let cpu = |role| number(results.cpu_us(&fleet, shape, role));
@@ -96,7 +94,7 @@ pub(crate) fn table(page: &mut String, results: &Results) -> fmt::Result {
                 cpu(Role::Gateway),
                 cpu(Role::Worker),
                 cpu(Role::Broker),
-                number(ratio(results, *ask, size)),
+                number(ratio(results, ask, size)),
             )?;
         }
     }

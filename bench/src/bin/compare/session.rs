@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
                 cold_starts: BTreeMap::new(),
                 at_rest: BTreeMap::new(),
                 budget: budget(),
-                scale: Vec::new(),
+                scale: None,
                 notes,
             },
         };

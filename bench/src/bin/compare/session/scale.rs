@@ -17,7 +17,8 @@ impl Session<'_> {
             return Ok(());
         }
         let capacity = self.results.capacity(&self.results.judged).context("a capacity")?;
-        self.results.scale = asks(capacity).into();
+        let asks = asks(capacity);
+        self.results.scale = Some(asks);
         let others = self.variants.len();
         let mut fleets = Vec::new();
         for size in SIZES {
@@ -32,7 +33,7 @@ impl Session<'_> {
         for round in 0..self.plan.scale_rounds {
             say(&format!("scale, round {} of {}", round + 1, self.plan.scale_rounds));
             let mut measured = Vec::new();
-            for ask in self.results.scale.clone() {
+            for ask in asks {
                 for (size, index) in &fleets {
                     let what = (*index, ask.of(*size));
                     if !measured.contains(&what) {
