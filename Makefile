@@ -16,6 +16,7 @@ test: ## unit and end-to-end tests, and the fast faults; those on real Kafka nee
 faults: ## what goes wrong, under load: 40 minutes on a quiet machine, and apt-get for its tools; make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime \
 		slowhttptest:slowhttptest
+	cargo build --release --package gateway --package worker # for 28, before its time counts
 	cargo test --release --package e2e --test faults -- $(ONLY)
 
 lint: ## format, clippy, docs, and no C in the default build
