@@ -9,9 +9,9 @@
 //! - I3: nothing is pending one second after the last timeout. I4: no panic, and the process lives.
 //! - I5: descriptors are back to where they were, ±5, within a second.
 //! - I6: a scenario, or its fault, is played twice, and the memory after the second time is at most 1.1 times (or 2 MiB
-//!   more than) that after the first. If it is more, a third time decides, compared with the second: what leaks grows each
-//!   time. So does the memory after the five ends of a leader in 4 and 5. A fault that lasts (3, 6, 7, 12) is played once: it
-//!   compares the end with half-way. A process that is to end (14 to 16) has no memory to compare.
+//!   more than) that after the first. If it is more, it is played up to four times, and each time is compared with the one
+//!   before: what leaks grows each time. So does the memory after the five ends of a leader in 4 and 5. A fault that lasts (3,
+//!   6, 7, 12) is played once: it compares the end with half-way. A process that is to end (14 to 16) has no memory to compare.
 
 #![allow(
     clippy::unwrap_used,

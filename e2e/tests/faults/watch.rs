@@ -19,7 +19,7 @@ const DESCRIPTORS: usize = 5;
 const MEMORY_FLOOR_BYTES: u64 = 2 << 20;
 
 /// How often a fault is played where the memory is larger after each time.
-const MOST_TIMES: usize = 3;
+const MOST_TIMES: usize = 4;
 
 /// Processes that live through a scenario.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ struct Watched<'a> {
     memory: Vec<u64>,
 }
 
-/// Plays something twice, and judges the processes after each time. If one of them has taken more after the second time, a
-/// third one tells a leak from chance: a process is as large as its largest crowd so far.
+/// Plays something twice, and judges the processes after each time. If one of them has taken more after the second time, two
+/// more tell a leak from chance: a process is as large as its largest crowd so far, and what has a bound fills up to it.
 pub(crate) async fn twice(processes: &[&Process], verdict: &mut Verdict, mut play: impl AsyncFnMut(&mut Verdict)) {
     let mut watch = Watch::of(processes);
     for _ in 0..MOST_TIMES {
