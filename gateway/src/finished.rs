@@ -31,8 +31,9 @@ pub(crate) struct Finished {
     older: Generation,
 }
 
-/// Requests that ended one after the other.
-#[derive(Debug, Default)]
+/// Requests that ended one after the other. Both of its parts are as large as they become from the first on: what grows in
+/// steps leaves gaps in the memory, and a table that grows holds up everybody.
+#[derive(Debug)]
 struct Generation {
     ended: Vec<Half>,
     /// The first of them: as many as there were when somebody last asked. (Should two be the same, the last of all is put
@@ -76,6 +77,7 @@ fn note(id: Uuid, end: End) -> Half {
 impl Generation {
     fn has(&mut self, note: Half) -> bool {
         let ended = self.ended.get(self.index.len()..).unwrap_or_default();
+        self.index.reserve(CAPACITY - self.index.len());
         self.index.extend(ended);
         self.index.contains(&note)
     }
@@ -84,6 +86,15 @@ impl Generation {
     fn clear(&mut self) {
         self.ended.clear();
         self.index.clear();
+    }
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self {
+            ended: Vec::with_capacity(CAPACITY),
+            index: IdSet::default(),
+        }
     }
 }
 
