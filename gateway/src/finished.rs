@@ -31,8 +31,8 @@ pub(crate) struct Finished {
     older: Generation,
 }
 
-/// Requests that ended one after the other. Both of its parts are as large as they become from the first on: what grows in
-/// steps leaves gaps in the memory, and a table that grows holds up everybody.
+/// Requests that ended one after the other. Each part takes all its room at once, the table with the first question: what
+/// grows in steps leaves gaps in the memory, and a table that grows holds up everybody.
 #[derive(Debug)]
 struct Generation {
     ended: Vec<Half>,
@@ -126,6 +126,20 @@ mod tests {
             [&finished.younger, &finished.older].map(|it| (it.ended.len(), it.index.len())),
             [(10, 10), (CAPACITY, CAPACITY)]
         );
+    }
+
+    #[test]
+    fn nothing_grows_in_steps() {
+        let mut generation = Generation::default();
+        let id = || note(Uuid::new_v4(), End::Answered);
+        assert!(!generation.has(id()));
+        let room = |it: &Generation| (it.ended.capacity(), it.index.capacity());
+        let at_first = room(&generation);
+        for _ in 0..CAPACITY {
+            generation.ended.push(id());
+        }
+        assert!(!generation.has(id()));
+        assert_eq!(room(&generation), at_first);
     }
 
     #[test]
