@@ -2,9 +2,8 @@
 //!
 //! - The algorithm is `dlmalloc`'s. Its own lock is one of pthread's, which took a twelfth of the gateway's time; a
 //!   [`Mutex`] is a small part of that.
-//! - Small memory comes from a cache that needs no lock, if it is asked for by the thread that does all the work.
-//! - The buffers of connections are blocks: of each, one page is touched, and it stays where it is. As parts of
-//!   a common heap they would be cut anew for every crowd, until all of both pages had been touched.
+//! - Small memory and the buffers of connections come from slabs, which need no lock, if they are asked for by the thread that
+//!   does all the work.
 //! - The code is not copied to wherever memory is asked for: that would be more than a hundred kilobytes.
 
 #![allow(
@@ -12,9 +11,11 @@
     reason = "the lock of parking_lot allocates where threads meet"
 )]
 
-mod blocks;
-mod cache;
+mod bits;
 mod list;
+mod owned;
+mod region;
+mod slabs;
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -25,24 +26,27 @@ use std::{
 use dlmalloc::Dlmalloc;
 
 use self::{
-    blocks::Blocks,
-    cache::{Cache, Class},
+    list::List,
+    owned::Owned,
+    region::Region,
+    slabs::{Class, Slabs},
 };
 
 /// A global allocator.
 pub struct Heap {
     any: Mutex<Dlmalloc>,
-    cache: Cache,
-    blocks: Mutex<Blocks>,
+    slabs: Owned<Reservation>,
+    /// What the slabs' pieces are.
+    region: Region,
+    /// Pieces that other threads gave back.
+    returned: Mutex<List>,
 }
 
-/// Where memory is from: the layout alone says it, and whoever has memory names the layout it has asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// From `dlmalloc`, with the size of the class; given back to the cache.
-    Small(Class),
-    Block,
-    Any,
+/// The slabs are reserved when they are first asked for.
+enum Reservation {
+    None,
+    Done(&'static mut Slabs),
+    Refused,
 }
 
 // === impl Heap ===
@@ -53,9 +57,62 @@ impl Heap {
     pub const fn new() -> Self {
         Self {
             any: Mutex::new(Dlmalloc::new()),
-            cache: Cache::new(),
-            blocks: Mutex::new(Blocks::new()),
+            slabs: Owned::new(Reservation::None),
+            region: Region::new(),
+            returned: Mutex::new(List::EMPTY),
         }
+    }
+
+    /// A piece of a slab, if there is one for this thread.
+    #[inline]
+    #[expect(unsafe_code, reason = "what belongs to one thread is asked for one at a time")]
+    fn take_piece(&self, class: Class) -> Option<*mut u8> {
+        // SAFETY: nothing here allocates.
+        let slabs = unsafe { self.slabs.get() }?;
+        let offset = match slabs {
+            Reservation::Done(slabs) => slabs.take(class),
+            _ => None,
+        };
+        let offset = match offset {
+            Some(offset) => offset,
+            None => self.take_from_next(slabs, class)?,
+        };
+        Some(self.region.address(offset))
+    }
+
+    #[cold]
+    fn take_from_next(&self, slabs: &mut Reservation, class: Class) -> Option<usize> {
+        if let Reservation::None = slabs {
+            *slabs = self.region.reserve().map_or(Reservation::Refused, Reservation::Done);
+        }
+        let Reservation::Done(slabs) = slabs else {
+            return None;
+        };
+        let mut returned = lock(&self.returned);
+        while let Some(piece) = returned.pop() {
+            self.region.offset(piece).into_iter().for_each(|it| slabs.give_back(it));
+        }
+        slabs.take(class).or_else(|| slabs.take_from_next(class))
+    }
+
+    /// Takes a piece of a slab back; `false` if it is none.
+    ///
+    /// # Safety
+    /// It is from here, and nobody uses it any more.
+    #[inline]
+    #[expect(unsafe_code, reason = "the list of what is returned is in the pieces themselves")]
+    unsafe fn give_back_piece(&self, memory: *mut u8) -> bool {
+        let Some(offset) = self.region.offset(memory) else {
+            return false;
+        };
+        // SAFETY: nothing here allocates. The smallest piece has room for an address, and is aligned for one.
+        unsafe {
+            match self.slabs.get() {
+                Some(Reservation::Done(slabs)) => slabs.give_back(offset),
+                _ => lock(&self.returned).push(memory),
+            }
+        }
+        true
     }
 }
 
@@ -70,31 +127,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-// SAFETY: memory is given, moved and taken back by `Dlmalloc`, whose contract is that of this trait, or it is a block. What was
-// given back by the one thread that has the cache may be given again, with the size and alignment of its class. `Dlmalloc`
-// and the blocks are behind locks, under which nothing allocates from here. Nothing unwinds.
+// SAFETY: memory is given, moved and taken back by `Dlmalloc`, whose contract is that of this trait, or it is a piece of a slab,
+// which has the size and alignment of its class. `Dlmalloc` is behind a lock, under which nothing allocates from here, and
+// the slabs are one thread's. Nothing unwinds.
 #[expect(unsafe_code, reason = "an allocator is unsafe by its contract")]
 unsafe impl GlobalAlloc for Heap {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the same contract.
-        unsafe {
-            match Source::of(layout) {
-                Source::Small(class) => match self.cache.take(class) {
-                    Some(memory) => memory,
-                    None => lock(&self.any).malloc(class.bytes(), Class::ALIGN),
-                },
-                Source::Block => lock(&self.blocks).take(),
-                Source::Any => lock(&self.any).malloc(layout.size(), layout.align()),
-            }
+        if let Some(piece) = Class::of(layout).and_then(|it| self.take_piece(it)) {
+            return piece;
         }
+        let layout = as_large_as_its_class(layout);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { lock(&self.any).malloc(layout.size(), layout.align()) }
     }
 
     #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps the same contract. What is not null has the layout's size, and is nobody's yet.
         unsafe {
-            if Source::of(layout) == Source::Any {
+            if Class::of(layout).is_none() {
                 return lock(&self.any).calloc(layout.size(), layout.align());
             }
             let memory = self.alloc(layout);
@@ -107,13 +159,11 @@ unsafe impl GlobalAlloc for Heap {
 
     #[inline(never)]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: it is from where its layout says, with this size and alignment, and nobody's from now on.
+        // SAFETY: it is from here, with this size and alignment, and nobody's from now on.
         unsafe {
-            match Source::of(layout) {
-                Source::Small(class) if self.cache.give_back(class, memory) => {}
-                Source::Small(class) => lock(&self.any).free(memory, class.bytes(), Class::ALIGN),
-                Source::Block => lock(&self.blocks).give_back(memory),
-                Source::Any => lock(&self.any).free(memory, layout.size(), layout.align()),
+            if !self.give_back_piece(memory) {
+                let layout = as_large_as_its_class(layout);
+                lock(&self.any).free(memory, layout.size(), layout.align());
             }
         }
     }
@@ -122,11 +172,9 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller guarantees that the size, rounded up to the alignment, is no overflow.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        match (Source::of(layout), Source::of(new)) {
+        match (Class::of(layout), Class::of(new)) {
             // SAFETY: it is from there, with this size and alignment, and stays there.
-            (Source::Any, Source::Any) => unsafe {
-                lock(&self.any).realloc(memory, layout.size(), layout.align(), size)
-            },
+            (None, None) => unsafe { lock(&self.any).realloc(memory, layout.size(), layout.align(), size) },
             (old, new) if old == new => memory,
             // SAFETY: both places are valid for the smaller size, and the new one overlaps with none. The old one is given
             // back where it is from.
@@ -142,17 +190,10 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-// === impl Source ===
-
-impl Source {
-    #[inline]
-    fn of(layout: Layout) -> Self {
-        match Class::of(layout) {
-            Some(class) => Self::Small(class),
-            None if Blocks::fit(layout) => Self::Block,
-            None => Self::Any,
-        }
-    }
+/// What is asked of `dlmalloc`: within its class memory may grow where it is.
+fn as_large_as_its_class(layout: Layout) -> Layout {
+    let bytes = Class::of(layout).map_or(layout.size(), Class::bytes);
+    Layout::from_size_align(bytes, layout.align()).unwrap_or(layout)
 }
 
 #[cfg(test)]

@@ -1,29 +1,24 @@
-//! Memory that was given back: each piece begins with the address of the next, and the last one is the first to go again.
+//! Memory that was given back: each piece begins with the address of the next.
 
 use std::ptr;
 
-/// A list of pieces of one size.
+/// A list of pieces, large enough and aligned for an address.
 pub(super) struct List {
     first: *mut Free,
-    len: usize,
 }
 
 struct Free {
     next: *mut Free,
 }
 
+// SAFETY: the addresses are of memory that is nobody else's, and no thread's own.
+#[expect(unsafe_code, reason = "a pointer says nothing about threads")]
+unsafe impl Send for List {}
+
 // === impl List ===
 
 impl List {
-    pub(super) const EMPTY: Self = Self {
-        first: ptr::null_mut(),
-        len: 0,
-    };
-
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
+    pub(super) const EMPTY: Self = Self { first: ptr::null_mut() };
 
     #[inline]
     #[expect(unsafe_code, reason = "the list is in the memory itself")]
@@ -34,8 +29,6 @@ impl List {
         }
         // SAFETY: it was given back, and since then nobody has written to it.
         self.first = unsafe { (*first).next };
-        prefetch(self.first);
-        self.len -= 1;
         Some(first.cast())
     }
 
@@ -48,19 +41,5 @@ impl List {
         // SAFETY: the caller's.
         unsafe { first.write(Free { next: self.first }) };
         self.first = first;
-        self.len += 1;
     }
-}
-
-/// The next [`List::pop`] reads the beginning of this piece, and after a crowd that is in no cache any more.
-#[inline]
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "an intrinsic"))]
-fn prefetch(piece: *const Free) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every such processor has the instruction, and it faults on no address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(piece.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = piece;
 }

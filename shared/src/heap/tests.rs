@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{blocks::BLOCK_BYTES, *};
+use super::{slabs::BUFFER_BYTES, *};
 
 /// What is allocated, with the byte that fills it.
 struct Piece {
@@ -65,15 +65,16 @@ impl Piece {
     }
 }
 
-/// Sizes around those that are blocks, and any.
+/// Sizes around the bounds of the classes, and any.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![
         1..200_usize,
+        900..1_100_usize,
         1..100_000_usize,
-        Just(BLOCK_BYTES),
-        Just(BLOCK_BYTES),
-        Just(BLOCK_BYTES - 1),
-        Just(BLOCK_BYTES + 1)
+        Just(BUFFER_BYTES),
+        Just(BUFFER_BYTES),
+        Just(BUFFER_BYTES - 1),
+        Just(BUFFER_BYTES + 1)
     ]
 }
 
@@ -97,51 +98,139 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn nobody_writes_to_what_is_anothers(steps in prop::collection::vec(step(), 1..300)) {
-        let heap = Heap::new();
+        static HEAP: Heap = Heap::new();
+        let heap = &HEAP;
         let mut pieces: Vec<Piece> = Vec::new();
         for (step, byte) in steps.into_iter().zip((1..=u8::MAX).cycle()) {
             match step {
-                Step::Take(size, align, zeroed) => pieces.push(Piece::new(&heap, size, 1 << align, byte, zeroed)),
+                Step::Take(size, align, zeroed) => pieces.push(Piece::new(heap, size, 1 << align, byte, zeroed)),
                 Step::Resize(index, size) if !pieces.is_empty() => {
                     let index = index.index(pieces.len());
-                    pieces[index].resize(&heap, size, byte);
+                    pieces[index].resize(heap, size, byte);
                 }
                 Step::Free(index) if !pieces.is_empty() => {
-                    pieces.swap_remove(index.index(pieces.len())).free(&heap);
+                    pieces.swap_remove(index.index(pieces.len())).free(heap);
                 }
                 Step::Resize(..) | Step::Free(_) => {}
             }
         }
-        pieces.into_iter().for_each(|it| it.free(&heap));
+        pieces.into_iter().for_each(|it| it.free(heap));
     }
 }
 
 #[test]
-fn a_block_that_was_given_back_is_the_next_one() {
-    let heap = Heap::new();
-    let piece = |byte| Piece::new(&heap, BLOCK_BYTES, 1, byte, false);
+fn a_buffer_that_was_given_back_is_the_next_one() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let piece = |byte| Piece::new(heap, BUFFER_BYTES, 1, byte, false);
     let (first, second) = (piece(1), piece(2));
     let places = [first.memory, second.memory];
-    second.free(&heap);
-    first.free(&heap);
+    second.free(heap);
+    first.free(heap);
     let again = [piece(3), piece(4)];
     assert_eq!(again.each_ref().map(|it| it.memory), places);
     assert!(places.iter().all(|it| it.addr().is_multiple_of(4096)));
-    again.into_iter().for_each(|it| it.free(&heap));
+    again.into_iter().for_each(|it| it.free(heap));
+}
+
+/// What of some size has, one after the other.
+fn take_all(heap: &Heap, size: usize, count: usize) -> Vec<Piece> {
+    (0..count).map(|_| Piece::new(heap, size, 8, 7, false)).collect()
 }
 
 #[test]
-fn small_memory_goes_back_to_the_thread_that_has_the_cache() {
-    let heap = Heap::new();
-    let piece = |size, byte| Piece::new(&heap, size, 8, byte, false);
+fn few_are_close_together_after_a_crowd() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let pages = |pieces: &[Piece]| {
+        let pages: std::collections::HashSet<_> = pieces.iter().map(|it| it.memory.addr() / 4096).collect();
+        pages.len()
+    };
+    let before = take_all(heap, 64, 256);
+    let few = pages(&before);
+    before.into_iter().for_each(|it| it.free(heap));
+    // They go as they like; every hundredth stays.
+    let mut crowd = take_all(heap, 64, 20_000);
+    fastrand::Rng::with_seed(7).shuffle(&mut crowd);
+    let staying: Vec<_> = crowd.drain(..200).collect();
+    crowd.into_iter().for_each(|it| it.free(heap));
+    let after = take_all(heap, 64, 256);
+    assert!(pages(&after) <= few + 1, "{} pages, {few} before", pages(&after));
+    staying.into_iter().chain(after).for_each(|it| it.free(heap));
+}
+
+#[test]
+fn whatever_was_given_back_is_found() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let mut pieces = take_all(heap, 200, 5_000);
+    fastrand::Rng::with_seed(7).shuffle(&mut pieces);
+    let staying = pieces.split_off(1_000);
+    let places = |pieces: &[Piece]| {
+        let mut places: Vec<_> = pieces.iter().map(|it| it.memory.addr()).collect();
+        places.sort_unstable();
+        places
+    };
+    let free = places(&pieces);
+    pieces.into_iter().for_each(|it| it.free(heap));
+    let again = take_all(heap, 200, 1_000);
+    assert_eq!(
+        places(&again)[..900],
+        free[..900],
+        "the last slab has free pieces as well"
+    );
+    staying.into_iter().chain(again).for_each(|it| it.free(heap));
+}
+
+#[test]
+fn what_one_size_does_not_need_is_for_another() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let highest = |pieces: &[Piece]| pieces.iter().map(|it| it.memory.addr()).max();
+    let first = take_all(heap, 1_000, 2_000);
+    let end = highest(&first);
+    // In both directions: the lowest slab of a size is not given up, and it is another one each time.
+    first.into_iter().rev().for_each(|it| it.free(heap));
+    let second = take_all(heap, 504, 3_500);
+    assert!(highest(&second) <= end);
+    second.into_iter().for_each(|it| it.free(heap));
+    let third = take_all(heap, 1_000, 1_900);
+    assert!(highest(&third) <= end);
+    third.into_iter().for_each(|it| it.free(heap));
+}
+
+#[test]
+fn the_slabs_of_buffers_stay_theirs() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let buffers = take_all(heap, BUFFER_BYTES, 100);
+    let places: Vec<_> = buffers.iter().map(|it| it.memory).collect();
+    buffers.into_iter().for_each(|it| it.free(heap));
+    let small = take_all(heap, 1_000, 500);
+    let is_in = |piece: &Piece| {
+        places
+            .iter()
+            .any(|it| piece.memory.addr().abs_diff(it.addr()) < BUFFER_BYTES)
+    };
+    assert!(small[1..].iter().all(|it| !is_in(it)));
+    let buffers = take_all(heap, BUFFER_BYTES, 100);
+    assert!(buffers.iter().all(|it| places.contains(&it.memory)));
+    small.into_iter().chain(buffers).for_each(|it| it.free(heap));
+}
+
+#[test]
+fn small_memory_is_the_first_threads() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let piece = |size, byte| Piece::new(heap, size, 8, byte, false);
     let first = piece(20, 1);
     let place = first.memory.addr();
-    first.free(&heap);
+    first.free(heap);
     std::thread::scope(|threads| {
         let other = threads.spawn(|| {
             let piece = piece(20, 2);
             let place = piece.memory.addr();
-            piece.free(&heap);
+            piece.free(heap);
             place
         });
         assert_ne!(other.join().unwrap(), place);
@@ -149,29 +238,77 @@ fn small_memory_goes_back_to_the_thread_that_has_the_cache() {
     // Of the same class.
     let second = piece(24, 3);
     assert_eq!(second.memory.addr(), place);
-    second.free(&heap);
+    second.free(heap);
+}
+
+#[test]
+fn what_another_thread_gives_back_is_used_again() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    // Nothing of this size is left in the slab, and what is given back is in it.
+    let all = take_all(heap, 1_024, 63);
+    let places: Vec<_> = all.iter().map(|it| it.memory.expose_provenance()).collect();
+    let given = places.clone();
+    all.into_iter().for_each(std::mem::forget);
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            for place in given {
+                let memory = ptr::with_exposed_provenance_mut(place);
+                let layout = Layout::from_size_align(1_024, 8).unwrap();
+                Piece {
+                    memory,
+                    layout,
+                    byte: 7,
+                }
+                .free(heap);
+            }
+        });
+    });
+    let again = take_all(heap, 1_024, 63);
+    assert!(again.iter().all(|it| places.contains(&it.memory.addr())));
+    again.into_iter().for_each(|it| it.free(heap));
+}
+
+#[test]
+fn without_slabs_there_is_memory_all_the_same() {
+    static HEAP: Heap = Heap {
+        slabs: Owned::new(Reservation::Refused),
+        ..Heap::new()
+    };
+    let heap = &HEAP;
+    let pieces: Vec<_> = [1, 20, 1_024, BUFFER_BYTES, 100_000]
+        .into_iter()
+        .flat_map(|size| take_all(heap, size, 10))
+        .collect();
+    assert!(pieces.iter().all(|it| heap.region.offset(it.memory).is_none()));
+    pieces.into_iter().for_each(|it| it.free(heap));
 }
 
 #[test]
 fn small_memory_that_another_thread_took_is_as_large() {
-    let heap = Heap::new();
-    // The cache is this thread's.
-    Piece::new(&heap, 1, 1, 1, false).free(&heap);
-    for size in 1..600 {
-        let address = std::thread::scope(|threads| {
-            let other = threads.spawn(|| Piece::new(&heap, size, 16, 2, false).memory.expose_provenance());
-            other.join().unwrap()
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    // The slabs are this thread's.
+    Piece::new(heap, 1, 1, 1, false).free(heap);
+    let addresses = std::thread::scope(|threads| {
+        let other = threads.spawn(|| {
+            let piece = |size| Piece::new(heap, size, 16, 2, false).memory.expose_provenance();
+            (1..1_100).map(piece).collect::<Vec<_>>()
         });
+        other.join().unwrap()
+    });
+    for (size, address) in (1..).zip(addresses) {
         let memory = ptr::with_exposed_provenance_mut(address);
         let layout = Layout::from_size_align(size, 16).unwrap();
-        let byte = 2;
-        Piece { memory, layout, byte }.free(&heap);
+        let mut piece = Piece {
+            memory,
+            layout,
+            byte: 2,
+        };
         let largest = Class::of(layout).map_or(size, Class::bytes);
-        let (again, beside) = (
-            Piece::new(&heap, largest, 16, 3, true),
-            Piece::new(&heap, largest, 16, 4, true),
-        );
-        again.free(&heap);
-        beside.free(&heap);
+        let beside = Piece::new(heap, largest, 16, 4, true);
+        piece.resize(heap, largest, 3);
+        piece.free(heap);
+        beside.free(heap);
     }
 }
