@@ -36,7 +36,7 @@ use self::{
 pub struct Heap {
     any: Mutex<Dlmalloc>,
     slabs: Owned<Reservation>,
-    /// What the slabs' pieces are.
+    /// Where they are.
     region: Region,
     /// Pieces that other threads gave back.
     returned: Mutex<List>,
@@ -67,7 +67,7 @@ impl Heap {
     #[inline]
     #[expect(unsafe_code, reason = "what belongs to one thread is asked for one at a time")]
     fn take_piece(&self, class: Class) -> Option<*mut u8> {
-        // SAFETY: nothing here allocates.
+        // SAFETY: nothing here allocates from this heap.
         let slabs = unsafe { self.slabs.get() }?;
         let offset = match slabs {
             Reservation::Done(slabs) => slabs.take(class),
@@ -105,7 +105,7 @@ impl Heap {
         let Some(offset) = self.region.offset(memory) else {
             return false;
         };
-        // SAFETY: nothing here allocates. The smallest piece has room for an address, and is aligned for one.
+        // SAFETY: nothing here allocates from this heap. The smallest piece has room for an address, and is aligned for one.
         unsafe {
             match self.slabs.get() {
                 Some(Reservation::Done(slabs)) => slabs.give_back(offset),

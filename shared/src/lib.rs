@@ -5,6 +5,7 @@ pub mod admin;
 pub mod client;
 pub mod complaints;
 pub mod config;
+#[cfg(target_os = "linux")]
 pub mod heap;
 pub mod kafka;
 #[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// Something of the first thread that asks for it.
+/// Something of the first thread that asks for it, which has to live as long.
 pub(super) struct Owned<T> {
     /// The owner, if there is one.
     owner: AtomicUsize,

@@ -1,10 +1,11 @@
-//! The addresses of the slabs: reserved at once, and there when they are touched.
+//! The addresses of the slabs: reserved at once, and memory when they are touched.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     ptr,
     sync::atomic::{AtomicPtr, Ordering},
 };
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 use super::slabs::{ALL_BYTES, Slabs};
 
@@ -22,23 +23,27 @@ impl Region {
         }
     }
 
-    /// Asks the system for the addresses, and for what says which of them are free. To be called once.
+    /// Asks the system for the addresses, and gives what says which of them are free. Once: later there is nothing.
     pub(super) fn reserve(&self) -> Option<&'static mut Slabs> {
-        const ALL: Layout = match Layout::from_size_align(ALL_BYTES, 4096) {
-            Ok(layout) => layout,
-            Err(_) => panic!("the size is a multiple of the alignment, which is a power of two"),
-        };
-        // SAFETY: neither size is zero, and what is large the system maps: it is there when it is touched. Slabs are numbers,
-        // which may be zero, and nobody else knows of them.
+        // What is free is told behind the slabs.
+        const BYTES: usize = ALL_BYTES + size_of::<Slabs>();
+        const { assert!(ALL_BYTES.is_multiple_of(align_of::<Slabs>())) };
+        if !self.base().is_null() {
+            return None;
+        }
+        let (access, flags) = (
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        );
+        // SAFETY: the addresses are new, and zero. Slabs are numbers, which may be zero, and nobody else knows of them.
         #[expect(unsafe_code, reason = "so is every other way to the system's memory")]
         unsafe {
-            let slabs: *mut Slabs = System.alloc_zeroed(Layout::new::<Slabs>()).cast();
-            if slabs.is_null() {
-                return None;
-            }
-            let base = System.alloc(ALL);
-            self.base.store(base, Ordering::Relaxed);
-            (!base.is_null()).then(|| &mut *slabs)
+            let base = mmap_anonymous(ptr::null_mut(), BYTES, access, flags).ok()?;
+            // One byte is not to make 2 MiB of memory where the system would rather have large pages. A kernel without them
+            // refuses, and need not be asked.
+            let _ = madvise(base, BYTES, Advice::LinuxNoHugepage);
+            self.base.store(base.cast(), Ordering::Relaxed);
+            Some(&mut *base.byte_add(ALL_BYTES).cast())
         }
     }
 

@@ -8,7 +8,8 @@
 //! - A *slab* is a range of addresses that is cut into pieces of one size. What is free in it is a set of bits somewhere
 //!   else: nothing here touches the memory itself, and pieces are known by their offset from the first slab.
 //! - The pieces of a class come from its lowest slab that has one.
-//! - A slab of which nothing is in use is for whatever class needs one, unless it is the lowest of its own, or of buffers.
+//! - A slab of which nothing is in use is for whatever class needs one, unless it is the lowest of its own. (Those of buffers are
+//!   for buffers, as long as there are others.)
 //! - The buffers of connections, of which hyper takes two for each, begin with a page: only the first few hundred bytes are
 //!   ever used of most, and so the second page is never there. As other memory they would be cut anew for every crowd, until
 //!   all of both pages had been touched.
@@ -57,7 +58,7 @@ pub(super) struct Slabs {
     slabs: [Slab; SLABS],
     /// Slabs that were used, and are no class's now.
     unused: Bits<{ SLABS / 64 }>,
-    /// Those that were buffers, and become buffers again: half of their pages are not there.
+    /// Those that were buffers, and become buffers again if there are others: half of their pages are not there.
     unused_buffers: Bits<{ SLABS / 64 }>,
     /// None after this one was used yet. The first one never is: 0 stands for none.
     last: usize,
@@ -133,11 +134,12 @@ impl Slabs {
             }
             with_room.remove(index);
         }
-        let unused = match class {
-            Class::BUFFER => &mut self.unused_buffers,
-            _ => &mut self.unused,
+        let (own, other) = match class {
+            Class::BUFFER => (&mut self.unused_buffers, &mut self.unused),
+            _ => (&mut self.unused, &mut self.unused_buffers),
         };
-        let Some(index) = unused.take_least().or_else(|| next(&mut self.last)) else {
+        let found = own.take_least().or_else(|| next(&mut self.last));
+        let Some(index) = found.or_else(|| other.take_least()) else {
             self.set_lowest(class, 0);
             return None;
         };
@@ -226,7 +228,7 @@ impl Slab {
         self.free.fill(count);
     }
 
-    /// Where a piece begins, from the first slab on.
+    /// Takes a piece: where it begins, from the first slab on.
     #[inline]
     fn take(&mut self) -> Option<usize> {
         let piece = self.free.take_least()?;

@@ -212,10 +212,25 @@ fn the_slabs_of_buffers_stay_theirs() {
             .iter()
             .any(|it| piece.memory.addr().abs_diff(it.addr()) < BUFFER_BYTES)
     };
-    assert!(small[1..].iter().all(|it| !is_in(it)));
+    assert!(small.iter().all(|it| !is_in(it)));
     let buffers = take_all(heap, BUFFER_BYTES, 100);
     assert!(buffers.iter().all(|it| places.contains(&it.memory)));
     small.into_iter().chain(buffers).for_each(|it| it.free(heap));
+}
+
+#[test]
+fn when_nothing_is_left_what_comes_back_is_anybodys() {
+    let slabs = Region::new().reserve().unwrap();
+    let class = |bytes| Class::of(Layout::from_size_align(bytes, 8).unwrap()).unwrap();
+    let (buffer, small) = (class(BUFFER_BYTES), class(1_000));
+    let take = |slabs: &mut Slabs, class| slabs.take(class).or_else(|| slabs.take_from_next(class));
+    let all: Vec<_> = std::iter::from_fn(|| take(slabs, buffer)).collect();
+    assert_eq!(all.len(), 8191 * 8);
+    assert_eq!((take(slabs, buffer), take(slabs, small)), (None, None));
+    slabs.give_back(all[70]);
+    assert_eq!(take(slabs, buffer), Some(all[70]));
+    all.iter().for_each(|it| slabs.give_back(*it));
+    assert!(take(slabs, small).is_some());
 }
 
 #[test]
