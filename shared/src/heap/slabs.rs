@@ -8,8 +8,8 @@
 //! - A *slab* is a range of addresses that is cut into pieces of one size. What is free in it is a set of bits somewhere
 //!   else: nothing here touches the memory itself, and pieces are known by their offset from the first slab.
 //! - The pieces of a class come from its lowest slab that has one.
-//! - A slab of which nothing is in use is for whatever class needs one, unless it is the lowest of its own. (Those of buffers are
-//!   for buffers, as long as there are others.)
+//! - A slab of which nothing is in use is for whatever class needs one; the lowest of a class only where there would be need of
+//!   one that was never used. (Those of buffers are for buffers, as long as there are others.)
 //! - The buffers of connections, of which hyper takes two for each, begin with a page: only the first few hundred bytes are
 //!   ever used of most, and so the second page is never there. As other memory they would be cut anew for every crowd, until
 //!   all of both pages had been touched.
@@ -134,20 +134,37 @@ impl Slabs {
             }
             with_room.remove(index);
         }
-        let (own, other) = match class {
-            Class::BUFFER => (&mut self.unused_buffers, &mut self.unused),
-            _ => (&mut self.unused, &mut self.unused_buffers),
-        };
-        let found = own.take_least().or_else(|| next(&mut self.last));
-        let Some(index) = found.or_else(|| other.take_least()) else {
-            self.set_lowest(class, 0);
-            return None;
-        };
-        with_room.insert(index);
-        self.set_lowest(class, index);
+        let found = self.find(class);
+        self.set_lowest(class, found.unwrap_or(0));
+        let index = found?;
+        self.with_room.get_mut(class.index())?.insert(index);
         let slab = self.slabs.get_mut(index)?;
         slab.cut(index, class);
         slab.take()
+    }
+
+    /// A slab that no class needs: one that was used, if there is one.
+    fn find(&mut self, class: Class) -> Option<usize> {
+        let (used, other) = match class {
+            Class::BUFFER => (self.unused_buffers.take_least(), &mut self.unused),
+            _ => (
+                self.unused.take_least().or_else(|| self.take_an_empty_lowest()),
+                &mut self.unused_buffers,
+            ),
+        };
+        used.or_else(|| next(&mut self.last)).or_else(|| other.take_least())
+    }
+
+    /// The lowest slab of another class, if nothing of it is in use.
+    fn take_an_empty_lowest(&mut self) -> Option<usize> {
+        let is_empty = |index: &u16| self.slabs.get(usize::from(*index)).is_some_and(Slab::is_empty);
+        // The first class is that of buffers.
+        let class = 1 + self.lowest.iter().skip(1).position(is_empty)?;
+        let (lowest, with_room) = (self.lowest.get_mut(class)?, self.with_room.get_mut(class)?);
+        let index = usize::from(*lowest);
+        with_room.remove(index);
+        *lowest = u16::try_from(with_room.least().unwrap_or(0)).ok()?;
+        Some(index)
     }
 
     /// Takes a piece back.
@@ -159,7 +176,7 @@ impl Slabs {
         };
         let was_full = slab.used == slab.count;
         slab.give_back(offset);
-        let (class, is_empty) = (slab.class, slab.used == 0);
+        let (class, is_empty) = (slab.class, slab.is_empty());
         let Some(lowest) = self.lowest.get(class.index()).map(|it| usize::from(*it)) else {
             return;
         };
@@ -184,8 +201,7 @@ impl Slabs {
     /// A slab that is not the lowest of its class is anybody's when nothing of it is in use.
     fn release_if_empty(&mut self, index: usize) {
         if let Some(slab) = self.slabs.get(index)
-            && slab.count > 0
-            && slab.used == 0
+            && slab.is_empty()
             && let Some(with_room) = self.with_room.get_mut(slab.class.index())
         {
             with_room.remove(index);
@@ -226,6 +242,11 @@ impl Slab {
         self.count = count as u16;
         self.used = 0;
         self.free.fill(count);
+    }
+
+    /// Whether nothing of it is in use, and it is one.
+    fn is_empty(&self) -> bool {
+        self.used == 0 && self.count > 0
     }
 
     /// Takes a piece: where it begins, from the first slab on.

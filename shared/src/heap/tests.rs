@@ -200,6 +200,20 @@ fn what_one_size_does_not_need_is_for_another() {
 }
 
 #[test]
+fn a_hundred_sizes_one_after_the_other_need_as_much_as_one() {
+    static HEAP: Heap = Heap::new();
+    let heap = &HEAP;
+    let mut places = Vec::new();
+    for size in (200..1_000).step_by(8) {
+        let pieces = take_all(heap, size, 50);
+        places.extend(pieces.iter().map(|it| it.memory.addr()));
+        pieces.into_iter().for_each(|it| it.free(heap));
+    }
+    let bytes = places.iter().max().unwrap() - places.iter().min().unwrap();
+    assert!(bytes < 256 * 1024, "{bytes}");
+}
+
+#[test]
 fn the_slabs_of_buffers_stay_theirs() {
     static HEAP: Heap = Heap::new();
     let heap = &HEAP;
