@@ -35,10 +35,10 @@ pub(super) const BUFFER_BYTES: usize = 8 * 1024;
 
 const PAGE_BYTES: usize = 4 * 1024;
 
-const SLAB_BYTES: usize = 64 * 1024;
+const SLAB_BYTES: usize = 32 * 1024;
 
 /// How many slabs there can be: the buffers of 20,000 connections are a good half of them.
-const SLABS: usize = 8192;
+const SLABS: usize = 16384;
 
 /// What all of them have, in bytes: none of it is there before it is used.
 pub(super) const ALL_BYTES: usize = SLABS * SLAB_BYTES;
@@ -232,7 +232,7 @@ impl Slab {
         // The first pieces, which are used most, are not to be in the same sets of the processor's caches in all slabs.
         let colour = match class {
             Class::BUFFER => 0,
-            _ => index % 32 * MAX_ALIGN,
+            _ => index % 16 * MAX_ALIGN,
         };
         let count = (SLAB_BYTES - colour) / bytes;
         self.class = class;

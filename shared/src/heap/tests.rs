@@ -239,7 +239,7 @@ fn when_nothing_is_left_what_comes_back_is_anybodys() {
     let (buffer, small) = (class(BUFFER_BYTES), class(1_000));
     let take = |slabs: &mut Slabs, class| slabs.take(class).or_else(|| slabs.take_from_next(class));
     let all: Vec<_> = std::iter::from_fn(|| take(slabs, buffer)).collect();
-    assert_eq!(all.len(), 8191 * 8);
+    assert_eq!(all.len(), 16383 * 4);
     assert_eq!((take(slabs, buffer), take(slabs, small)), (None, None));
     slabs.give_back(all[70]);
     assert_eq!(take(slabs, buffer), Some(all[70]));
@@ -274,8 +274,7 @@ fn small_memory_is_the_first_threads() {
 fn what_another_thread_gives_back_is_used_again() {
     static HEAP: Heap = Heap::new();
     let heap = &HEAP;
-    // Nothing of this size is left in the slab, and what is given back is in it.
-    let all = take_all(heap, 1_024, 63);
+    let all = take_all(heap, 1_024, 1_000);
     let places: Vec<_> = all.iter().map(|it| it.memory.expose_provenance()).collect();
     let given = places.clone();
     all.into_iter().for_each(std::mem::forget);
@@ -293,8 +292,9 @@ fn what_another_thread_gives_back_is_used_again() {
             }
         });
     });
-    let again = take_all(heap, 1_024, 63);
-    assert!(again.iter().all(|it| places.contains(&it.memory.addr())));
+    let again = take_all(heap, 1_024, 1_000);
+    let new = again.iter().filter(|it| !places.contains(&it.memory.addr())).count();
+    assert!(new < 64, "{new}: the last slab may have had some left");
     again.into_iter().for_each(|it| it.free(heap));
 }
 
