@@ -90,7 +90,9 @@ impl Heap {
         };
         let mut returned = lock(&self.returned);
         while let Some(piece) = returned.pop() {
-            self.region.offset(piece).into_iter().for_each(|it| slabs.give_back(it));
+            if let Some(offset) = self.region.offset(piece) {
+                slabs.give_back(offset);
+            }
         }
         slabs.take(class).or_else(|| slabs.take_from_next(class))
     }
@@ -137,9 +139,8 @@ unsafe impl GlobalAlloc for Heap {
         if let Some(piece) = Class::of(layout).and_then(|it| self.take_piece(it)) {
             return piece;
         }
-        let layout = as_large_as_its_class(layout);
         // SAFETY: the caller keeps the same contract.
-        unsafe { lock(&self.any).malloc(layout.size(), layout.align()) }
+        unsafe { lock(&self.any).malloc(bytes(layout), layout.align()) }
     }
 
     #[inline(never)]
@@ -162,8 +163,7 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: it is from here, with this size and alignment, and nobody's from now on.
         unsafe {
             if !self.give_back_piece(memory) {
-                let layout = as_large_as_its_class(layout);
-                lock(&self.any).free(memory, layout.size(), layout.align());
+                lock(&self.any).free(memory, bytes(layout), layout.align());
             }
         }
     }
@@ -190,10 +190,9 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// What is asked of `dlmalloc`: within its class memory may grow where it is.
-fn as_large_as_its_class(layout: Layout) -> Layout {
-    let bytes = Class::of(layout).map_or(layout.size(), Class::bytes);
-    Layout::from_size_align(bytes, layout.align()).unwrap_or(layout)
+/// How much is asked of `dlmalloc`: within its class memory may grow where it is.
+fn bytes(layout: Layout) -> usize {
+    Class::of(layout).map_or(layout.size(), Class::bytes)
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl Slabs {
         };
         let was_full = slab.used == slab.count;
         slab.give_back(offset);
-        let (class, is_empty) = (slab.class, slab.is_empty());
+        let class = slab.class;
         let Some(lowest) = self.lowest.get(class.index()).map(|it| usize::from(*it)) else {
             return;
         };
@@ -186,7 +186,7 @@ impl Slabs {
         if lowest == 0 || index < lowest {
             self.set_lowest(class, index);
             self.release_if_empty(lowest);
-        } else if is_empty && index != lowest {
+        } else if index != lowest {
             self.release_if_empty(index);
         }
     }
@@ -199,6 +199,7 @@ impl Slabs {
     }
 
     /// A slab that is not the lowest of its class is anybody's when nothing of it is in use.
+    #[inline]
     fn release_if_empty(&mut self, index: usize) {
         if let Some(slab) = self.slabs.get(index)
             && slab.is_empty()

@@ -133,8 +133,8 @@ fn a_buffer_that_was_given_back_is_the_next_one() {
     again.into_iter().for_each(|it| it.free(heap));
 }
 
-/// What of some size has, one after the other.
-fn take_all(heap: &Heap, size: usize, count: usize) -> Vec<Piece> {
+/// So many pieces of a size.
+fn take_many(heap: &Heap, size: usize, count: usize) -> Vec<Piece> {
     (0..count).map(|_| Piece::new(heap, size, 8, 7, false)).collect()
 }
 
@@ -146,15 +146,15 @@ fn few_are_close_together_after_a_crowd() {
         let pages: std::collections::HashSet<_> = pieces.iter().map(|it| it.memory.addr() / 4096).collect();
         pages.len()
     };
-    let before = take_all(heap, 64, 256);
+    let before = take_many(heap, 64, 256);
     let few = pages(&before);
     before.into_iter().for_each(|it| it.free(heap));
     // They go as they like; every hundredth stays.
-    let mut crowd = take_all(heap, 64, 20_000);
+    let mut crowd = take_many(heap, 64, 20_000);
     fastrand::Rng::with_seed(7).shuffle(&mut crowd);
     let staying: Vec<_> = crowd.drain(..200).collect();
     crowd.into_iter().for_each(|it| it.free(heap));
-    let after = take_all(heap, 64, 256);
+    let after = take_many(heap, 64, 256);
     assert!(pages(&after) <= few + 1, "{} pages, {few} before", pages(&after));
     staying.into_iter().chain(after).for_each(|it| it.free(heap));
 }
@@ -163,7 +163,7 @@ fn few_are_close_together_after_a_crowd() {
 fn whatever_was_given_back_is_found() {
     static HEAP: Heap = Heap::new();
     let heap = &HEAP;
-    let mut pieces = take_all(heap, 200, 5_000);
+    let mut pieces = take_many(heap, 200, 5_000);
     fastrand::Rng::with_seed(7).shuffle(&mut pieces);
     let staying = pieces.split_off(1_000);
     let places = |pieces: &[Piece]| {
@@ -173,7 +173,7 @@ fn whatever_was_given_back_is_found() {
     };
     let free = places(&pieces);
     pieces.into_iter().for_each(|it| it.free(heap));
-    let again = take_all(heap, 200, 1_000);
+    let again = take_many(heap, 200, 1_000);
     assert_eq!(
         places(&again)[..900],
         free[..900],
@@ -187,14 +187,14 @@ fn what_one_size_does_not_need_is_for_another() {
     static HEAP: Heap = Heap::new();
     let heap = &HEAP;
     let highest = |pieces: &[Piece]| pieces.iter().map(|it| it.memory.addr()).max();
-    let first = take_all(heap, 1_000, 2_000);
+    let first = take_many(heap, 1_000, 2_000);
     let end = highest(&first);
     // In both directions: the lowest slab of a size is not given up, and it is another one each time.
     first.into_iter().rev().for_each(|it| it.free(heap));
-    let second = take_all(heap, 504, 3_500);
+    let second = take_many(heap, 504, 3_500);
     assert!(highest(&second) <= end);
     second.into_iter().for_each(|it| it.free(heap));
-    let third = take_all(heap, 1_000, 1_900);
+    let third = take_many(heap, 1_000, 1_900);
     assert!(highest(&third) <= end);
     third.into_iter().for_each(|it| it.free(heap));
 }
@@ -205,7 +205,7 @@ fn a_hundred_sizes_one_after_the_other_need_as_much_as_one() {
     let heap = &HEAP;
     let mut places = Vec::new();
     for size in (200..1_000).step_by(8) {
-        let pieces = take_all(heap, size, 50);
+        let pieces = take_many(heap, size, 50);
         places.extend(pieces.iter().map(|it| it.memory.addr()));
         pieces.into_iter().for_each(|it| it.free(heap));
     }
@@ -217,17 +217,17 @@ fn a_hundred_sizes_one_after_the_other_need_as_much_as_one() {
 fn the_slabs_of_buffers_stay_theirs() {
     static HEAP: Heap = Heap::new();
     let heap = &HEAP;
-    let buffers = take_all(heap, BUFFER_BYTES, 100);
+    let buffers = take_many(heap, BUFFER_BYTES, 100);
     let places: Vec<_> = buffers.iter().map(|it| it.memory).collect();
     buffers.into_iter().for_each(|it| it.free(heap));
-    let small = take_all(heap, 1_000, 500);
+    let small = take_many(heap, 1_000, 500);
     let is_in = |piece: &Piece| {
         places
             .iter()
             .any(|it| piece.memory.addr().abs_diff(it.addr()) < BUFFER_BYTES)
     };
     assert!(small.iter().all(|it| !is_in(it)));
-    let buffers = take_all(heap, BUFFER_BYTES, 100);
+    let buffers = take_many(heap, BUFFER_BYTES, 100);
     assert!(buffers.iter().all(|it| places.contains(&it.memory)));
     small.into_iter().chain(buffers).for_each(|it| it.free(heap));
 }
@@ -274,7 +274,7 @@ fn small_memory_is_the_first_threads() {
 fn what_another_thread_gives_back_is_used_again() {
     static HEAP: Heap = Heap::new();
     let heap = &HEAP;
-    let all = take_all(heap, 1_024, 1_000);
+    let all = take_many(heap, 1_024, 1_000);
     let places: Vec<_> = all.iter().map(|it| it.memory.expose_provenance()).collect();
     let given = places.clone();
     all.into_iter().for_each(std::mem::forget);
@@ -292,7 +292,7 @@ fn what_another_thread_gives_back_is_used_again() {
             }
         });
     });
-    let again = take_all(heap, 1_024, 1_000);
+    let again = take_many(heap, 1_024, 1_000);
     let new = again.iter().filter(|it| !places.contains(&it.memory.addr())).count();
     assert!(new < 64, "{new}: the last slab may have had some left");
     again.into_iter().for_each(|it| it.free(heap));
@@ -307,7 +307,7 @@ fn without_slabs_there_is_memory_all_the_same() {
     let heap = &HEAP;
     let pieces: Vec<_> = [1, 20, 1_024, BUFFER_BYTES, 100_000]
         .into_iter()
-        .flat_map(|size| take_all(heap, size, 10))
+        .flat_map(|size| take_many(heap, size, 10))
         .collect();
     assert!(pieces.iter().all(|it| heap.region.offset(it.memory).is_none()));
     pieces.into_iter().for_each(|it| it.free(heap));
