@@ -1,6 +1,6 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint static image up down bench bench-quick load
+.PHONY: help run test faults lint static profile image up down bench bench-quick load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: ## format, clippy, docs, and no C in the default build
 
 static: ## static binaries into dist/, without a C compiler
 	scripts/static
+
+profile: ## count anew what the static binaries do how often, for their next build: after a change of the hot path
+	scripts/profile
 
 image: ## container images of gateway and worker
 	scripts/compose build
