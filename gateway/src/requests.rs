@@ -30,7 +30,7 @@ pub(crate) struct Words {
 }
 
 /// More are not waited for: with more callers than twice as many, frames become larger by themselves.
-const ENOUGH: usize = 128;
+const ENOUGH: usize = 512;
 
 /// Tells callers whose record was not sent.
 #[derive(Debug)]

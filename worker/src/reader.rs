@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// So many requests are answered before the lanes get to send: a fetch can bring thousands, and Kafka costs by the frame.
-const TURN: usize = 256;
+const TURN: usize = 1024;
 
 /// A reader that runs.
 #[derive(Debug)]
