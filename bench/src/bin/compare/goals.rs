@@ -2,8 +2,8 @@
 
 use crate::{
     meter::Role,
-    plan::{BUILDS_AT, Shape},
-    results::{Results, median},
+    plan::Shape,
+    results::{Results, Round, median},
     scale,
 };
 
@@ -102,11 +102,7 @@ fn latency(results: &Results) -> Vec<Goal> {
 
 fn throughput(results: &Results) -> Vec<Goal> {
     let ours = |shape| results.throughput(&results.judged, shape);
-    // The best of a family's settings, by the first word of the command's name.
-    let family = |name: &str, shape| {
-        let members = results.commands.iter().filter(|it| it.starts_with(name));
-        members.filter_map(|it| results.throughput(it, shape)).reduce(f64::max)
-    };
+    let to = |other: &str, shape| results.judged_to(other, shape, |it| Some(it.report.throughput()));
     let mut goals = Vec::new();
     for (connections, name, factor) in [
         (64, "librdkafka", 1.5),
@@ -117,19 +113,14 @@ fn throughput(results: &Results) -> Vec<Goal> {
     ] {
         let shape = Shape::Closed(connections);
         let text = format!("{shape}: throughput to {name}");
-        goals.push(Goal::ratio(
-            text,
-            Bound::AtLeast(factor),
-            ours(shape),
-            family(name, shape),
-        ));
+        let to_best = family(results, name).filter_map(|it| to(it, shape)).reduce(f64::min);
+        goals.push(Goal::new(text, Bound::AtLeast(factor), to_best, "×"));
     }
-    let ceiling = results.throughput(HYPER, MANY);
-    goals.push(Goal::ratio(
+    goals.push(Goal::new(
         "c=1024: throughput to hyper alone",
         Bound::AtLeast(0.5),
-        ours(MANY),
-        ceiling,
+        to(HYPER, MANY),
+        "×",
     ));
 
     let judged: Vec<_> = results.of(&results.judged, MOST).collect();
@@ -158,25 +149,31 @@ fn cpu(results: &Results) -> Vec<Goal> {
         let name = format!("c=1024: CPU per request, {} to hyper alone", role.as_str());
         Goal::ratio(name, Bound::AtMost(bound), of(&results.judged, role), hyper)
     };
-    let rival = results.commands.iter().filter(|it| it.starts_with("librdkafka"));
-    let rival = rival.filter_map(|it| of(it, Role::Server)).reduce(f64::min);
-    let own = results.median(&results.judged, MANY, crate::results::Round::own_cpu_us);
+    let to = |other: &str, shape| results.judged_to(other, shape, Round::own_cpu_us);
+    let to_best = family(results, "librdkafka")
+        .filter_map(|it| to(it, MANY))
+        .reduce(f64::max);
     let mut goals = vec![
         part(Role::Gateway, 2.0),
         part(Role::Worker, 0.6),
-        Goal::ratio(
+        Goal::new(
             "c=1024: CPU per request, both to librdkafka",
             Bound::AtMost(1.0),
-            own,
-            rival,
+            to_best,
+            "×",
         ),
     ];
-    for connections in BUILDS_AT {
-        let shape = Shape::Closed(connections);
+    for shape in [Shape::Closed(256), MANY] {
         let name = format!("{shape}: CPU per request, static musl to glibc");
-        goals.push(Goal::new(name, Bound::AtMost(1.03), results.build_ratio(shape), "×"));
+        let measured = results.other_build.as_ref().and_then(|it| to(it, shape));
+        goals.push(Goal::new(name, Bound::AtMost(1.03), measured, "×"));
     }
     goals
+}
+
+/// The settings of one foreign system, by the first word of the command's name.
+fn family<'a>(results: &'a Results, name: &'a str) -> impl Iterator<Item = &'a String> {
+    results.commands.iter().filter(move |it| it.starts_with(name))
 }
 
 /// Memory is that of the first round with a load: what came before it is known.

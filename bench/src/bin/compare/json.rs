@@ -73,7 +73,6 @@ fn round(round: &Round) -> Value {
     json!({
         "variant": round.variant,
         "load": round.shape.to_string(),
-        "of_builds": round.is_of_builds,
         "report": round.report.to_json(),
         "processes": costs,
     })

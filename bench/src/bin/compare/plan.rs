@@ -23,8 +23,8 @@ pub(crate) struct Plan {
     /// Open connections while memory is looked at.
     pub(crate) idle: Option<usize>,
     pub(crate) rounds: usize,
-    /// Rounds of the two builds against each other alone.
-    pub(crate) build_rounds: usize,
+    /// Further rounds of those that contest the goals, where it is decided by a few percent.
+    pub(crate) contests: usize,
     /// Rounds of the sizes of a fleet against each other.
     pub(crate) scale_rounds: usize,
     pub(crate) cold_starts: usize,
@@ -34,8 +34,8 @@ pub(crate) struct Plan {
     pub(crate) engine_warmup: Duration,
 }
 
-/// Where the two builds are compared.
-pub(crate) const BUILDS_AT: [usize; 2] = [256, 1024];
+/// Connections of the closed loops that are contested.
+pub(crate) const CONTESTED: [usize; 3] = [64, 256, 1024];
 
 // === impl Plan ===
 
@@ -47,7 +47,7 @@ impl Plan {
             shares: vec![50, 80],
             idle: Some(10_000),
             rounds: 3,
-            build_rounds: 8,
+            contests: 5,
             scale_rounds: 3,
             cold_starts: 7,
             warmup: Duration::from_millis(500),
@@ -63,7 +63,7 @@ impl Plan {
             shares: Vec::new(),
             idle: None,
             rounds: 2,
-            build_rounds: 0,
+            contests: 0,
             scale_rounds: 0,
             cold_starts: 0,
             warmup: Duration::from_millis(300),

@@ -17,8 +17,6 @@ use crate::{
 pub(crate) struct Round {
     pub(crate) variant: String,
     pub(crate) shape: Shape,
-    /// Whether it belongs to the comparison of the two builds alone.
-    pub(crate) is_of_builds: bool,
     pub(crate) report: Report,
     pub(crate) costs: BTreeMap<Role, Cost>,
 }
@@ -31,9 +29,10 @@ pub(crate) struct Results {
     pub(crate) variants: Vec<String>,
     /// Those that are foreign commands.
     pub(crate) commands: Vec<String>,
-    /// The variant that is judged, and the other build of it.
+    /// The variant that is judged.
     pub(crate) judged: String,
-    pub(crate) builds: Option<[String; 2]>,
+    /// Its other build.
+    pub(crate) other_build: Option<String>,
     pub(crate) rounds: Vec<Round>,
     /// Latency of Kafka alone, by engine, a histogram per round.
     pub(crate) floor: BTreeMap<&'static str, Vec<Histogram<u64>>>,
@@ -86,12 +85,19 @@ impl Results {
     pub(crate) fn of<'a>(&'a self, variant: &'a str, shape: Shape) -> impl DoubleEndedIterator<Item = &'a Round> {
         self.rounds
             .iter()
-            .filter(move |it| it.variant == variant && it.shape == shape && !it.is_of_builds)
+            .filter(move |it| it.variant == variant && it.shape == shape)
     }
 
     /// The median of a figure over the rounds.
     pub(crate) fn median(&self, variant: &str, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
         median(self.of(variant, shape).filter_map(figure))
+    }
+
+    /// A figure of the judged variant to that of another one: the median of the ratios within a round. What the machine does
+    /// in the meantime changes both.
+    pub(crate) fn judged_to(&self, other: &str, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+        let rounds = self.of(&self.judged, shape).zip(self.of(other, shape));
+        median(rounds.filter_map(|(ours, theirs)| Some(figure(ours)? / figure(theirs)?)))
     }
 
     pub(crate) fn throughput(&self, variant: &str, shape: Shape) -> Option<f64> {
@@ -124,17 +130,6 @@ impl Results {
     pub(crate) fn floor_ms(&self, engine: &str) -> Option<f64> {
         let rounds = self.floor.get(engine)?;
         median(rounds.iter().map(|it| it.value_at_quantile(0.5) as f64 / 1e3))
-    }
-
-    /// The first build's CPU time per request to the second's: of pairs of neighbouring rounds, the median.
-    pub(crate) fn build_ratio(&self, shape: Shape) -> Option<f64> {
-        let [first, second] = self.builds.as_ref()?;
-        let cpu = |build: &String| {
-            let rounds = self.rounds.iter().filter(|it| it.is_of_builds && it.shape == shape);
-            let own = rounds.filter(|it| it.variant == *build).filter_map(Round::own_cpu_us);
-            own.collect::<Vec<_>>()
-        };
-        median(cpu(first).iter().zip(cpu(second)).map(|(first, second)| first / second))
     }
 
     /// The median time from start to ready, in milliseconds: gateway 0, worker 1.

@@ -19,7 +19,7 @@ use crate::{
     floor,
     goals::HYPER,
     machine::Machine,
-    plan::{BUILDS_AT, Plan, Shape},
+    plan::{CONTESTED, Plan, Shape},
     results::{Results, Round},
     variant::{self, Setup, Variant},
 };
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &Args, plan: Plan, scratch: &Path) -> Result<Resul
         say(&format!("round {round} of {}", session.plan.rounds));
         session.closed_round().await?;
     }
-    session.builds().await?;
+    session.contests().await?;
     session.open_rounds().await?;
     session.scale().await?;
     session.idle().await?;
@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
                 variants: Vec::new(),
                 commands: Vec::new(),
                 judged: String::new(),
-                builds: None,
+                other_build: None,
                 rounds: Vec::new(),
                 floor: BTreeMap::new(),
                 engine: "",
@@ -130,7 +130,7 @@ impl<'a> Session<'a> {
         }
         if is_static {
             let engine = self.engines.first().context("an engine")?.name;
-            self.results.builds = Some([format!("static on {engine}"), format!("glibc on {engine}")]);
+            self.results.other_build = Some(format!("glibc on {engine}"));
         } else {
             let directory = self.args.static_dir.display();
             self.results
@@ -164,8 +164,8 @@ impl<'a> Session<'a> {
     async fn cold_starts(&mut self) -> Result<()> {
         let engine = self.engines.first().context("an engine")?;
         let mut pairs = vec![(self.results.judged.clone(), self.args.static_dir.clone())];
-        match &self.results.builds {
-            Some([_, other]) => pairs.push((other.clone(), own_directory()?)),
+        match &self.results.other_build {
+            Some(other) => pairs.push((other.clone(), own_directory()?)),
             None => pairs = vec![(self.results.judged.clone(), own_directory()?)],
         }
         for _ in 0..self.plan.cold_starts {
@@ -205,29 +205,31 @@ impl<'a> Session<'a> {
         }
         for connections in self.plan.closed.clone() {
             for index in 0..self.variants.len() {
-                self.measure(index, Shape::Closed(connections), false).await?;
+                self.measure(index, Shape::Closed(connections)).await?;
             }
         }
         Ok(())
     }
 
-    /// The two builds against each other, where it is decided by a few percent.
-    async fn builds(&mut self) -> Result<()> {
-        let Some(builds) = self.results.builds.clone() else {
-            return Ok(());
-        };
-        for round in 0..self.plan.build_rounds {
-            say(&format!("builds, round {} of {}", round + 1, self.plan.build_rounds));
-            for connections in BUILDS_AT {
-                let mut both: Vec<_> = builds.iter().filter_map(|it| self.position(it)).collect();
-                // Who comes first has the machine as the other left it.
-                if round % 2 == 1 {
-                    both.reverse();
-                }
-                for index in both {
-                    self.measure(index, Shape::Closed(connections), true).await?;
+    /// More rounds of the judged variant, its other build and the foreign systems.
+    async fn contests(&mut self) -> Result<()> {
+        let results = &self.results;
+        let names = [&results.judged]
+            .into_iter()
+            .chain(&results.other_build)
+            .chain(&results.commands);
+        let mut contestants: Vec<_> = names.filter_map(|it| self.position(it)).collect();
+        let mut contested = CONTESTED.to_vec();
+        contested.retain(|it| self.plan.closed.contains(it));
+        for round in 1..=self.plan.contests {
+            say(&format!("contest {round} of {}", self.plan.contests));
+            for &connections in &contested {
+                for &index in &contestants {
+                    self.measure(index, Shape::Closed(connections)).await?;
                 }
             }
+            // Who comes first has the machine as the last one left it.
+            contestants.reverse();
         }
         Ok(())
     }
@@ -237,7 +239,7 @@ impl<'a> Session<'a> {
             say(&format!("open loop at {percent} % of capacity"));
             for _ in 0..2 {
                 for index in 0..self.variants.len() {
-                    self.measure(index, Shape::Share(percent), false).await?;
+                    self.measure(index, Shape::Share(percent)).await?;
                 }
             }
         }
@@ -256,13 +258,12 @@ impl<'a> Session<'a> {
         let mut fresh = Variant::start("idle", &setup, self.engines.first(), self.scratch).await?;
         fresh.name.clone_from(&self.results.judged);
         self.variants.push(fresh);
-        self.measure(self.variants.len() - 1, Shape::Idle(connections), false)
-            .await
+        self.measure(self.variants.len() - 1, Shape::Idle(connections)).await
     }
 
     /// Where the build is that is judged.
     fn judged_directory(&self) -> Result<PathBuf> {
-        match &self.results.builds {
+        match &self.results.other_build {
             Some(_) => Ok(self.args.static_dir.clone()),
             None => own_directory(),
         }
@@ -272,7 +273,7 @@ impl<'a> Session<'a> {
         self.variants.iter().position(|it| it.name == name)
     }
 
-    async fn measure(&mut self, index: usize, shape: Shape, is_of_builds: bool) -> Result<()> {
+    async fn measure(&mut self, index: usize, shape: Shape) -> Result<()> {
         let variant = self.variants.get(index).context("a variant")?;
         let mode = match shape {
             Shape::Closed(connections) => Mode::Closed { connections },
@@ -312,7 +313,6 @@ impl<'a> Session<'a> {
         let round = Round {
             variant: variant.name.clone(),
             shape,
-            is_of_builds,
             report,
             costs,
         };
