@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &Args, plan: Plan, scratch: &Path) -> Result<Resul
     session.warm_up().await?;
     for round in 1..=session.plan.rounds {
         say(&format!("round {round} of {}", session.plan.rounds));
-        session.closed_round().await?;
+        session.closed_round(round).await?;
     }
     session.contests().await?;
     session.open_rounds().await?;
@@ -197,18 +197,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn closed_round(&mut self) -> Result<()> {
+    async fn closed_round(&mut self, round: usize) -> Result<()> {
         for engine in &self.engines {
             let latency = floor::measure(&engine.brokers, self.plan.warmup, self.plan.measured).await;
             let latency = latency.with_context(|| format!("{} alone", engine.name))?;
             self.results.floor.entry(engine.name).or_default().push(latency);
         }
-        for connections in self.plan.closed.clone() {
-            for index in 0..self.variants.len() {
-                self.measure(index, Shape::Closed(connections)).await?;
-            }
-        }
-        Ok(())
+        let variants: Vec<_> = (0..self.variants.len()).collect();
+        self.measure_closed(round, variants, self.plan.closed.clone()).await
     }
 
     /// More rounds of the judged variant, its other build and the foreign systems.
@@ -218,18 +214,30 @@ impl<'a> Session<'a> {
             .into_iter()
             .chain(&results.other_build)
             .chain(&results.commands);
-        let mut contestants: Vec<_> = names.filter_map(|it| self.position(it)).collect();
+        let contestants: Vec<_> = names.filter_map(|it| self.position(it)).collect();
+        if contestants.len() < 2 {
+            return Ok(());
+        }
         let mut contested = CONTESTED.to_vec();
         contested.retain(|it| self.plan.closed.contains(it));
         for round in 1..=self.plan.contests {
             say(&format!("contest {round} of {}", self.plan.contests));
-            for &connections in &contested {
-                for &index in &contestants {
-                    self.measure(index, Shape::Closed(connections)).await?;
-                }
+            let round = self.plan.rounds + round;
+            self.measure_closed(round, contestants.clone(), contested.clone())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Some variants in turn, and back in the next round: who comes first has the machine as another load left it.
+    async fn measure_closed(&mut self, round: usize, mut variants: Vec<usize>, loads: Vec<usize>) -> Result<()> {
+        if round.is_multiple_of(2) {
+            variants.reverse();
+        }
+        for connections in loads {
+            for &index in &variants {
+                self.measure(index, Shape::Closed(connections)).await?;
             }
-            // Who comes first has the machine as the last one left it.
-            contestants.reverse();
         }
         Ok(())
     }
