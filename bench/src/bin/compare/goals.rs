@@ -3,7 +3,7 @@
 use crate::{
     meter::Role,
     plan::Shape,
-    results::{Results, Round, median},
+    results::{Results, Round, median, median_ratio},
     scale,
 };
 
@@ -101,7 +101,8 @@ fn latency(results: &Results) -> Vec<Goal> {
 }
 
 fn throughput(results: &Results) -> Vec<Goal> {
-    let to = |other: &str, shape| results.judged_to(other, shape, |it| Some(it.report.throughput()));
+    let figure = |it: &Round| Some(it.report.throughput());
+    let to = |other: &str, shape| results.judged_to(other, shape, figure);
     let mut goals = Vec::new();
     for (connections, name, factor) in [
         (64, "librdkafka", 1.5),
@@ -125,12 +126,11 @@ fn throughput(results: &Results) -> Vec<Goal> {
     let judged: Vec<_> = results.of(&results.judged, MOST).collect();
     let errors = (!judged.is_empty()).then(|| judged.iter().map(|it| it.errors()).sum::<u64>() as f64);
     goals.push(Goal::new("c=10000: errors", Bound::AtMost(0.0), errors, ""));
-    let within_rounds = judged.iter().zip(results.of(&results.judged, MANY));
-    let to_many = within_rounds.map(|(most, many)| most.report.throughput() / many.report.throughput());
+    let at = |shape| results.of(&results.judged, shape).map(figure);
     goals.push(Goal::new(
         "c=10000: throughput to c=1024",
         Bound::AtLeast(0.85),
-        median(to_many),
+        median_ratio(at(MOST), at(MANY)),
         "×",
     ));
     let at = |variant: &str, quantile| results.quantile_ms(variant, MOST, quantile);

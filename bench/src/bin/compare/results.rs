@@ -93,11 +93,10 @@ impl Results {
         median(self.of(variant, shape).filter_map(figure))
     }
 
-    /// A figure of the judged variant to that of another one: the median of the ratios within a round. What the machine does
-    /// in the meantime changes both.
+    /// A figure of the judged variant to that of another one, see [`median_ratio`].
     pub(crate) fn judged_to(&self, other: &str, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
-        let rounds = self.of(&self.judged, shape).zip(self.of(other, shape));
-        median(rounds.filter_map(|(ours, theirs)| Some(figure(ours)? / figure(theirs)?)))
+        let figures = |variant| self.of(variant, shape).map(&figure);
+        median_ratio(figures(&self.judged), figures(other))
     }
 
     pub(crate) fn throughput(&self, variant: &str, shape: Shape) -> Option<f64> {
@@ -139,6 +138,16 @@ impl Results {
     }
 }
 
+/// The median of the ratios within a round, whatever the machine does from one to the next; `None` where a round lacks its
+/// figure.
+pub(crate) fn median_ratio(
+    of: impl Iterator<Item = Option<f64>>,
+    to: impl Iterator<Item = Option<f64>>,
+) -> Option<f64> {
+    let ratios: Option<Vec<_>> = of.zip(to).map(|(of, to)| Some(of? / to?)).collect();
+    median(ratios?)
+}
+
 /// The middle one, or the mean of the middle two.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<_> = values.into_iter().collect();
@@ -161,5 +170,16 @@ mod tests {
         assert_eq!(median([]), None);
         assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_one_round() {
+        let ratio = |of: [Option<f64>; 3], to: &[Option<f64>]| median_ratio(of.into_iter(), to.iter().copied());
+        // The machine was slow, fast, and slow again.
+        let of = [Some(10.0), Some(40.0), Some(12.0)];
+        assert_eq!(ratio(of, &[Some(20.0), Some(50.0), Some(20.0)]), Some(0.6));
+        assert_eq!(ratio(of, &[Some(20.0)]), Some(0.5));
+        assert_eq!(ratio(of, &[Some(20.0), None, Some(20.0)]), None);
+        assert_eq!(ratio(of, &[]), None);
     }
 }

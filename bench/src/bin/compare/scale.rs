@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 use crate::{
     meter::Role,
     plan::Shape,
-    results::{Results, Round, median},
+    results::{Results, Round, median_ratio},
     tables::number,
 };
 
@@ -107,16 +107,12 @@ fn carries(results: &Results, ask: Ask, size: u16) -> bool {
     matches!((shape, answers), (Shape::Rate(rate), Some(it)) if it >= f64::from(rate) * CARRIED)
 }
 
-/// To the smallest fleet: of neighbouring rounds, the median.
+/// To the smallest fleet.
 fn ratio(results: &Results, ask: Ask, size: u16) -> Option<f64> {
-    let cpu = |size| {
-        let fleet = name(size);
-        let rounds = results.of(&fleet, ask.of(size)).map(all_cpu_us);
-        rounds.collect::<Option<Vec<_>>>()
-    };
     let [smallest, ..] = SIZES;
-    let both = cpu(size)?.into_iter().zip(cpu(smallest)?);
-    median(both.map(|(of, to)| of / to))
+    let (fleet, to) = (name(size), name(smallest));
+    let cpu = |fleet, size| results.of(fleet, ask.of(size)).map(all_cpu_us);
+    median_ratio(cpu(&fleet, size), cpu(&to, smallest))
 }
 
 /// Of gateways, workers and broker.
