@@ -1,6 +1,6 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint static profile image up down bench bench-quick load
+.PHONY: help run test faults lint static profile image up down bench bench-rivals bench-quick load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ bench: static ## measure all of it, judge the goals (10 minutes); OUT=docs/perfo
 	cargo build --release --package gateway --package worker
 	cargo build --release --package bench
 	cargo run --release --package bench --bin compare -- --out $(or $(OUT),bench/results) $(ARGS)
+
+bench-rivals: static ## the same beside librdkafka and franz-go (25 minutes); needs a C compiler, CMake and Go
+	cargo build --release --package gateway --package worker
+	cargo build --release --package bench
+	scripts/rivals --out $(or $(OUT),bench/results) $(ARGS)
 
 bench-quick: ## the most important ratios (a minute)
 	cargo build --release --package gateway --package worker

@@ -27,7 +27,8 @@ pub(crate) enum Setup {
     Pair { directory: PathBuf },
     /// So many of both, each with a partition of its own.
     Fleet { directory: PathBuf, size: u16 },
-    /// A shell command that serves HTTP on `127.0.0.1:$PORT`, with `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC`.
+    /// A shell command that serves HTTP on `127.0.0.1:$PORT`, with `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC`, which
+    /// are there.
     Command(String),
 }
 
@@ -106,7 +107,10 @@ impl Variant {
                 command.args(["-c", line]);
                 let mut environment = topics(name);
                 environment.push(("PORT", http.port().to_string()));
-                environment.extend(engine.map(|it| ("KAFKA_BROKERS", it.brokers.clone())));
+                if let Some(engine) = engine {
+                    create_topics(name, engine, 1).await?;
+                    environment.push(("KAFKA_BROKERS", engine.brokers.clone()));
+                }
                 let mut child = Child::start(name, scratch, command, environment)?;
                 child.ready(http, "/ping").await.with_context(|| name.to_owned())?;
                 meter.add_group(Role::Server, child.pid())?;
@@ -174,7 +178,7 @@ fn topics(name: &str) -> Settings {
     ]
 }
 
-/// With a partition for each of a fleet.
+/// For those that do not create them, with a partition for each gateway.
 async fn create_topics(name: &str, engine: &Engine, partitions: u16) -> Result<()> {
     let client = ClientBuilder::new(vec![engine.brokers.clone()]).build().await?;
     for (_, name) in topics(name) {

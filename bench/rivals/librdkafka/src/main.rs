@@ -1,0 +1,292 @@
+//! The same pair on librdkafka, to compare with: `GET /ping` becomes a record, and the record with its key the answer.
+//!
+//! As one writes it who knows the library and wants it fast: a caller waits before its record is sent, one thread of
+//! tokio serves HTTP, one more does nothing but poll, and hands all replies that are there over at once. librdkafka has its
+//! defaults but for what is in [`client`], and `LINGER_MS`; `IN_FLIGHT` bounds its produce requests, where it is set. No
+//! record has headers. Without an argument it is the gateway and starts a worker beside it.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    env,
+    process::{Command, ExitCode},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use rdkafka::{
+    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    message::BorrowedMessage,
+    producer::{BaseRecord, DefaultProducerContext, DeliveryResult, ProducerContext, ThreadedProducer},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use uuid::Uuid;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Records that are handed over at a time, at most.
+const BATCH: usize = 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Ping<'a> {
+    id: &'a str,
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    message: &'a str,
+}
+
+/// Callers that wait, by the key of their record; `None` tells one that its record was not written.
+#[derive(Clone, Default)]
+struct Pending(Arc<Mutex<HashMap<Uuid, oneshot::Sender<Option<Bytes>>>>>);
+
+struct Gateway {
+    pending: Pending,
+    producer: ThreadedProducer<Pending>,
+    topic: String,
+}
+
+fn main() -> ExitCode {
+    let is_worker = env::args().nth(1).as_deref() == Some("worker");
+    match if is_worker { worker() } else { gateway() } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gateway() -> Result<(), Error> {
+    let mut worker = Command::new(env::current_exe()?).arg("worker").spawn()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let ended = runtime.enable_all().build()?.block_on(serve());
+    worker.kill()?;
+    ended
+}
+
+async fn serve() -> Result<(), Error> {
+    let pending = Pending::default();
+    let replies = reader(&env::var("PONG_TOPIC")?)?;
+    let (hand_over, mut handed_over) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        read(&replies, |replies| {
+            // Fails only at the end of the process.
+            let _ = hand_over.send(replies.iter().filter_map(answer).collect());
+        });
+    });
+    let waiting = pending.clone();
+    tokio::spawn(async move {
+        while let Some(answers) = handed_over.recv().await {
+            waiting.answer(answers);
+        }
+    });
+    let gateway = Arc::new(Gateway {
+        producer: producer()?.create_with_context(pending.clone())?,
+        pending,
+        topic: env::var("PING_TOPIC")?,
+    });
+    let listener = TcpListener::bind(("127.0.0.1", env::var("PORT")?.parse()?)).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let gateway = Arc::clone(&gateway);
+                async move { Ok::<_, Infallible>(gateway.handle(request).await) }
+            });
+            // Whatever it is, the caller is gone.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+/// Answers whoever asks, until it is killed.
+fn worker() -> Result<(), Error> {
+    let producer: ThreadedProducer<_> = producer()?.create_with_context(DefaultProducerContext)?;
+    let topic = env::var("PONG_TOPIC")?;
+    read(&reader(&env::var("PING_TOPIC")?)?, |requests| {
+        for request in requests {
+            let Ok(Ping { id, name, value }) = serde_json::from_slice(request.payload().unwrap_or_default()) else {
+                continue;
+            };
+            let reply = format!("{name} {value} ( {id} ) ");
+            let record = BaseRecord::to(&topic).partition(0).key(id).payload(&reply);
+            if let Err((error, _)) = producer.send(record) {
+                eprintln!("{error}");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Waits for records, and hands over those that are there by then.
+fn read(reader: &BaseConsumer, mut hand_over: impl FnMut(&[BorrowedMessage<'_>])) {
+    let mut records = Vec::with_capacity(BATCH);
+    loop {
+        let mut next = reader.poll(Duration::from_secs(1));
+        while let Some(polled) = next {
+            match polled {
+                Ok(record) => records.push(record),
+                Err(error) => eprintln!("{error}"),
+            }
+            let has_room = records.len() < BATCH;
+            next = has_room.then(|| reader.poll(Duration::ZERO)).flatten();
+        }
+        hand_over(&records);
+        records.clear();
+    }
+}
+
+/// The caller's id and the body for it.
+fn answer(reply: &BorrowedMessage<'_>) -> Option<(Uuid, Bytes)> {
+    let message = String::from_utf8_lossy(reply.payload()?);
+    let body = serde_json::to_vec(&Answer { message: &message }).ok()?;
+    Some((uuid(reply.key())?, body.into()))
+}
+
+fn uuid(key: Option<&[u8]>) -> Option<Uuid> {
+    Uuid::try_parse_ascii(key?).ok()
+}
+
+/// Of partition 0, from now on.
+fn reader(topic: &str) -> Result<BaseConsumer, Error> {
+    let mut config = client()?;
+    config.set("group.id", "none").set("enable.auto.commit", "false");
+    let reader: BaseConsumer = config.create()?;
+    let (_, end) = reader.fetch_watermarks(topic, 0, Duration::from_secs(10))?;
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_offset(topic, 0, Offset::Offset(end))?;
+    reader.assign(&partitions)?;
+    Ok(reader)
+}
+
+fn producer() -> Result<ClientConfig, Error> {
+    let mut config = client()?;
+    config.set("linger.ms", env::var("LINGER_MS")?);
+    if let Ok(requests) = env::var("IN_FLIGHT") {
+        config.set("max.in.flight", requests);
+    }
+    Ok(config)
+}
+
+fn client() -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", env::var("KAFKA_BROKERS")?);
+    config.set("socket.nagle.disable", "true");
+    Ok(config)
+}
+
+fn respond(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET || request.uri().path() != "/ping" {
+            return respond(StatusCode::NOT_FOUND, r#"{"error":"not found"}"#);
+        }
+        let uuid = Uuid::new_v4();
+        match timeout(Duration::from_secs(10), self.ask(uuid)).await {
+            Ok(Some(body)) => respond(StatusCode::OK, body),
+            Ok(None) => {
+                let body = r#"{"error":"failed to send message to Kafka"}"#;
+                respond(StatusCode::INTERNAL_SERVER_ERROR, body)
+            }
+            Err(_) => {
+                self.pending.take(uuid);
+                let body = r#"{"error":"timeout waiting for response"}"#;
+                respond(StatusCode::INTERNAL_SERVER_ERROR, body)
+            }
+        }
+    }
+
+    /// `None` if the record was not written.
+    async fn ask(&self, uuid: Uuid) -> Option<Bytes> {
+        let mut buffer = Uuid::encode_buffer();
+        let id: &str = uuid.as_hyphenated().encode_lower(&mut buffer);
+        let ping = Ping {
+            id,
+            name: "Ping",
+            value: "Pong",
+        };
+        let value = serde_json::to_vec(&ping).ok()?;
+        let answered = self.pending.add(uuid);
+        let record = BaseRecord::to(&self.topic).partition(0).key(id).payload(&value);
+        if self.producer.send(record).is_err() {
+            self.pending.take(uuid);
+            return None;
+        }
+        answered.await.ok().flatten()
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    fn add(&self, id: Uuid) -> oneshot::Receiver<Option<Bytes>> {
+        let (caller, answered) = oneshot::channel();
+        self.0.lock().expect("no panic").insert(id, caller);
+        answered
+    }
+
+    fn take(&self, id: Uuid) -> Option<oneshot::Sender<Option<Bytes>>> {
+        self.0.lock().expect("no panic").remove(&id)
+    }
+
+    fn answer(&self, answers: Vec<(Uuid, Bytes)>) {
+        let mut callers = self.0.lock().expect("no panic");
+        for (id, body) in answers {
+            if let Some(caller) = callers.remove(&id) {
+                // Whoever does not wait any more is gone.
+                let _ = caller.send(Some(body));
+            }
+        }
+    }
+}
+
+impl ClientContext for Pending {}
+
+impl ProducerContext for Pending {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((_, record)) = result
+            && let Some(caller) = uuid(record.key()).and_then(|id| self.take(id))
+        {
+            let _ = caller.send(None);
+        }
+    }
+}
