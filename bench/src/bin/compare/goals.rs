@@ -113,7 +113,9 @@ fn throughput(results: &Results) -> Vec<Goal> {
     ] {
         let shape = Shape::Closed(connections);
         let text = format!("{shape}: throughput to {name}");
-        let to_best = family(results, name).filter_map(|it| to(it, shape)).reduce(f64::min);
+        let to_best = contestants(results, name, shape)
+            .filter_map(|it| to(it, shape))
+            .reduce(f64::min);
         goals.push(Goal::new(text, Bound::AtLeast(factor), to_best, "×"));
     }
     goals.push(Goal::new(
@@ -151,7 +153,7 @@ fn cpu(results: &Results) -> Vec<Goal> {
         Goal::new(name, Bound::AtMost(bound), results.judged_to(HYPER, MANY, cpu), "×")
     };
     let to = |other: &str, shape| results.judged_to(other, shape, Round::own_cpu_us);
-    let to_best = family(results, "librdkafka")
+    let to_best = contestants(results, "librdkafka", MANY)
         .filter_map(|it| to(it, MANY))
         .reduce(f64::max);
     let mut goals = vec![
@@ -172,9 +174,13 @@ fn cpu(results: &Results) -> Vec<Goal> {
     goals
 }
 
-/// The settings of one foreign system, by the first word of the command's name.
-fn family<'a>(results: &'a Results, name: &'a str) -> impl Iterator<Item = &'a String> {
-    results.commands.iter().filter(move |it| it.starts_with(name))
+/// The settings of a foreign system that the judged variant met in contests; without contests, all.
+fn contestants<'a>(results: &'a Results, system: &str, shape: Shape) -> impl Iterator<Item = &'a String> {
+    let settings = results.fastest(system, shape);
+    let any_met = settings.iter().any(|it| results.met(it, shape));
+    settings
+        .into_iter()
+        .filter(move |it| !any_met || results.met(it, shape))
 }
 
 /// Memory is that of the first round with a load: what came before it is known.

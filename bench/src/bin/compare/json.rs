@@ -73,6 +73,7 @@ fn round(round: &Round) -> Value {
     json!({
         "variant": round.variant,
         "load": round.shape.to_string(),
+        "beside": round.beside,
         "report": round.report.to_json(),
         "processes": costs,
     })

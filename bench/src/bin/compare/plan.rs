@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     /// Open connections while memory is looked at.
     pub(crate) idle: Option<usize>,
     pub(crate) rounds: usize,
-    /// Further rounds of those that contest the goals, where it is decided by a few percent.
+    /// How often the judged variant meets each of those by which it is judged.
     pub(crate) contests: usize,
     /// Rounds of the sizes of a fleet against each other.
     pub(crate) scale_rounds: usize,
@@ -47,7 +47,7 @@ impl Plan {
             shares: vec![50, 80],
             idle: Some(10_000),
             rounds: 3,
-            contests: 5,
+            contests: 8,
             scale_rounds: 3,
             cold_starts: 7,
             warmup: Duration::from_millis(500),

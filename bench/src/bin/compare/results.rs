@@ -1,6 +1,10 @@
 //! What was measured, round by round, and the medians over the rounds.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bench::{Histogram, Report};
 use serde_json::Value;
@@ -17,6 +21,8 @@ use crate::{
 pub(crate) struct Round {
     pub(crate) variant: String,
     pub(crate) shape: Shape,
+    /// In a contest, the variant that was measured directly before or after.
+    pub(crate) beside: Option<String>,
     pub(crate) report: Report,
     pub(crate) costs: BTreeMap<Role, Cost>,
 }
@@ -93,10 +99,34 @@ impl Results {
         median(self.of(variant, shape).filter_map(figure))
     }
 
-    /// A figure of the judged variant to that of another one, see [`median_ratio`].
+    /// A figure of the judged variant to that of another one, see [`median_ratio`]: of their contests, if they met in some.
     pub(crate) fn judged_to(&self, other: &str, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
-        let figures = |variant| self.of(variant, shape).map(&figure);
-        median_ratio(figures(&self.judged), figures(other))
+        let met = self.met(other, shape);
+        let figures = |variant, beside: &str| {
+            let beside = met.then(|| beside.to_owned());
+            let rounds = self.of(variant, shape).filter(move |it| it.beside == beside);
+            rounds.map(&figure)
+        };
+        median_ratio(figures(&self.judged, other), figures(other, &self.judged))
+    }
+
+    /// Whether the judged variant met this one in contests.
+    pub(crate) fn met(&self, other: &str, shape: Shape) -> bool {
+        self.of(other, shape).any(|it| it.beside.is_some())
+    }
+
+    /// The settings of one foreign system, which is the first word of their names, the fastest beside the judged variant first.
+    pub(crate) fn fastest(&self, system: &str, shape: Shape) -> Vec<&String> {
+        let ratio = |it: &&String| self.judged_to(it, shape, |it| Some(it.report.throughput()));
+        let settings = self.commands.iter().filter(|it| first_word(it) == system);
+        let mut settings: Vec<_> = settings.filter(|it| ratio(it).is_some()).collect();
+        settings.sort_by(|a, b| ratio(a).partial_cmp(&ratio(b)).unwrap_or(Ordering::Equal));
+        settings
+    }
+
+    /// The foreign systems.
+    pub(crate) fn systems(&self) -> BTreeSet<&str> {
+        self.commands.iter().map(|it| first_word(it)).collect()
     }
 
     pub(crate) fn throughput(&self, variant: &str, shape: Shape) -> Option<f64> {
@@ -113,7 +143,7 @@ impl Results {
 
     /// The best of the closed loops.
     pub(crate) fn capacity(&self, variant: &str) -> Option<f64> {
-        let closed: std::collections::BTreeSet<_> = self
+        let closed: BTreeSet<_> = self
             .rounds
             .iter()
             .filter(|it| matches!(it.shape, Shape::Closed(_)))
@@ -136,6 +166,10 @@ impl Results {
         let starts = self.cold_starts.get(variant)?;
         median(starts.iter().filter_map(|it| Some(it.get(part)?.as_secs_f64() * 1e3)))
     }
+}
+
+fn first_word(name: &str) -> &str {
+    name.split([' ', ',']).next().unwrap_or(name)
 }
 
 /// The median of the ratios within a round, whatever the machine does from one to the next; `None` where a round lacks its
@@ -163,6 +197,9 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use bench::{Load, Mode, Outcomes};
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -170,6 +207,89 @@ mod tests {
         assert_eq!(median([]), None);
         assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    const MANY: Shape = Shape::Closed(1024);
+
+    /// A second on a variant, alone or beside another one.
+    fn round(variant: &str, beside: Option<&str>, answers: u64) -> Round {
+        let mode = Mode::Closed { connections: 1024 };
+        let report = Report {
+            load: Load::spread(Vec::new(), mode),
+            run: String::new(),
+            outcomes: Outcomes::default(),
+            warmup: Outcomes::default(),
+            latency: Histogram::new(3).unwrap(),
+            began: Instant::now(),
+            elapsed: Duration::from_secs(1),
+            ok_in_time: answers,
+            connections_opened: 0,
+            retries: 0,
+            first_wrong: Vec::new(),
+            first_errors: Vec::new(),
+            interrupted: false,
+        };
+        Round {
+            variant: variant.to_owned(),
+            shape: MANY,
+            beside: beside.map(str::to_owned),
+            report,
+            costs: BTreeMap::new(),
+        }
+    }
+
+    fn results(commands: &[&str], rounds: Vec<Round>) -> Results {
+        Results {
+            machine: Machine::look(),
+            variants: Vec::new(),
+            commands: commands.iter().map(|&it| it.to_owned()).collect(),
+            judged: "ours".to_owned(),
+            other_build: None,
+            rounds,
+            floor: BTreeMap::new(),
+            engine: "",
+            cold_starts: BTreeMap::new(),
+            at_rest: BTreeMap::new(),
+            scale: None,
+            budget: None,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn in_contests_neighbours_are_compared() {
+        let answers = |it: &Round| Some(it.report.throughput());
+        let mut rounds = vec![round("ours", None, 100), round("a 1", None, 50), round("a 2", None, 80)];
+        let before = results(&["a 1", "a 2"], rounds.split_off(0));
+        assert_eq!(before.judged_to("a 1", MANY, answers), Some(2.0));
+        assert!(!before.met("a 1", MANY));
+
+        rounds = before.rounds;
+        // The machine is slower for one pair, and the other way round for the next.
+        rounds.extend([
+            round("ours", Some("a 2"), 30),
+            round("a 2", Some("ours"), 20),
+            round("b", Some("ours"), 500),
+            round("ours", Some("b"), 1000),
+        ]);
+        let after = results(&["a 1", "a 2", "b"], rounds);
+        assert_eq!(after.judged_to("a 1", MANY, answers), Some(2.0));
+        assert_eq!(after.judged_to("a 2", MANY, answers), Some(1.5));
+        assert_eq!(after.judged_to("b", MANY, answers), Some(2.0));
+        assert_eq!(after.judged_to("c", MANY, answers), None);
+    }
+
+    #[test]
+    fn the_fastest_setting_of_a_system_is_first() {
+        let rounds = vec![
+            round("ours", None, 100),
+            round("a 1", None, 50),
+            round("a 2", None, 80),
+            round("ab", None, 90),
+        ];
+        let results = results(&["a 1", "a 2", "a 3", "ab"], rounds);
+        assert_eq!(results.fastest("a", MANY), ["a 2", "a 1"]);
+        assert_eq!(results.systems(), BTreeSet::from(["a", "ab"]));
     }
 
     #[test]

@@ -31,6 +31,9 @@ const IDLE_RATE: f64 = 4_000.0;
 /// Connections from which on a load is longer.
 const MANY: usize = 10_000;
 
+/// Settings of each foreign system that take part in contests: the others lie further behind than rounds are apart.
+const FASTEST: usize = 2;
+
 /// Descriptors of the generator that are not for connections.
 const DESCRIPTORS: u64 = 64;
 
@@ -203,40 +206,43 @@ impl<'a> Session<'a> {
             let latency = latency.with_context(|| format!("{} alone", engine.name))?;
             self.results.floor.entry(engine.name).or_default().push(latency);
         }
-        let variants: Vec<_> = (0..self.variants.len()).collect();
-        self.measure_closed(round, variants, self.plan.closed.clone()).await
-    }
-
-    /// More rounds of the judged variant, its other build and the foreign systems.
-    async fn contests(&mut self) -> Result<()> {
-        let results = &self.results;
-        let names = [&results.judged]
-            .into_iter()
-            .chain(&results.other_build)
-            .chain(&results.commands);
-        let contestants: Vec<_> = names.filter_map(|it| self.position(it)).collect();
-        if contestants.len() < 2 {
-            return Ok(());
+        let mut variants: Vec<_> = (0..self.variants.len()).collect();
+        // And back in the next round: who comes first has the machine as another load left it.
+        if round.is_multiple_of(2) {
+            variants.reverse();
         }
-        let mut contested = CONTESTED.to_vec();
-        contested.retain(|it| self.plan.closed.contains(it));
-        for round in 1..=self.plan.contests {
-            say(&format!("contest {round} of {}", self.plan.contests));
-            let round = self.plan.rounds + round;
-            self.measure_closed(round, contestants.clone(), contested.clone())
-                .await?;
+        for connections in self.plan.closed.clone() {
+            for &index in &variants {
+                self.measure(index, Shape::Closed(connections), None).await?;
+            }
         }
         Ok(())
     }
 
-    /// Some variants in turn, and back in the next round: who comes first has the machine as another load left it.
-    async fn measure_closed(&mut self, round: usize, mut variants: Vec<usize>, loads: Vec<usize>) -> Result<()> {
-        if round.is_multiple_of(2) {
-            variants.reverse();
+    /// The judged variant and its other build, or one of the fastest settings of a foreign system, directly after each other:
+    /// the machine has another speed from one minute to the next.
+    async fn contests(&mut self) -> Result<()> {
+        let mut pairs = Vec::new();
+        let judged = self.position(&self.results.judged).context("the judged variant")?;
+        for connections in CONTESTED.into_iter().filter(|it| self.plan.closed.contains(it)) {
+            let shape = Shape::Closed(connections);
+            let fastest = |it| self.results.fastest(it, shape).into_iter().take(FASTEST);
+            let foreign = self.results.systems().into_iter().flat_map(fastest);
+            let opponents = self.results.other_build.iter().chain(foreign);
+            pairs.extend(opponents.filter_map(|it| Some((shape, [judged, self.position(it)?]))));
         }
-        for connections in loads {
-            for &index in &variants {
-                self.measure(index, Shape::Closed(connections)).await?;
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        for contest in 1..=self.plan.contests {
+            say(&format!("contest {contest} of {}", self.plan.contests));
+            for &(shape, mut pair) in &pairs {
+                if contest.is_multiple_of(2) {
+                    pair.reverse();
+                }
+                let [first, second] = pair;
+                self.measure(first, shape, Some(second)).await?;
+                self.measure(second, shape, Some(first)).await?;
             }
         }
         Ok(())
@@ -247,7 +253,7 @@ impl<'a> Session<'a> {
             say(&format!("open loop at {percent} % of capacity"));
             for _ in 0..2 {
                 for index in 0..self.variants.len() {
-                    self.measure(index, Shape::Share(percent)).await?;
+                    self.measure(index, Shape::Share(percent), None).await?;
                 }
             }
         }
@@ -266,7 +272,8 @@ impl<'a> Session<'a> {
         let mut fresh = Variant::start("idle", &setup, self.engines.first(), self.scratch).await?;
         fresh.name.clone_from(&self.results.judged);
         self.variants.push(fresh);
-        self.measure(self.variants.len() - 1, Shape::Idle(connections)).await
+        self.measure(self.variants.len() - 1, Shape::Idle(connections), None)
+            .await
     }
 
     /// Where the build is that is judged.
@@ -281,7 +288,7 @@ impl<'a> Session<'a> {
         self.variants.iter().position(|it| it.name == name)
     }
 
-    async fn measure(&mut self, index: usize, shape: Shape) -> Result<()> {
+    async fn measure(&mut self, index: usize, shape: Shape, beside: Option<usize>) -> Result<()> {
         let variant = self.variants.get(index).context("a variant")?;
         let mode = match shape {
             Shape::Closed(connections) => Mode::Closed { connections },
@@ -318,9 +325,11 @@ impl<'a> Session<'a> {
             .await?;
         let report = report?;
         ensure!(report.wrong_total() == 0, "{}: WRONG ANSWERS\n{report}", variant.name);
+        let beside = beside.and_then(|it| self.variants.get(it));
         let round = Round {
             variant: variant.name.clone(),
             shape,
+            beside: beside.map(|it| it.name.clone()),
             report,
             costs,
         };

@@ -37,7 +37,7 @@ impl Session<'_> {
                 for (size, index) in &fleets {
                     let what = (*index, ask.of(*size));
                     if !measured.contains(&what) {
-                        self.measure(what.0, what.1).await?;
+                        self.measure(what.0, what.1, None).await?;
                         measured.push(what);
                     }
                 }
