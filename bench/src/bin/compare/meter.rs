@@ -121,7 +121,8 @@ impl Meter {
             let cost = costs.entry(*role).or_default();
             cost.cpu += after.0.saturating_sub(before.0);
             cost.resident += after.1;
-            cost.peak += memory(process).1;
+            // The kernel's counters are not exact: what was resident has been the peak.
+            cost.peak += memory(process).1.max(after.1);
         }
         Ok((done, costs))
     }
