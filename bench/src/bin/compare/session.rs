@@ -201,11 +201,7 @@ impl<'a> Session<'a> {
     }
 
     async fn closed_round(&mut self, round: usize) -> Result<()> {
-        for engine in &self.engines {
-            let latency = floor::measure(&engine.brokers, self.plan.warmup, self.plan.measured).await;
-            let latency = latency.with_context(|| format!("{} alone", engine.name))?;
-            self.results.floor.entry(engine.name).or_default().push(latency);
-        }
+        let judged = self.position(&self.results.judged);
         let mut variants: Vec<_> = (0..self.variants.len()).collect();
         // And back in the next round: who comes first has the machine as another load left it.
         if round.is_multiple_of(2) {
@@ -213,8 +209,21 @@ impl<'a> Session<'a> {
         }
         for connections in self.plan.closed.clone() {
             for &index in &variants {
+                // Directly before what it is the floor of.
+                if connections == 1 && Some(index) == judged {
+                    self.floors().await?;
+                }
                 self.measure(index, Shape::Closed(connections), None).await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn floors(&mut self) -> Result<()> {
+        for engine in self.engines.iter().rev() {
+            let latency = floor::measure(&engine.brokers, self.plan.warmup, self.plan.measured).await;
+            let latency = latency.with_context(|| format!("{} alone", engine.name))?;
+            self.results.floor.entry(engine.name).or_default().push(latency);
         }
         Ok(())
     }
