@@ -2,8 +2,8 @@
 //!
 //! As one writes it who knows the library and wants it fast: a caller waits before its record is sent, one thread of
 //! tokio serves HTTP, one more does nothing but poll, and hands all replies that are there over at once. librdkafka has its
-//! defaults but for what is in [`client`], and `LINGER_MS`; `IN_FLIGHT` bounds its produce requests, where it is set. No
-//! record has headers. Without an argument it is the gateway and starts a worker beside it.
+//! defaults but for `LINGER_MS` and what is in [`client`], unless it is tuned. No record has headers. Without an argument it
+//! is the gateway and starts a worker beside it.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-#[cfg(feature = "mimalloc")]
+#[cfg(feature = "tuned")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -190,8 +190,11 @@ fn reader(topic: &str) -> Result<BaseConsumer, Error> {
 fn producer() -> Result<ClientConfig, Error> {
     let mut config = client()?;
     config.set("linger.ms", env::var("LINGER_MS")?);
-    if let Ok(requests) = env::var("IN_FLIGHT") {
-        config.set("max.in.flight", requests);
+    if cfg!(feature = "tuned") {
+        // Larger batches, and no event for what is written.
+        config
+            .set("max.in.flight", "1")
+            .set("delivery.report.only.error", "true");
     }
     Ok(config)
 }
