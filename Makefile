@@ -47,7 +47,7 @@ bench: static ## measure all of it, judge the goals (10 minutes); OUT=docs/perfo
 	cargo build --release --package bench
 	cargo run --release --package bench --bin compare -- --out $(or $(OUT),bench/results) $(ARGS)
 
-bench-rivals: static ## the same beside librdkafka and franz-go (27 minutes); needs a C compiler, CMake and Go
+bench-rivals: static ## the same beside librdkafka and franz-go (27 minutes); needs a C compiler and Go
 	cargo build --release --package gateway --package worker
 	cargo build --release --package bench
 	scripts/rivals --out $(or $(OUT),bench/results) $(ARGS)

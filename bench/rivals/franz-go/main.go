@@ -1,7 +1,8 @@
 // The same pair on franz-go, to compare with: GET /ping becomes a record, and the record with its key the answer.
 //
-// A caller waits before its record is sent. franz-go has its defaults but for no linger, which is the fastest for it. No
-// record has headers. Without an argument it is the gateway and starts a worker beside it.
+// A caller waits before its record is sent. franz-go has its defaults but for no linger and no compression, as the others
+// have none. No record has headers. Without an argument it is the gateway and starts a worker beside it, which is to be
+// killed with its process group.
 package main
 
 import (
@@ -52,7 +53,6 @@ func gateway() {
 	beside := exec.Command(os.Args[0], "worker")
 	beside.Stderr = os.Stderr
 	check(beside.Start())
-	defer beside.Process.Kill()
 
 	topic := os.Getenv("PING_TOPIC")
 	client := connect(os.Getenv("PONG_TOPIC"))
@@ -143,6 +143,7 @@ func connect(topic string) *kgo.Client {
 	client, err := kgo.NewClient(
 		brokers,
 		kgo.ProducerLinger(0),
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(end.Offset)}}),
 	)

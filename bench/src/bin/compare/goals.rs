@@ -225,8 +225,8 @@ fn memory(results: &Results) -> Vec<Goal> {
     ]
 }
 
-/// The foreign systems by which most is judged: librdkafka as it comes, by the best of its settings, and as fast as it
-/// could be made.
+/// The foreign systems by which most is judged: librdkafka as it comes, by the best of its settings, and tuned for many
+/// callers.
 const LIBRDKAFKA: &str = "librdkafka";
 const TUNED: &str = "librdkafka-tuned";
 

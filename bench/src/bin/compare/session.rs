@@ -31,7 +31,7 @@ const IDLE_RATE: f64 = 4_000.0;
 /// Connections from which on a load is longer.
 const MANY: usize = 10_000;
 
-/// Settings of each foreign system that take part in contests: the others lie further behind than rounds are apart.
+/// Settings of each foreign system that take part in contests; with all of them a run would take twice as long.
 const FASTEST: usize = 2;
 
 /// Descriptors of the generator that are not for connections.
