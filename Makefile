@@ -1,6 +1,6 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint static profile image up down bench bench-rivals bench-quick load
+.PHONY: help run test faults lint static profile image up down compared bench bench-rivals bench-quick load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,14 +42,14 @@ up: ## Kafka, worker and gateway in containers; returns when they are healthy
 down: ## end the containers and leave nothing
 	scripts/compose down
 
-bench: static ## measure all of it, judge the goals (10 minutes); OUT=docs/performance for the documents
+compared: static
 	cargo build --release --package gateway --package worker
 	cargo build --release --package bench
+
+bench: compared ## measure all of it, judge the goals (10 minutes); OUT=docs/performance for the documents
 	cargo run --release --package bench --bin compare -- --out $(or $(OUT),bench/results) $(ARGS)
 
-bench-rivals: static ## the same beside librdkafka and franz-go (27 minutes); needs a C compiler and Go
-	cargo build --release --package gateway --package worker
-	cargo build --release --package bench
+bench-rivals: compared ## the same beside librdkafka and franz-go (27 minutes); needs a C compiler and Go
 	scripts/rivals --out $(or $(OUT),bench/results) $(ARGS)
 
 bench-quick: ## the most important ratios (a minute)

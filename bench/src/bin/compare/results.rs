@@ -1,7 +1,6 @@
 //! What was measured, round by round, and the medians over the rounds.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -117,11 +116,11 @@ impl Results {
 
     /// The settings of one foreign system, which is the first word of their names, the fastest beside the judged variant first.
     pub(crate) fn fastest(&self, system: &str, shape: Shape) -> Vec<&String> {
-        let ratio = |it: &&String| self.judged_to(it, shape, |it| Some(it.report.throughput()));
+        let ratio = |it: &String| self.judged_to(it, shape, |it| Some(it.report.throughput()));
         let settings = self.commands.iter().filter(|it| first_word(it) == system);
-        let mut settings: Vec<_> = settings.filter(|it| ratio(it).is_some()).collect();
-        settings.sort_by(|a, b| ratio(a).partial_cmp(&ratio(b)).unwrap_or(Ordering::Equal));
-        settings
+        let mut settings: Vec<_> = settings.filter_map(|it| Some((ratio(it)?, it))).collect();
+        settings.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        settings.into_iter().map(|(_, it)| it).collect()
     }
 
     /// The foreign systems.

@@ -209,7 +209,6 @@ impl<'a> Session<'a> {
         }
         for connections in self.plan.closed.clone() {
             for &index in &variants {
-                // Directly before what it is the floor of.
                 if connections == 1 && Some(index) == judged {
                     self.floors().await?;
                 }
@@ -219,6 +218,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Of all engines, that of the judged variant last: it is measured next.
     async fn floors(&mut self) -> Result<()> {
         for engine in self.engines.iter().rev() {
             let latency = floor::measure(&engine.brokers, self.plan.warmup, self.plan.measured).await;
