@@ -9,6 +9,8 @@ pub mod config;
 pub mod heap;
 pub mod kafka;
 #[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]
+mod memcmp;
+#[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]
 mod memcpy;
 pub mod message;
 pub mod process;
