@@ -193,10 +193,9 @@ fn since_1970_ms() -> i64 {
 /// Answers a request. One that is skipped is done.
 async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<(), Skipped> {
     let value = record.value().unwrap_or_default();
-    let trace = record.headers().get(TRACEPARENT);
     debug!(
         offset = record.offset(),
-        traceparent = trace.map(|it| display(it.escape_ascii())),
+        traceparent = record.headers().get(TRACEPARENT).map(|it| display(it.escape_ascii())),
         value = %Excerpt(value),
         "Received message"
     );

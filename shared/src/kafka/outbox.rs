@@ -367,7 +367,7 @@ impl<R: Receipts> Shared<R> {
                 if keep {
                     entry.record.clone()
                 } else {
-                    std::mem::replace(&mut entry.record, Record::new(Vec::new(), Vec::new()))
+                    std::mem::take(&mut entry.record)
                 }
             })
             .collect();

@@ -12,7 +12,7 @@ const OVERHEAD_BYTES: usize = 16;
 const HEADER_OVERHEAD_BYTES: usize = 4;
 
 /// A record to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// The key.
     pub key: Vec<u8>,
