@@ -138,8 +138,8 @@ fn throughput(results: &Results) -> Vec<Goal> {
         "×",
     ));
 
-    let judged: Vec<_> = results.of(&results.judged, MOST).collect();
-    let errors = (!judged.is_empty()).then(|| judged.iter().map(|it| it.errors()).sum::<u64>() as f64);
+    let is_there = results.of(&results.judged, MOST).next().is_some();
+    let errors = is_there.then(|| results.errors(&results.judged, MOST) as f64);
     goals.push(Goal::new("c=10000: errors", Bound::AtMost(0.0), errors, ""));
     let at = |shape| results.of(&results.judged, shape).map(figure);
     goals.push(Goal::new(

@@ -86,11 +86,20 @@ impl Round {
 // === impl Results ===
 
 impl Results {
-    /// The rounds of a load on a variant.
+    /// The rounds of a load on a variant, without its contests: these are with a few others, and at another time.
     pub(crate) fn of<'a>(&'a self, variant: &'a str, shape: Shape) -> impl DoubleEndedIterator<Item = &'a Round> {
+        self.all_of(variant, shape).filter(|it| it.beside.is_none())
+    }
+
+    fn all_of<'a>(&'a self, variant: &'a str, shape: Shape) -> impl DoubleEndedIterator<Item = &'a Round> {
         self.rounds
             .iter()
             .filter(move |it| it.variant == variant && it.shape == shape)
+    }
+
+    /// Everything but right answers, in contests too.
+    pub(crate) fn errors(&self, variant: &str, shape: Shape) -> u64 {
+        self.all_of(variant, shape).map(Round::errors).sum()
     }
 
     /// The median of a figure over the rounds.
@@ -103,7 +112,7 @@ impl Results {
         let met = self.met(other, shape);
         let figures = |variant, beside: &str| {
             let beside = met.then(|| beside.to_owned());
-            let rounds = self.of(variant, shape).filter(move |it| it.beside == beside);
+            let rounds = self.all_of(variant, shape).filter(move |it| it.beside == beside);
             rounds.map(&figure)
         };
         median_ratio(figures(&self.judged, other), figures(other, &self.judged))
@@ -111,7 +120,7 @@ impl Results {
 
     /// Whether the judged variant met this one in contests.
     pub(crate) fn met(&self, other: &str, shape: Shape) -> bool {
-        self.of(other, shape).any(|it| it.beside.is_some())
+        self.all_of(other, shape).any(|it| it.beside.is_some())
     }
 
     /// The settings of one foreign system, which is the first word of their names, the fastest beside the judged variant first.
@@ -290,6 +299,21 @@ mod tests {
         assert_eq!(after.judged_to("a 2", MANY, answers), Some(1.5));
         assert_eq!(after.judged_to("b", MANY, answers), Some(2.0));
         assert_eq!(after.judged_to("c", MANY, answers), None);
+        // They are not in the tables: not all variants are in them.
+        assert_eq!(after.throughput("ours", MANY), Some(100.0));
+    }
+
+    #[test]
+    fn errors_count_wherever_they_were() {
+        let mut rounds = [
+            round("ours", None, 1),
+            round("ours", Some("a"), 1),
+            round("a", Some("ours"), 1),
+        ];
+        for (round, timeouts) in rounds.iter_mut().zip([1, 10, 100]) {
+            round.report.outcomes.timeouts = timeouts;
+        }
+        assert_eq!(results(&["a"], rounds.into()).errors("ours", MANY), 11);
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) fn table(page: &mut String, results: &Results) -> fmt::Result {
                 results.throughput(&fleet, shape).unwrap_or_default(),
                 quantile(0.5),
                 quantile(0.99),
-                results.of(&fleet, shape).map(Round::errors).sum::<u64>(),
+                results.errors(&fleet, shape),
                 cpu(Role::Gateway),
                 cpu(Role::Worker),
                 cpu(Role::Broker),

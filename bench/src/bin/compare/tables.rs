@@ -147,7 +147,7 @@ fn loads(page: &mut String, results: &Results) -> fmt::Result {
                 quantile(0.5),
                 quantile(0.99),
                 quantile(0.999),
-                results.of(variant, shape).map(|it| it.errors()).sum::<u64>(),
+                results.errors(variant, shape),
                 ours(cpu),
                 number(cpu(Role::Broker)),
                 number(cpu(Role::Generator)),
