@@ -8,7 +8,7 @@ pub mod config;
 #[cfg(target_os = "linux")]
 pub mod heap;
 pub mod kafka;
-#[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]
+#[cfg(any(all(target_env = "musl", not(debug_assertions)), test))]
 mod memcmp;
 #[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]
 mod memcpy;
