@@ -367,7 +367,7 @@ impl<R: Receipts> Shared<R> {
                 if keep {
                     entry.record.clone()
                 } else {
-                    std::mem::take(&mut entry.record)
+                    entry.record.take()
                 }
             })
             .collect();

@@ -1,6 +1,6 @@
 //! Records as the two halves see them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use chrono::{DateTime, Utc};
 
@@ -12,7 +12,7 @@ const OVERHEAD_BYTES: usize = 16;
 const HEADER_OVERHEAD_BYTES: usize = 4;
 
 /// A record to be written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The key.
     pub key: Vec<u8>,
@@ -51,6 +51,16 @@ impl Record {
             .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD_BYTES)
             .sum();
         self.key.len() + self.value.len() + headers + OVERHEAD_BYTES
+    }
+
+    /// Takes it out; an empty one stays.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            key: mem::take(&mut self.key),
+            value: mem::take(&mut self.value),
+            headers: mem::take(&mut self.headers),
+            timestamp: self.timestamp,
+        }
     }
 
     pub(super) fn into_client(self) -> rskafka::record::Record {
