@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use broker::Broker;
 use clap::{Parser, Subcommand};
+use shared::shutdown::Signals;
 
 use crate::{ceiling, plan::Plan, plots, session, tables};
 
@@ -85,10 +86,11 @@ fn run(args: &Args) -> Result<()> {
 async fn compare(args: &Args) -> Result<()> {
     let scratch = std::env::temp_dir().join(format!("pingpong-compare-{}", std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
+    let signals = Signals::catch()?;
     let plan = if args.quick { Plan::quick() } else { Plan::full() };
     let results = tokio::select! {
         results = session::run(args, plan, &scratch) => results,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = signals.shutdown() => Err(anyhow::anyhow!("interrupted")),
     }
     .with_context(|| format!("logs are in {}", scratch.display()))?;
     // It holds logs that nobody needs any more.

@@ -1,9 +1,11 @@
 //! The goals as far as one run can judge them: ratios to what ran beside it, and bounds on memory and start.
 
+use std::cmp::Ordering;
+
 use crate::{
     meter::Role,
     plan::Shape,
-    results::{Results, Round, median, median_ratio},
+    results::{Figure, Results, Round, ratio},
     scale,
 };
 
@@ -12,8 +14,8 @@ use crate::{
 pub(crate) struct Goal {
     pub(crate) name: String,
     pub(crate) bound: Bound,
-    /// `None` if the run has not what it takes.
-    pub(crate) measured: Option<f64>,
+    /// By its median; `None` if the run has not what it takes.
+    pub(crate) measured: Option<Figure>,
     pub(crate) unit: &'static str,
 }
 
@@ -64,11 +66,11 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
 // === impl Goal ===
 
 impl Goal {
-    fn new(name: impl Into<String>, bound: Bound, measured: Option<f64>, unit: &'static str) -> Self {
+    fn new(name: impl Into<String>, bound: Bound, measured: Option<impl Into<Figure>>, unit: &'static str) -> Self {
         Self {
             name: name.into(),
             bound,
-            measured,
+            measured: measured.map(Into::into),
             unit,
         }
     }
@@ -82,8 +84,8 @@ impl Goal {
     /// Whether it is met; `None` if it was not judged.
     pub(crate) fn is_met(&self) -> Option<bool> {
         self.measured.map(|measured| match self.bound {
-            Bound::AtMost(bound) => measured <= bound,
-            Bound::AtLeast(bound) => measured >= bound,
+            Bound::AtMost(bound) => measured.median <= bound,
+            Bound::AtLeast(bound) => measured.median >= bound,
         })
     }
 }
@@ -98,13 +100,13 @@ fn latency(results: &Results) -> Vec<Goal> {
         Goal::new(
             "c=1: p50 to Kafka alone + HTTP alone",
             Bound::AtMost(1.10),
-            median_ratio(of(&results.judged), alone),
+            ratio(of(&results.judged), alone),
             "×",
         ),
         Goal::new(
             "c=1: p50 to the best other system",
             Bound::AtMost(1.0),
-            to_others.reduce(f64::max),
+            to_others.max_by(by_median),
             "×",
         ),
     ]
@@ -128,7 +130,7 @@ fn throughput(results: &Results) -> Vec<Goal> {
         let text = format!("{shape}: throughput to {name}");
         let to_best = contestants(results, name, shape)
             .filter_map(|it| to(it, shape))
-            .reduce(f64::min);
+            .min_by(by_median);
         goals.push(Goal::new(text, Bound::AtLeast(factor), to_best, "×"));
     }
     goals.push(Goal::new(
@@ -145,7 +147,7 @@ fn throughput(results: &Results) -> Vec<Goal> {
     goals.push(Goal::new(
         "c=10000: throughput to c=1024",
         Bound::AtLeast(0.85),
-        median_ratio(at(MOST), at(MANY)),
+        ratio(at(MOST), at(MANY)),
         "×",
     ));
     let at = |variant: &str, quantile| results.quantile_ms(variant, MOST, quantile);
@@ -169,7 +171,7 @@ fn cpu(results: &Results) -> Vec<Goal> {
     let to_best = |system| {
         let name = format!("c=1024: CPU per request, both to {system}");
         let ratios = contestants(results, system, MANY).filter_map(|it| to(it, MANY));
-        Goal::new(name, Bound::AtMost(1.0), ratios.reduce(f64::max), "×")
+        Goal::new(name, Bound::AtMost(1.0), ratios.max_by(by_median), "×")
     };
     let mut goals = vec![
         part(Role::Gateway, 2.0),
@@ -192,6 +194,10 @@ fn contestants<'a>(results: &'a Results, system: &str, shape: Shape) -> impl Ite
     settings
         .into_iter()
         .filter(move |it| !any_met || results.met(it, shape))
+}
+
+fn by_median(one: &Figure, other: &Figure) -> Ordering {
+    one.median.total_cmp(&other.median)
 }
 
 /// Memory is that of the first round with a load: what came before it is known.
@@ -233,9 +239,8 @@ const TUNED: &str = "librdkafka-tuned";
 /// The name of the variant that is the ceiling.
 pub(crate) const HYPER: &str = "hyper alone";
 
-/// Of no goal, but what the others are read with: the spread of the first goal's figure over the rounds, in percent.
+/// Of no goal, but what the others are read with: the spread of the throughput at c=1,024 over the rounds, in percent.
 pub(crate) fn spread_percent(results: &Results) -> Option<f64> {
-    let rounds = || results.of(&results.judged, MANY).map(|it| it.report.throughput());
-    let (least, most) = (rounds().reduce(f64::min)?, rounds().reduce(f64::max)?);
-    Some((most - least) / median(rounds())? * 100.0)
+    let rounds = results.of(&results.judged, MANY);
+    Figure::of(rounds.map(|it| it.report.throughput())).map(Figure::spread_percent)
 }

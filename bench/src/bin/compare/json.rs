@@ -50,7 +50,9 @@ fn goal(goal: &Goal) -> Value {
     json!({
         "name": goal.name,
         comparison: bound,
-        "measured": goal.measured,
+        "measured": goal.measured.map(|it| it.median),
+        "least": goal.measured.map(|it| it.least),
+        "most": goal.measured.map(|it| it.most),
         "unit": goal.unit,
         "met": goal.is_met(),
     })

@@ -1,8 +1,8 @@
 //! Compares variants of the system with each other, with what HTTP alone and Kafka alone cost, and with the goals.
 //!
 //! It starts what it measures and ends it again. Each round takes the variants in turn, so that whatever else the
-//! machine does meets all of them; in contests two of them take turns. Figures are medians over both. Only ratios mean
-//! anything, best those within a contest or a round.
+//! machine does meets all of them; in contests two of them take turns. Only ratios mean anything, best those within a
+//! contest or a round.
 
 #[cfg(target_os = "linux")]
 mod args;

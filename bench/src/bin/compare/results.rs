@@ -26,6 +26,14 @@ pub(crate) struct Round {
     pub(crate) costs: BTreeMap<Role, Cost>,
 }
 
+/// What was measured several times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Figure {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
 /// Everything of a session.
 #[derive(Debug)]
 pub(crate) struct Results {
@@ -83,6 +91,36 @@ impl Round {
     }
 }
 
+// === impl Figure ===
+
+impl Figure {
+    /// `None` where there is none.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let values: Vec<_> = values.into_iter().collect();
+        Some(Self {
+            least: values.iter().copied().reduce(f64::min)?,
+            most: values.iter().copied().reduce(f64::max)?,
+            median: median(values)?,
+        })
+    }
+
+    /// How far they lie apart, in percent.
+    pub(crate) fn spread_percent(self) -> f64 {
+        (self.most - self.least) / self.median * 100.0
+    }
+}
+
+/// What was measured once.
+impl From<f64> for Figure {
+    fn from(value: f64) -> Self {
+        Self {
+            median: value,
+            least: value,
+            most: value,
+        }
+    }
+}
+
 // === impl Results ===
 
 impl Results {
@@ -107,15 +145,20 @@ impl Results {
         median(self.of(variant, shape).filter_map(figure))
     }
 
-    /// A figure of the judged variant to that of another one, see [`median_ratio`]: of their contests, if they met in some.
-    pub(crate) fn judged_to(&self, other: &str, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+    /// A figure of the judged variant to that of another one, see [`ratio`]: of their contests, if they met in some.
+    pub(crate) fn judged_to(
+        &self,
+        other: &str,
+        shape: Shape,
+        figure: impl Fn(&Round) -> Option<f64>,
+    ) -> Option<Figure> {
         let met = self.met(other, shape);
         let figures = |variant, beside: &str| {
             let beside = met.then(|| beside.to_owned());
             let rounds = self.all_of(variant, shape).filter(move |it| it.beside == beside);
             rounds.map(&figure)
         };
-        median_ratio(figures(&self.judged, other), figures(other, &self.judged))
+        ratio(figures(&self.judged, other), figures(other, &self.judged))
     }
 
     /// Whether the judged variant met this one in contests.
@@ -127,7 +170,7 @@ impl Results {
     pub(crate) fn fastest(&self, system: &str, shape: Shape) -> Vec<&String> {
         let ratio = |it: &String| self.judged_to(it, shape, |it| Some(it.report.throughput()));
         let settings = self.commands.iter().filter(|it| first_word(it) == system);
-        let mut settings: Vec<_> = settings.filter_map(|it| Some((ratio(it)?, it))).collect();
+        let mut settings: Vec<_> = settings.filter_map(|it| Some((ratio(it)?.median, it))).collect();
         settings.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         settings.into_iter().map(|(_, it)| it).collect()
     }
@@ -185,14 +228,10 @@ fn first_word(name: &str) -> &str {
     name.split(' ').next().unwrap_or(name)
 }
 
-/// The median of the ratios within a round, whatever the machine does from one to the next; `None` where a round lacks its
-/// figure.
-pub(crate) fn median_ratio(
-    of: impl Iterator<Item = Option<f64>>,
-    to: impl Iterator<Item = Option<f64>>,
-) -> Option<f64> {
+/// The ratios within a round, whatever the machine does from one to the next; `None` where a round lacks its figure.
+pub(crate) fn ratio(of: impl Iterator<Item = Option<f64>>, to: impl Iterator<Item = Option<f64>>) -> Option<Figure> {
     let ratios: Option<Vec<_>> = of.zip(to).map(|(of, to)| Some(of? / to?)).collect();
-    median(ratios?)
+    Figure::of(ratios?)
 }
 
 /// The middle one, or the mean of the middle two.
@@ -283,7 +322,8 @@ mod tests {
         let answers = |it: &Round| Some(it.report.throughput());
         let mut rounds = vec![round("ours", None, 100), round("a 1", None, 50), round("a 2", None, 80)];
         let before = results(&["a 1", "a 2"], rounds.split_off(0));
-        assert_eq!(before.judged_to("a 1", MANY, answers), Some(2.0));
+        let ratio = |results: &Results, other| results.judged_to(other, MANY, answers).map(|it| it.median);
+        assert_eq!(ratio(&before, "a 1"), Some(2.0));
         assert!(!before.met("a 1", MANY));
 
         rounds = before.rounds;
@@ -295,12 +335,13 @@ mod tests {
             round("ours", Some("b"), 1000),
         ]);
         let after = results(&["a 1", "a 2", "b"], rounds);
-        assert_eq!(after.judged_to("a 1", MANY, answers), Some(2.0));
-        assert_eq!(after.judged_to("a 2", MANY, answers), Some(1.5));
-        assert_eq!(after.judged_to("b", MANY, answers), Some(2.0));
-        assert_eq!(after.judged_to("c", MANY, answers), None);
+        assert_eq!(ratio(&after, "a 1"), Some(2.0));
+        assert_eq!(ratio(&after, "a 2"), Some(1.5));
+        assert_eq!(ratio(&after, "b"), Some(2.0));
+        assert_eq!(ratio(&after, "c"), None);
         // They are not in the tables: not all variants are in them.
-        assert_eq!(after.throughput("ours", MANY), Some(100.0));
+        assert_eq!(after.throughput("a 2", MANY), Some(80.0));
+        assert_eq!(after.throughput("b", MANY), None);
     }
 
     #[test]
@@ -331,11 +372,16 @@ mod tests {
 
     #[test]
     fn a_ratio_is_that_of_one_round() {
-        let ratio = |of: [Option<f64>; 3], to: &[Option<f64>]| median_ratio(of.into_iter(), to.iter().copied());
+        let ratio = |of: [Option<f64>; 3], to: &[Option<f64>]| ratio(of.into_iter(), to.iter().copied());
         // The machine was slow, fast, and slow again.
         let of = [Some(10.0), Some(40.0), Some(12.0)];
-        assert_eq!(ratio(of, &[Some(20.0), Some(50.0), Some(20.0)]), Some(0.6));
-        assert_eq!(ratio(of, &[Some(20.0)]), Some(0.5));
+        let figure = Figure {
+            median: 0.6,
+            least: 0.5,
+            most: 0.8,
+        };
+        assert_eq!(ratio(of, &[Some(20.0), Some(50.0), Some(20.0)]), Some(figure));
+        assert_eq!(ratio(of, &[Some(20.0)]), Some(Figure::from(0.5)));
         assert_eq!(ratio(of, &[Some(20.0), None, Some(20.0)]), None);
         assert_eq!(ratio(of, &[]), None);
     }

@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 use crate::{
     meter::Role,
     plan::Shape,
-    results::{Results, Round, median_ratio},
+    results::{self, Figure, Results, Round},
     tables::number,
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn asks(capacity: f64) -> [Ask; 3] {
 
 /// CPU time per request of the largest fleet to that of the smallest, by both rates: in all, and for each gateway. `None`
 /// where one of the fleets did not carry it.
-pub(crate) fn judged_ratios(results: &Results) -> [Option<f64>; 2] {
+pub(crate) fn judged_ratios(results: &Results) -> [Option<Figure>; 2] {
     let Some([in_all, each, _closed]) = results.scale else {
         return [None; 2];
     };
@@ -95,7 +95,7 @@ pub(crate) fn table(page: &mut String, results: &Results) -> fmt::Result {
                 cpu(Role::Gateway),
                 cpu(Role::Worker),
                 cpu(Role::Broker),
-                number(ratio(results, ask, size)),
+                number(ratio(results, ask, size).map(|it| it.median)),
             )?;
         }
     }
@@ -109,11 +109,11 @@ fn carries(results: &Results, ask: Ask, size: u16) -> bool {
 }
 
 /// To the smallest fleet.
-fn ratio(results: &Results, ask: Ask, size: u16) -> Option<f64> {
+fn ratio(results: &Results, ask: Ask, size: u16) -> Option<Figure> {
     let [smallest, ..] = SIZES;
     let (fleet, to) = (name(size), name(smallest));
     let cpu = |fleet, size| results.of(fleet, ask.of(size)).map(all_cpu_us);
-    median_ratio(cpu(&fleet, size), cpu(&to, smallest))
+    results::ratio(cpu(&fleet, size), cpu(&to, smallest))
 }
 
 /// Of gateways, workers and broker.

@@ -95,7 +95,8 @@ fn notes(page: &mut String, results: &Results) -> fmt::Result {
 fn goals(page: &mut String, results: &Results) -> fmt::Result {
     writeln!(
         page,
-        "\n## Goals: {}\n\n| goal | wanted | measured | |\n|---|---|---|---|",
+        "\n## Goals: {}\n\nRatios are medians of those within a round or a contest, least and most beside them. The tables below \
+         have the rounds alone, but for errors.\n\n| goal | wanted | measured | least, most | |\n|---|---|---|---|---|",
         results.judged
     )?;
     for goal in judge(results) {
@@ -114,7 +115,17 @@ fn goals(page: &mut String, results: &Results) -> fmt::Result {
             Some(false) => "**missed**",
             None => "not judged",
         };
-        writeln!(page, "| {name} | {wanted} | {} | {verdict} |", number(*measured))?;
+        let spread = measured.filter(|it| it.least < it.most);
+        writeln!(
+            page,
+            "| {name} | {wanted} | {} | {} | {verdict} |",
+            number(measured.map(|it| it.median)),
+            spread.map_or_else(String::new, |it| format!(
+                "{}, {}",
+                number(Some(it.least)),
+                number(Some(it.most))
+            )),
+        )?;
     }
     Ok(())
 }
