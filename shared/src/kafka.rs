@@ -29,7 +29,7 @@ pub use self::{
     error::{Chain, Error},
     link::Partition,
     metrics::{OutboxMetrics, TailMetrics},
-    outbox::{Closed, Fate, LANES, Outbox, OutboxSettings, Receipts},
+    outbox::{Fate, LANES, Outbox, OutboxSettings, Receipts, Unsent},
     queue::Full,
     record::{Received, Record},
     survey::Survey,

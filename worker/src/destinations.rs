@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use shared::{
-    kafka::{Backoff, Chain, Closed, Cluster, Full, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Record},
+    kafka::{Backoff, Chain, Cluster, Full, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Record, Unsent},
     readiness::Condition,
     tasks::Tasks,
 };
@@ -35,6 +35,9 @@ const MAX_PLACES: usize = 64;
 /// The cluster is asked about unknown places this often at most: any client can name one in every request.
 const LISTING_AGE: Duration = Duration::from_secs(1);
 
+/// For how long it is asked again about one of our own topic while it does not answer. About others it is asked once.
+const LISTING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a reply is sent again in our own topic: no gateway of ours lets its callers wait for longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -50,6 +53,9 @@ pub(crate) enum Refused {
     /// The cluster has no such topic or partition.
     #[error("there is no such topic or partition")]
     Missing,
+    /// The cluster does not say whether it has it.
+    #[error("the cluster cannot be asked whether there is such a topic and partition")]
+    Unknown,
     /// It takes fewer replies than there are.
     #[error("its replies pile up")]
     Full,
@@ -81,9 +87,10 @@ struct Places {
     open: BTreeMap<String, BTreeMap<i32, Place>>,
     /// Counts uses.
     clock: u64,
-    /// What the cluster had when it was asked last.
+    /// What the cluster had when it answered last.
     listed: BTreeMap<String, BTreeSet<i32>>,
-    listed_at: Option<Instant>,
+    /// When it was asked last, and what is to be said until it is asked again of what is not listed.
+    asked: Option<(Instant, Refused)>,
 }
 
 #[derive(Debug)]
@@ -123,7 +130,8 @@ impl Destinations {
 
     /// Hands a record to its place (`None` is the contract's), as soon as there is room. What is not taken is done.
     ///
-    /// Only a topic named by somebody else may refuse for want of room: it must not hold up the others.
+    /// No place must hold up the others. So a topic named by somebody else refuses at once for want of room, and a partition of
+    /// our own while it cannot be reached, unless it is the only place: then reading on would help nobody.
     pub(crate) async fn send(
         &self,
         place: Option<(&str, i32)>,
@@ -149,10 +157,17 @@ impl Destinations {
                     Refused::Full
                 });
             }
-            match outbox.send(record, written).await {
+            match outbox
+                .send(record, written, || shared.places.lock().open.is_empty())
+                .await
+            {
                 Ok(()) => return Ok(()),
+                Err(Unsent::Unreachable(written)) => {
+                    written.done();
+                    return Err(Refused::Full);
+                }
                 // Closed for a newer one, just now.
-                Err(Closed(back, tag)) => (record, written) = (back, tag),
+                Err(Unsent::Closed(back, tag)) => (record, written) = (back, tag),
             }
         }
     }
@@ -203,37 +218,39 @@ impl Shared {
         if let Some(outbox) = self.places.lock().get(topic, partition) {
             return Ok(outbox);
         }
-        if !self.exists(topic, partition).await {
-            return Err(Refused::Missing);
-        }
+        self.look_up(topic, partition).await?;
         Ok(self.open(topic, partition))
     }
 
-    async fn exists(&self, topic: &str, partition: i32) -> bool {
-        let known = |places: &Places| places.listed.get(topic).is_some_and(|it| it.contains(&partition));
-        {
-            let places = self.places.lock();
-            let fresh = places.listed_at.is_some_and(|at| at.elapsed() < LISTING_AGE);
-            if fresh || known(&places) {
-                return known(&places);
-            }
+    /// Whether the cluster has it.
+    async fn look_up(&self, topic: &str, partition: i32) -> Result<(), Refused> {
+        let is_own = topic == self.topic;
+        let known = self.places.lock().look_up(topic, partition);
+        // About one of our own it is asked again, whoever had asked in vain.
+        if let Some(known) = known.filter(|it| !is_own || *it != Err(Refused::Unknown)) {
+            return known;
         }
+        let begun = Instant::now();
         let mut backoff = Backoff::default();
-        let listed = loop {
+        let answer = loop {
             match self.cluster.topics().await {
-                Ok(listed) => break listed,
-                Err(error) => {
-                    if !backoff.has_failed() {
-                        warn!(error = %Chain(&error), topic, partition, "the place of a reply cannot be looked up");
-                    }
-                    backoff.pause().await;
-                }
+                Err(_) if is_own && begun.elapsed() < LISTING_PATIENCE => backoff.pause().await,
+                answer => break answer,
             }
         };
         let mut places = self.places.lock();
-        places.listed = listed;
-        places.listed_at = Some(Instant::now());
-        known(&places)
+        let absence = match answer {
+            Ok(listed) => {
+                places.listed = listed;
+                Refused::Missing
+            }
+            Err(error) => {
+                warn!(error = %Chain(&error), topic, partition, "the place of a reply cannot be looked up");
+                Refused::Unknown
+            }
+        };
+        places.asked = Some((Instant::now(), absence));
+        places.look_up(topic, partition).unwrap_or(Err(absence))
     }
 
     fn open(&self, topic: &str, partition: i32) -> Outbox<ReplyReceipts> {
@@ -272,6 +289,15 @@ impl Places {
         self.clock += 1;
         place.used = self.clock;
         Some(place.outbox.clone())
+    }
+
+    /// Whether the cluster has a place, as far as it was asked; `None` if it is to be asked.
+    fn look_up(&self, topic: &str, partition: i32) -> Option<Result<(), Refused>> {
+        if self.listed.get(topic).is_some_and(|it| it.contains(&partition)) {
+            return Some(Ok(()));
+        }
+        let (at, absence) = self.asked?;
+        (at.elapsed() < LISTING_AGE).then_some(Err(absence))
     }
 
     /// Whether a place is open or can be opened without closing another.
@@ -326,19 +352,74 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use prometheus_client::registry::Registry;
+    use shared::readiness::Readiness;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::metrics::Metrics;
 
-    fn outbox() -> Outbox<ReplyReceipts> {
+    fn metrics() -> (ReplyReceipts, OutboxMetrics) {
         let mut registry = Registry::default();
         let receipts = ReplyReceipts(Metrics::register(&mut registry));
-        Outbox::new(
-            settings(PATIENCE),
-            receipts,
-            None,
-            OutboxMetrics::register(&mut registry),
-        )
+        (receipts, OutboxMetrics::register(&mut registry))
+    }
+
+    fn outbox() -> Outbox<ReplyReceipts> {
+        let (receipts, metrics) = metrics();
+        Outbox::new(settings(PATIENCE), receipts, None, metrics)
+    }
+
+    /// Of a cluster that cannot be reached.
+    fn unreachable() -> Destinations {
+        // Nobody listens on it, and whoever is not root cannot.
+        let cluster = Arc::new(Cluster::new("test", vec!["127.0.0.1:1".to_owned()], Vec::new()));
+        let (receipts, metrics) = metrics();
+        let condition = Readiness::default().condition("outbox");
+        Destinations::new(&cluster, &Tasks::default(), "pong", receipts, condition, metrics)
+    }
+
+    /// Sends more to a place than may wait there.
+    async fn fill(destinations: &Destinations, place: Option<(&str, i32)>) -> Result<(), Refused> {
+        let permits = Arc::new(Semaphore::new(5));
+        for _ in 0..5 {
+            let record = Record::new(Vec::new(), vec![0; OUTBOX_BYTES / 4]);
+            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+            destinations.send(place, record, Written::Announcement(permit)).await?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_place_out_of_reach_is_waited_for_only_where_there_is_no_other() {
+        let destinations = unreachable();
+        let wait = Duration::from_secs(3);
+        let alone = timeout(wait, fill(&destinations, None)).await;
+        assert!(alone.is_err(), "the only place: {alone:?}");
+
+        destinations.shared.places.lock().listed = [("pong".to_owned(), [0, 1].into())].into();
+        for place in [Some(("pong", 1)), None] {
+            assert_eq!(
+                timeout(wait, fill(&destinations, place)).await,
+                Ok(Err(Refused::Full)),
+                "{place:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_names_a_place_holds_up_nobody_while_the_cluster_does_not_answer() {
+        let destinations = unreachable();
+        for (topic, patience) in [
+            ("other", Duration::ZERO),
+            ("pong", LISTING_PATIENCE),
+            ("another", Duration::ZERO),
+        ] {
+            let begun = Instant::now();
+            let sent = fill(&destinations, Some((topic, 1)));
+            let sent = timeout(patience + Duration::from_secs(3), sent).await;
+            assert_eq!(sent, Ok(Err(Refused::Unknown)), "{topic}");
+            assert!(begun.elapsed() >= patience, "{topic}");
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<
             return Err(skipped);
         }
     };
-    // Waits for room only: when Kafka takes no replies there is no use in reading more requests.
+    // Waits for room only, and where nobody else is held up by that.
     let sent = replies.send(reply_to.place, reply, Written::Reply(open)).await;
     sent.map_err(|cause| {
         let (topic, partition) = reply_to.place.unwrap_or_default();

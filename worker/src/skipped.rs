@@ -43,6 +43,10 @@ impl Skipped {
                 ..
             } => "no_such_place",
             Self::Place {
+                cause: Refused::Unknown,
+                ..
+            } => "place_unknown",
+            Self::Place {
                 cause: Refused::Full, ..
             } => "place_full",
         }

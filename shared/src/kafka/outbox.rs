@@ -53,15 +53,23 @@ pub trait Receipts: Send + Sync + 'static {
     }
 }
 
-/// The outbox takes nothing more. Holds what was offered.
+/// Why a record was not taken, and what was offered.
 #[derive(Debug)]
-pub struct Closed<T>(pub Record, pub T);
+pub enum Unsent<T> {
+    /// The outbox takes nothing more.
+    Closed(Record, T),
+    /// There is no room, none of its partitions can be reached, and it was not to be waited for.
+    Unreachable(T),
+}
 
 /// Connections of a process to produce with: the measured optimum on a small machine, and a bound on a large one.
 pub const LANES: usize = 4;
 
 /// How long to wait for a frame that is worth it. The runtime's clock has steps of a millisecond, so it is up to two.
 const MOMENT: Duration = Duration::from_millis(1);
+
+/// How long a partition may be out of reach before there is more to it than a new leader, or a connection that broke.
+const ELECTION: Duration = Duration::from_secs(1);
 
 /// How an outbox behaves.
 #[derive(Debug, Clone, Copy)]
@@ -87,13 +95,15 @@ struct Shared<R: Receipts> {
     queue: Mutex<Queue<Entry<R::Tag>>>,
     /// One per lane: there may be a frame for it.
     calls: RwLock<Vec<Arc<Notify>>>,
-    /// There may be room again.
+    /// There may be room again, or nothing to hope for.
     room: Notify,
     /// The queue may be quiet.
     quiet: Notify,
     receipts: R,
     /// Met while a home lane has a connection.
     condition: Option<Condition>,
+    /// Since when none has, once an attempt has failed.
+    unreachable: Mutex<Option<Instant>>,
     metrics: OutboxMetrics,
     patience: Duration,
     /// Nobody wants to wait for what is not settled yet.
@@ -128,6 +138,7 @@ impl<R: Receipts> Outbox<R> {
                 quiet: Notify::new(),
                 receipts,
                 condition: condition.into(),
+                unreachable: Mutex::new(None),
                 metrics,
                 patience: settings.patience,
                 abandoned: AtomicBool::new(false),
@@ -172,11 +183,12 @@ impl<R: Receipts> Outbox<R> {
             .map_err(|Full(entry)| Full(entry.tag))
     }
 
-    /// Takes a record in as soon as there is room. Cancelling loses the record, but nothing else.
+    /// Takes a record in as soon as there is room; once none of its partitions could be reached for [`ELECTION`], it waits for
+    /// that only if `insists` says so. Cancelling loses the record, but nothing else.
     ///
     /// # Errors
-    /// [`Closed`] after [`Outbox::flush`].
-    pub async fn send(&self, record: Record, tag: R::Tag) -> Result<(), Closed<R::Tag>> {
+    /// [`Unsent::Closed`] after [`Outbox::flush`], else [`Unsent::Unreachable`].
+    pub async fn send(&self, record: Record, tag: R::Tag, insists: impl Fn() -> bool) -> Result<(), Unsent<R::Tag>> {
         let mut entry = match self.push(self.entry(record, tag)) {
             Ok(()) => return Ok(()),
             Err(Full(back)) => back,
@@ -185,10 +197,16 @@ impl<R: Receipts> Outbox<R> {
             let mut room = std::pin::pin!(self.shared.room.notified());
             // Registered before the attempt, so that room made in between is not missed.
             room.as_mut().enable();
-            match self.push(entry) {
+            entry = match self.push(entry) {
                 Ok(()) => return Ok(()),
-                Err(Full(back)) if self.shared.queue.lock().is_closed() => return Err(Closed(back.record, back.tag)),
-                Err(Full(back)) => entry = back,
+                Err(Full(back)) => back,
+            };
+            if self.shared.queue.lock().is_closed() {
+                return Err(Unsent::Closed(entry.record, entry.tag));
+            }
+            let unreachable = *self.shared.unreachable.lock();
+            if unreachable.is_some_and(|since| since.elapsed() >= ELECTION) && !insists() {
+                return Err(Unsent::Unreachable(entry.tag));
             }
             room.await;
         }
@@ -272,14 +290,18 @@ impl<R: Receipts> Shared<R> {
 
     /// A lane has a connection.
     fn linked(&self) {
+        *self.unreachable.lock() = None;
         self.condition.as_ref().inspect(|it| it.met());
     }
 
     /// A lane has none, because of `error`.
     fn unlinked(&self, error: &Error) {
-        if let Some(condition) = &self.condition
-            && !self.queue.lock().any_home_linked()
-        {
+        if self.queue.lock().any_home_linked() {
+            return;
+        }
+        self.unreachable.lock().get_or_insert_with(Instant::now);
+        self.room.notify_waiters();
+        if let Some(condition) = &self.condition {
             condition.unmet(&Chain(error));
         }
     }

@@ -303,7 +303,7 @@ async fn a_full_outbox_refuses_or_waits_for_room() {
         fitting += 1;
     }
     assert!((90..=100).contains(&fitting), "{fitting}");
-    let late = setup.outbox.send(record(), 2);
+    let late = setup.outbox.send(record(), 2, || false);
     let (sent, ()) = tokio::join!(late, async { go.notify_one() });
     sent.unwrap();
     let mut fates = Vec::new();
@@ -368,10 +368,36 @@ async fn whoever_waits_for_room_is_told_that_the_outbox_is_closed() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     setup.outbox.try_send(record(), 2).unwrap();
     let (sent, _) = tokio::join!(
-        setup.outbox.send(record(), 3),
+        setup.outbox.send(record(), 3, || false),
         setup.outbox.flush(Duration::from_secs(1))
     );
-    assert!(matches!(sent, Err(Closed(_, 3))));
+    assert!(matches!(sent, Err(Unsent::Closed(_, 3))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_is_told_that_nobody_can_be_reached_unless_it_insists() {
+    let up = Arc::new(Notify::new());
+    up.notify_one();
+    let failures = (0..30).map(|_| Act::Fail);
+    let connects = [Act::Wait(up)].into_iter().chain(failures).collect();
+    let mut setup = Setup::new(ALWAYS, 1, connects, vec![Act::Hang]);
+    let record = || Record::new(Vec::new(), vec![b'x'; 100 * SMALL_FRAME_BYTES]);
+    let start = Instant::now();
+    setup.outbox.try_send(record(), 1).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    setup.outbox.try_send(record(), 2).unwrap();
+
+    let (told, insisted) = tokio::join!(
+        async { (setup.outbox.send(record(), 3, || false).await, start.elapsed()) },
+        setup.outbox.send(record(), 4, || true),
+    );
+    assert!(matches!(told.0, Err(Unsent::Unreachable(3))));
+    let (least, most) = (PRODUCE_LIMIT + ELECTION, PRODUCE_LIMIT + 2 * ELECTION);
+    assert!((least..most).contains(&told.1), "{:?}", told.1);
+    insisted.unwrap();
+    for tag in [1, 2, 4] {
+        assert_eq!(setup.fate().await, (tag, Fate::Acknowledged));
+    }
 }
 
 #[tokio::test(start_paused = true)]
