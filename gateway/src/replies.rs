@@ -28,8 +28,8 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
     let mut deserted = false;
     loop {
         let mut heard = Heard::Nothing;
-        let records = tail.next().await.records;
-        let replies = records.into_iter().filter_map(|record| {
+        let batch = tail.next().await;
+        let replies = batch.records.into_iter().filter_map(|record| {
             let Some(id) = wire::correlation(record.headers(), record.key()) else {
                 if wire::is_announcement(record.key()) {
                     heard = Heard::Announcement;
@@ -54,7 +54,10 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
         if answered {
             heard = heard.max(Heard::Replies);
         }
-        liveness.listen(heard, Instant::now());
+        // What is not read yet, behind an open transaction perhaps, is no silence.
+        if heard > Heard::Nothing || batch.at_end {
+            liveness.listen(heard, Instant::now());
+        }
         if std::mem::replace(&mut deserted, liveness.is_deserted()) != deserted {
             pending.set_deserted(deserted);
             if deserted {

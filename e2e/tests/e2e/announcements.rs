@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use broker::Poison;
 use e2e::{
     engine::Engine,
     http::get,
+    kcat,
     process::Process,
     scene::Scene,
     topic::{Topic, create, record},
@@ -27,6 +29,14 @@ async fn until_announced(pong: &Topic, count: usize) {
     .await;
 }
 
+async fn until_heard_of(gateway: &Process) {
+    until("the worker is heard of", SOON, async || {
+        let heard = gateway.metric("gateway_replies_total{kind=\"announcement\"}").await;
+        (heard > 0).then_some(())
+    })
+    .await;
+}
+
 async fn refused(gateway: &Process) -> i64 {
     let series = "gateway_requests_total{outcome=\"no_worker\",status=\"503\"}";
     gateway.metric(series).await
@@ -35,11 +45,7 @@ async fn refused(gateway: &Process) -> i64 {
 pub(crate) async fn that_end_are_told_to_callers(engine: &Engine) {
     let scene = Scene::shared(engine).await;
     let (gateway, worker) = scene.pair().await;
-    let heard = "gateway_replies_total{kind=\"announcement\"}";
-    until("the worker is heard of", SOON, async || {
-        (gateway.metric(heard).await > 0).then_some(())
-    })
-    .await;
+    until_heard_of(&gateway).await;
 
     let killed = Instant::now();
     worker.signal(Signal::KILL);
@@ -133,6 +139,42 @@ pub(crate) async fn are_not_missed_while_kafka_is_away(engine: &Engine) {
         (answer.status == 200).then_some(())
     })
     .await;
+    assert_eq!(refused(&gateway).await, 0);
+}
+
+/// Whatever is behind somebody's open transaction is not missing: it cannot be read yet.
+pub(crate) async fn are_not_missed_behind_a_transaction(engine: &Engine) {
+    const HELD: Duration = Duration::from_secs(6);
+
+    let cluster = engine.own(1).await;
+    let scene = Scene::on(&cluster);
+    let (gateway, _worker) = scene.pair().await;
+    until_heard_of(&gateway).await;
+
+    let transaction = async {
+        let pong = scene.pong_name();
+        let Some(faults) = cluster.faults() else {
+            let args = ["-X", "transactional.id=somebody", "-X", "linger.ms=0"];
+            // More than kcat reads at a time.
+            let lines = vec![vec![b'x'; 1_000]; 10];
+            return kcat::write_held(scene.brokers(), pong, &args, &lines, HELD).await;
+        };
+        let (producer_id, commit) = (7, true);
+        faults
+            .append(pong, 0, Poison::OpenTransaction { producer_id }, 1)
+            .unwrap();
+        sleep(HELD).await;
+        faults
+            .append(pong, 0, Poison::Marker { producer_id, commit }, 1)
+            .unwrap();
+    };
+    let caller = async {
+        sleep(SILENCE + Duration::from_millis(1_500)).await;
+        gateway.get("/ping").await
+    };
+    let ((), answer) = tokio::join!(transaction, caller);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(gateway.metric("gateway_kafka_tail_stalls_total").await > 0);
     assert_eq!(refused(&gateway).await, 0);
 }
 
