@@ -4,8 +4,12 @@
 //! then is dropped and counted.
 
 use std::{
+    convert::Infallible,
     io::{IsTerminal, Write},
-    sync::OnceLock,
+    panic,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -30,6 +34,9 @@ const QUIET: &str = "rskafka=off";
 
 /// Lines that wait to be written.
 const MAX_LINES: usize = 16_384;
+
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The thread that writes. There is one log for the whole process.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
@@ -82,11 +89,28 @@ pub fn init(filter: &str, format: LogFormat) {
         LogFormat::Json => registry.with(lines.json()).try_init(),
     };
     *WRITER.lock() = Some(guard);
+    // Not to stderr itself, for which the thread would have to wait.
+    panic::set_hook(Box::new(|panic| {
+        let cause = panic.payload_as_str().unwrap_or_default();
+        tracing::error!(at = panic.location().map(display), cause, "panicked");
+    }));
 }
 
-/// Writes what waits, unless that takes longer than about a second. Nothing is logged from then on.
+/// Writes what waits, unless that takes longer than [`LAST_LINES`]. Nothing is logged from then on.
 pub fn finish() {
-    WRITER.lock().take();
+    let Some(guard) = WRITER.lock().take() else {
+        return;
+    };
+    // Where nobody takes the log it says so with `println!`, and waits for somebody to take that.
+    let (written, all_written) = mpsc::channel::<Infallible>();
+    let end = thread::Builder::new().name("end of log".to_owned());
+    let ended = end.spawn(move || {
+        drop(guard);
+        drop(written);
+    });
+    if ended.is_ok() {
+        let _ = all_written.recv_timeout(LAST_LINES);
+    }
 }
 
 fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {

@@ -5,7 +5,6 @@ use std::{
     io::Write,
     net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    process::Stdio,
 };
 
 use e2e::{
@@ -15,10 +14,11 @@ use e2e::{
     nowhere::Nowhere,
     process::Process,
     scene::Scene,
+    topic::record,
     wait::{SOON, until, within},
 };
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
     let scene = Scene::shared(engine).await;
@@ -97,46 +97,90 @@ pub(crate) async fn checks_fail_where_nobody_listens() {
 
 /// A full disk, or a log collector that is gone.
 pub(crate) async fn does_not_depend_on_the_log() {
-    lives_and_ends_with(File::options().write(true).open("/dev/full").unwrap()).await;
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    lives_and_ends(&Nowhere::reserve().addr(), full.into()).await;
 }
 
 /// A log collector that hangs, or a terminal that somebody has stopped.
 pub(crate) async fn does_not_depend_on_who_reads_the_log() {
-    let (_nobody_reads, mut stderr) = UnixStream::pair().unwrap();
-    stderr.set_nonblocking(true).unwrap();
-    while stderr.write(&[b'.'; 4096]).is_ok() {}
-    stderr.set_nonblocking(false).unwrap();
-    lives_and_ends_with(OwnedFd::from(stderr)).await;
+    let (_nobody_reads, stuffed) = stuffed();
+    lives_and_ends(&Nowhere::reserve().addr(), stuffed).await;
 }
 
-async fn lives_and_ends_with(stderr: impl Into<Stdio>) {
+async fn lives_and_ends(brokers: &str, output: OwnedFd) {
+    let (mut worker, addr) = start_into(output, &[("KAFKA_BROKERS", brokers)]);
+    until("it is live", SOON, async || {
+        assert_eq!(worker.try_wait().unwrap(), None);
+        (page(addr, "/live").await? == "live\n").then_some(())
+    })
+    .await;
+    assert_ends(&mut worker).await;
+}
+
+/// The same, and there is more to say than may wait.
+pub(crate) async fn does_not_depend_on_a_log_that_is_full(engine: &Engine) {
+    let scene = Scene::shared(engine).await;
+    let ping = scene.ping().await;
+    let (_nobody_reads, stuffed) = stuffed();
+    let (mut worker, addr) = start_into(
+        stuffed,
+        &[
+            ("KAFKA_BROKERS", scene.brokers()),
+            ("PING_TOPIC", scene.ping_name()),
+            ("PONG_TOPIC", scene.pong_name()),
+            ("START_FROM", "earliest"),
+            ("RUST_LOG", "worker=debug"),
+        ],
+    );
+    for _ in 0..20 {
+        ping.write_batch(vec![record(None, Some(b"{}")); 1_000]).await;
+    }
+    until("lines are dropped", SOON, async || {
+        let metrics = page(addr, "/metrics").await?;
+        let series = "worker_log_lines_dropped_total ";
+        let dropped = metrics.lines().find_map(|it| it.strip_prefix(series))?;
+        (dropped != "0").then_some(())
+    })
+    .await;
+    assert_ends(&mut worker).await;
+}
+
+/// Takes nothing more, as long as the other end is there.
+fn stuffed() -> (UnixStream, OwnedFd) {
+    let (reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    (reader, writer.into())
+}
+
+/// A worker that says everything there, and where its admin listener is.
+fn start_into(output: OwnedFd, variables: &[(&str, &str)]) -> (Child, SocketAddr) {
     // The log cannot say which port was free: an address of this test alone.
     let random = uuid::Uuid::new_v4().into_bytes();
     let addr = SocketAddr::from(([127, random[0], random[1], 1 + random[2] / 2], 8082));
-    let nowhere = Nowhere::reserve();
-    let mut worker = Command::new(binaries::worker())
+    let worker = Command::new(binaries::worker())
         .env_clear()
         .env("ADMIN_ADDR", addr.to_string())
-        .env("KAFKA_BROKERS", nowhere.addr())
-        .stderr(stderr)
+        .envs(variables.iter().copied())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let live = async || match Connection::open(addr).await {
-        Ok(mut connection) => connection.ask(http::get("/live")).await.status == 200,
-        Err(_) => false,
-    };
+    (worker, addr)
+}
 
-    until("it is live", SOON, async || {
-        assert_eq!(worker.try_wait().unwrap(), None);
-        live().await.then_some(())
-    })
-    .await;
+async fn page(addr: SocketAddr, path: &str) -> Option<String> {
+    let answer = Connection::open(addr).await.ok()?.ask(http::get(path)).await;
+    (answer.status == 200).then(|| answer.text().to_owned())
+}
+
+async fn assert_ends(worker: &mut Child) {
     kill_process(
         Pid::from_raw(worker.id().unwrap().try_into().unwrap()).unwrap(),
         Signal::TERM,
     )
     .unwrap();
-
     assert_eq!(within("its end", SOON, worker.wait()).await.unwrap().code(), Some(0));
 }

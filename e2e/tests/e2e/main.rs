@@ -169,6 +169,7 @@ fn main() -> ExitCode {
             health::{
                 is_said_by_the_admin_listener,
                 checks_follow_readiness,
+                does_not_depend_on_a_log_that_is_full,
             }
             several::{
                 gateways_each_answer_their_own_callers,
@@ -199,6 +200,7 @@ fn main() -> ExitCode {
             }
             announcements::{
                 are_not_missed_while_kafka_is_away,
+                are_not_missed_behind_a_transaction,
             }
             groups::{
                 grow_and_shrink_under_load_on_three_nodes,
