@@ -39,7 +39,7 @@ image: ## container images of gateway and worker
 up: ## Kafka, worker and gateway in containers; returns when they are healthy
 	scripts/compose up
 
-down: ## end the containers and leave nothing
+down: ## end the containers; the images stay
 	scripts/compose down
 
 compared: static

@@ -36,8 +36,8 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 struct Generation {
     ended: Vec<Half>,
-    /// The first of them: as many as there were when somebody last asked. (Should two be the same, the last of all is put
-    /// in again.)
+    /// The first of them: as many as there were when somebody last asked. (Should two halves be the same it has one less, and
+    /// the last one is put in twice, which does no harm.)
     index: IdSet,
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct AsItIs(u64);
 // === impl Half ===
 
 impl Half {
-    /// Another one, told from all that are marked otherwise or not at all by one of the two bits of the variant, which ids
-    /// of ours have in common.
+    /// Another one: a bit of the variant is flipped. All our ids have the same variant, so halves that are marked, marked
+    /// otherwise, and not marked at all never meet.
     pub(crate) fn marked(self, bit: u32) -> Self {
         Self(self.0 ^ (1 << (62 + bit)))
     }

@@ -1,4 +1,4 @@
-//! What the gateway counts. Every counter is looked up once, at the start.
+//! What the gateway counts. The counters of the hot path are looked up once, at the start.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,

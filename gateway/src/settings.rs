@@ -12,8 +12,8 @@ use shared::{
 
 use crate::mailbox::ReplyPartition;
 
-/// The largest body that can be allowed: with its frame it still fits the largest record that a broker takes by
-/// default (`message.max.bytes`, 1 MiB), even if each byte is escaped in JSON.
+/// The largest body that can be allowed: with its frame it fits the largest record that a broker takes by default
+/// (`message.max.bytes`, 1 MiB) twice. (What is escaped in JSON came escaped, so a record has no more of it.)
 const MAX_BODY_BYTES: u64 = 512 * 1024;
 
 /// Settings of the gateway: each is a flag and an environment variable.

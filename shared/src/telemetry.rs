@@ -96,7 +96,7 @@ pub fn init(filter: &str, format: LogFormat) {
     }));
 }
 
-/// Writes what waits, unless that takes longer than [`LAST_LINES`]. Nothing is logged from then on.
+/// Writes what waits, unless that takes longer than half a second. Nothing is logged from then on.
 pub fn finish() {
     let Some(guard) = WRITER.lock().take() else {
         return;

@@ -40,7 +40,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// W3C's trace context: what the vendors add to it.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Ours: the key of the records with which workers say that they are there. The Go gateway finds no caller by it.
+/// Ours: the key of the records with which workers say that they are there. It is no UUID, so whoever does not know it takes it for nobody's reply.
 const ANNOUNCEMENT_KEY: &[u8] = b"pingpong_worker";
 
 /// Ours: the partition for the reply, decimal.

@@ -21,8 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     /// Commits of positions that Kafka took.
     pub(crate) commits: Counter,
-    /// Commits and look-ups of positions that it did not.
-    pub(crate) commits_refused: Counter,
+    /// Commits and look-ups of positions that failed, for one partition or for all.
+    pub(crate) commits_failed: Counter,
     /// Partitions that are read.
     pub(crate) partitions: Gauge,
 }
@@ -56,7 +56,7 @@ impl Metrics {
             acknowledged: replies.get_or_create_owned(&Reply { fate: "acknowledged" }),
             refused: replies.get_or_create_owned(&Reply { fate: "refused" }),
             commits: commits.get_or_create_owned(&Commit { outcome: "taken" }),
-            commits_refused: commits.get_or_create_owned(&Commit { outcome: "refused" }),
+            commits_failed: commits.get_or_create_owned(&Commit { outcome: "failed" }),
             partitions: Gauge::default(),
         };
         registry.register("requests", "Requests read", metrics.requests.clone());
@@ -66,7 +66,11 @@ impl Metrics {
             metrics.skipped.clone(),
         );
         registry.register("replies", "Replies by what Kafka said", replies);
-        registry.register("position_commits", "Commits of positions by what Kafka said", commits);
+        registry.register(
+            "position_commits",
+            "Commits of positions, and look-ups that failed",
+            commits,
+        );
         registry.register("partitions", "Partitions that are read", metrics.partitions.clone());
         metrics
     }

@@ -138,7 +138,7 @@ impl Positions {
     }
 
     fn complain(&mut self, error: &Error) {
-        self.metrics.commits_refused.inc();
+        self.metrics.commits_failed.inc();
         if !std::mem::replace(&mut self.complained, true) {
             warn!(error = %Chain(error), "positions cannot be kept; serving goes on");
         }

@@ -2,7 +2,7 @@
 //!
 //! - The position is the lowest offset that is not done: whoever begins there leaves no request out. The lanes acknowledge
 //!   out of order, so what is done behind it is remembered.
-//! - Done is a request whose reply Kafka has, and one that is skipped and counted.
+//! - Done is a request whose reply Kafka has or will never take, and one that is skipped and counted.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -177,7 +177,7 @@ pub(crate) async fn that_are_refused_harm_nobody(engine: &Engine) {
         write_request(&ping, "1").await;
         until_replies(&pong, &["1"]).await;
         until("commits are refused", SOON, async || {
-            let series = "worker_position_commits_total{outcome=\"refused\"}";
+            let series = "worker_position_commits_total{outcome=\"failed\"}";
             (worker.metric(series).await >= 3).then_some(())
         })
         .await;

@@ -8,8 +8,8 @@
 //! - A *slab* is a range of addresses that is cut into pieces of one size. What is free in it is a set of bits somewhere
 //!   else: nothing here touches the memory itself, and pieces are known by their offset from the first slab.
 //! - The pieces of a class come from its lowest slab that has one.
-//! - A slab of which nothing is in use is for whatever class needs one; the lowest of a class only where there would be need of
-//!   one that was never used. (Those of buffers are for buffers, as long as there are others.)
+//! - A slab of which nothing is in use is for whatever class needs one. But a class keeps its lowest slab, even an empty one,
+//!   as long as others need not touch a new one for that. (Those of buffers are for buffers, as long as there are others.)
 //! - The buffers of connections, of which hyper takes two for each, begin with a page: only the first few hundred bytes are
 //!   ever used of most, and so the second page is never there. As other memory they would be cut anew for every crowd, until
 //!   all of both pages had been touched.

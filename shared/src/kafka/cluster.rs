@@ -39,7 +39,7 @@ const CREATE_LIMIT: Duration = Duration::from_secs(5);
 /// are bounded from outside.
 const RETRY_SLEEP: Duration = Duration::from_millis(500);
 
-/// The largest answer taken: eight times what a fetch asks for, so that a foreign protocol's first bytes are not
+/// The largest answer taken: many times what a fetch asks for, since one batch comes whole; and a bound, so that a foreign protocol's first bytes are not
 /// read as a length to allocate.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 

@@ -183,7 +183,7 @@ impl<R: Receipts> Outbox<R> {
             .map_err(|Full(entry)| Full(entry.tag))
     }
 
-    /// Takes a record in as soon as there is room; once none of its partitions could be reached for [`ELECTION`], it waits for
+    /// Takes a record in as soon as there is room; once none of its partitions could be reached for a second, it waits for
     /// that only if `insists` says so. Cancelling loses the record, but nothing else.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ impl<C: Connect> Tail<C> {
         };
         if step == Step::Reconnect {
             let cause = "answers cannot be read, and no record is the cause";
-            self.fail(&Error::Undecodable(cause.into())).await;
+            self.fail(&Error::Failed(cause.into())).await;
             return None;
         }
         if is_read {

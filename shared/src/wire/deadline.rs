@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Headers;
 
-/// Ours: the milliseconds that the caller still waits when the record is written, decimal; `@`; and which gateway wrote
+/// Ours: the milliseconds that the caller waits from the record's timestamp on, decimal; `@`; and which gateway wrote
 /// it. One header for both: neither is of use without the other, and each header costs both halves allocations.
 pub(super) const DEADLINE: &str = "pingpong_deadline";
 

@@ -30,13 +30,13 @@ pub(crate) enum Error {
     TooOld(&'static str),
     /// The group does not know this member (any more): it owns nothing and has to join anew. Also what a commit without
     /// a member gets where the group has members.
-    #[error("the group does not have this member")]
+    #[error("this worker is no member of the group")]
     Expelled(#[source] ResponseError),
     /// The member's epoch is not the newest: again with the epoch of the next heartbeat.
     #[error("the epoch of the member is not the newest")]
     Stale,
-    /// The broker does not allow this group to this client.
-    #[error("the broker refuses the group {group:?}; with PARTITIONS instead of WORKER_GROUP no group is joined")]
+    /// The broker does not allow this group to this client, or its topic.
+    #[error("the broker refuses the group {group:?} or its topic: allow it, or use PARTITIONS without WORKER_GROUP")]
     Refused {
         /// The group.
         group: String,
