@@ -65,6 +65,12 @@ impl Liveness {
         (self.silence, self.grace) = (Duration::ZERO, Duration::ZERO);
     }
 
+    /// Kafka answered, but there is more than we may read, or have read: an open transaction may hide anything. That time is
+    /// neither silence nor an outage.
+    pub(crate) fn pass(&mut self, now: Instant) {
+        self.listened = Some(now);
+    }
+
     /// Whether nobody can answer.
     pub(crate) fn is_deserted(&self) -> bool {
         self.announced && self.silence >= SILENCE + self.grace
@@ -99,6 +105,21 @@ mod tests {
         assert!(!liveness.is_deserted());
         silence(&mut liveness, &mut now, 1);
         assert!(liveness.is_deserted());
+    }
+
+    #[test]
+    fn what_cannot_be_read_yet_changes_nothing() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Announcement, now);
+        for deserted in [false, true] {
+            for _ in 0..20 {
+                now += Duration::from_millis(500);
+                liveness.pass(now);
+                assert_eq!(liveness.is_deserted(), deserted);
+            }
+            silence(&mut liveness, &mut now, 3);
+            assert!(liveness.is_deserted());
+        }
     }
 
     #[test]

@@ -54,9 +54,10 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
         if answered {
             heard = heard.max(Heard::Replies);
         }
-        // What is not read yet, behind an open transaction perhaps, is no silence.
         if heard > Heard::Nothing || batch.at_end {
             liveness.listen(heard, Instant::now());
+        } else {
+            liveness.pass(Instant::now());
         }
         if std::mem::replace(&mut deserted, liveness.is_deserted()) != deserted {
             pending.set_deserted(deserted);

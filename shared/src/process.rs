@@ -48,7 +48,7 @@ where
     if let Err(line) = settings.validate() {
         return config::usage_error(&line);
     }
-    telemetry::init(&settings.common().rust_log, settings.common().log_format);
+    let _log = telemetry::init(&settings.common().rust_log, settings.common().log_format);
     // One thread: it beats two where the broker shares the machine, because a batch then needs no other thread.
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = built.map_err(Fatal::from).and_then(|runtime| {
@@ -66,10 +66,8 @@ where
         runtime.shutdown_background();
         ended
     });
-    let code = ended.unwrap_or_else(|cause| {
+    ended.unwrap_or_else(|cause| {
         error!("{}", Chain(&*cause));
         ExitCode::FAILURE
-    });
-    telemetry::finish();
-    code
+    })
 }

@@ -32,6 +32,9 @@ use tracing_subscriber::{
 /// logged once, where it is handled.
 const QUIET: &str = "rskafka=off";
 
+/// Whatever else is logged: where a panic was.
+const PANICS: &str = "panic=error";
+
 /// Lines that wait to be written.
 const MAX_LINES: usize = 16_384;
 
@@ -66,12 +69,17 @@ pub(crate) fn directives(text: &str) -> Result<Targets, String> {
         return Err(format!("{directive:?}"));
     }
     // What the user says about the client comes later and wins.
-    let filter = format!("{QUIET},{text}");
+    let filter = format!("{QUIET},{PANICS},{text}");
     filter.parse().map_err(|error: ParseError| error.to_string())
 }
 
-/// Starts logging, until [`finish`]. `filter` was validated with the configuration.
-pub fn init(filter: &str, format: LogFormat) {
+/// Writes what waits at the end, in whatever way it comes.
+#[derive(Debug)]
+#[must_use]
+pub struct Log(());
+
+/// Starts logging, until [`finish`] or the end of [`Log`]. `filter` was validated with the configuration.
+pub fn init(filter: &str, format: LogFormat) -> Log {
     let (writer, guard) = writer(std::io::stderr());
     // Set before, if a test has set up its own.
     let _ = DROPPED.set(writer.error_counter());
@@ -92,8 +100,9 @@ pub fn init(filter: &str, format: LogFormat) {
     // Not to stderr itself, for which the thread would have to wait.
     panic::set_hook(Box::new(|panic| {
         let cause = panic.payload_as_str().unwrap_or_default();
-        tracing::error!(at = panic.location().map(display), cause, "panicked");
+        tracing::error!(target: "panic", at = panic.location().map(display), cause, "panicked");
     }));
+    Log(())
 }
 
 /// Writes what waits, unless that takes longer than half a second. Nothing is logged from then on.
@@ -123,6 +132,14 @@ fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
 /// Shows what is counted of the log.
 pub(crate) fn register(registry: &mut Registry) {
     registry.register_collector(Box::new(Dropped));
+}
+
+// === impl Log ===
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        finish();
+    }
 }
 
 // === impl Dropped ===
@@ -157,6 +174,15 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn where_a_panic_was_is_said_whatever_else_is_not() {
+        for text in ["", "off", "worker=debug"] {
+            let filter = directives(text).unwrap();
+            assert!(filter.would_enable("panic", &tracing::Level::ERROR), "{text}");
+            assert!(!filter.would_enable("rskafka", &tracing::Level::ERROR), "{text}");
         }
     }
 

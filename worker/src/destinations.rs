@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -74,6 +77,7 @@ struct Shared {
     topic: String,
     /// Partition 0 of the reply topic.
     home: Outbox<ReplyReceipts>,
+    home_had_replies: AtomicBool,
     receipts: ReplyReceipts,
     metrics: OutboxMetrics,
     places: Mutex<Places>,
@@ -89,8 +93,17 @@ struct Places {
     clock: u64,
     /// What the cluster had when it answered last.
     listed: BTreeMap<String, BTreeSet<i32>>,
-    /// When it was asked last, and what is to be said until it is asked again of what is not listed.
-    asked: Option<(Instant, Refused)>,
+    asked: Option<Asked>,
+}
+
+/// What was heard when the cluster was asked last.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Instant,
+    /// What that means for whatever is not listed.
+    absence: Refused,
+    /// Again and again.
+    patiently: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +111,8 @@ struct Place {
     outbox: Outbox<ReplyReceipts>,
     /// The clock when it was used last.
     used: u64,
+    /// It is there for more than announcements.
+    had_replies: bool,
 }
 
 // === impl Destinations ===
@@ -120,6 +135,7 @@ impl Destinations {
                 tasks: tasks.clone(),
                 topic: topic.to_owned(),
                 home,
+                home_had_replies: AtomicBool::new(false),
                 receipts,
                 metrics,
                 places: Mutex::default(),
@@ -131,7 +147,7 @@ impl Destinations {
     /// Hands a record to its place (`None` is the contract's), as soon as there is room. What is not taken is done.
     ///
     /// No place must hold up the others. So a topic named by somebody else refuses at once for want of room, and a partition of
-    /// our own while it cannot be reached, unless it is the only place: then reading on would help nobody.
+    /// our own once it is out of reach, unless all that had replies are: then reading on would help nobody.
     pub(crate) async fn send(
         &self,
         place: Option<(&str, i32)>,
@@ -142,14 +158,19 @@ impl Destinations {
         loop {
             let foreign = place.is_some_and(|(topic, _)| topic != shared.topic);
             let outbox = match place {
-                Some((topic, partition)) if foreign || partition != 0 => match shared.outbox(topic, partition).await {
-                    Ok(outbox) => outbox,
-                    Err(refused) => {
-                        written.done();
-                        return Err(refused);
+                Some((topic, partition)) if foreign || partition != 0 => {
+                    match shared.outbox_for_reply(topic, partition).await {
+                        Ok(outbox) => outbox,
+                        Err(refused) => {
+                            written.done();
+                            return Err(refused);
+                        }
                     }
-                },
-                _ => shared.home.clone(),
+                }
+                _ => {
+                    shared.home_had_replies.store(true, Ordering::Relaxed);
+                    shared.home.clone()
+                }
             };
             if foreign {
                 return outbox.try_send(record, written).map_err(|Full(written)| {
@@ -157,10 +178,7 @@ impl Destinations {
                     Refused::Full
                 });
             }
-            match outbox
-                .send(record, written, || shared.places.lock().open.is_empty())
-                .await
-            {
+            match outbox.send(record, written, || !shared.others_are_served()).await {
                 Ok(()) => return Ok(()),
                 Err(Unsent::Unreachable(written)) => {
                     written.done();
@@ -209,6 +227,18 @@ fn settings(patience: Duration) -> OutboxSettings {
 // === impl Shared ===
 
 impl Shared {
+    /// Whether there is a place that has had replies and is not out of reach.
+    fn others_are_served(&self) -> bool {
+        let home = self.home_had_replies.load(Ordering::Relaxed) && !self.home.is_out_of_reach();
+        home || self.places.lock().are_served()
+    }
+
+    async fn outbox_for_reply(&self, topic: &str, partition: i32) -> Result<Outbox<ReplyReceipts>, Refused> {
+        let outbox = self.outbox(topic, partition).await?;
+        self.places.lock().had_reply(topic, partition);
+        Ok(outbox)
+    }
+
     async fn outbox(&self, topic: &str, partition: i32) -> Result<Outbox<ReplyReceipts>, Refused> {
         if let Some(outbox) = self.places.lock().get(topic, partition) {
             return Ok(outbox);
@@ -224,17 +254,15 @@ impl Shared {
 
     /// Whether the cluster has it.
     async fn look_up(&self, topic: &str, partition: i32) -> Result<(), Refused> {
-        let is_own = topic == self.topic;
-        let known = self.places.lock().look_up(topic, partition);
-        // About one of our own it is asked again, whoever had asked in vain.
-        if let Some(known) = known.filter(|it| !is_own || *it != Err(Refused::Unknown)) {
+        let patiently = topic == self.topic;
+        if let Some(known) = self.places.lock().look_up(topic, partition, patiently) {
             return known;
         }
         let begun = Instant::now();
         let mut backoff = Backoff::default();
         let answer = loop {
             match self.cluster.topics().await {
-                Err(_) if is_own && begun.elapsed() < LISTING_PATIENCE => backoff.pause().await,
+                Err(_) if patiently && begun.elapsed() < LISTING_PATIENCE => backoff.pause().await,
                 answer => break answer,
             }
         };
@@ -249,8 +277,12 @@ impl Shared {
                 Refused::Unknown
             }
         };
-        places.asked = Some((Instant::now(), absence));
-        places.look_up(topic, partition).unwrap_or(Err(absence))
+        places.asked = Some(Asked {
+            at: Instant::now(),
+            absence,
+            patiently,
+        });
+        places.look_up(topic, partition, patiently).unwrap_or(Err(absence))
     }
 
     fn open(&self, topic: &str, partition: i32) -> Outbox<ReplyReceipts> {
@@ -291,13 +323,28 @@ impl Places {
         Some(place.outbox.clone())
     }
 
-    /// Whether the cluster has a place, as far as it was asked; `None` if it is to be asked.
-    fn look_up(&self, topic: &str, partition: i32) -> Option<Result<(), Refused>> {
+    fn had_reply(&mut self, topic: &str, partition: i32) {
+        let place = self.open.get_mut(topic).and_then(|it| it.get_mut(&partition));
+        if let Some(place) = place {
+            place.had_replies = true;
+        }
+    }
+
+    /// Whether one that had replies is not out of reach.
+    fn are_served(&self) -> bool {
+        let mut places = self.open.values().flat_map(BTreeMap::values);
+        places.any(|it| it.had_replies && !it.outbox.is_out_of_reach())
+    }
+
+    /// Whether the cluster has a place, as far as it was asked; `None` if it is to be asked. Patience is not content with an
+    /// impatient attempt that was in vain.
+    fn look_up(&self, topic: &str, partition: i32, patiently: bool) -> Option<Result<(), Refused>> {
         if self.listed.get(topic).is_some_and(|it| it.contains(&partition)) {
             return Some(Ok(()));
         }
-        let (at, absence) = self.asked?;
-        (at.elapsed() < LISTING_AGE).then_some(Err(absence))
+        let asked = self.asked.filter(|it| it.at.elapsed() < LISTING_AGE)?;
+        let in_vain = asked.absence == Refused::Unknown && !asked.patiently;
+        (!patiently || !in_vain).then_some(Err(asked.absence))
     }
 
     /// Whether a place is open or can be opened without closing another.
@@ -323,6 +370,7 @@ impl Places {
         let place = Place {
             outbox,
             used: self.clock,
+            had_replies: false,
         };
         self.open.entry(topic.to_owned()).or_default().insert(partition, place);
         removed
@@ -369,6 +417,9 @@ mod tests {
         Outbox::new(settings(PATIENCE), receipts, None, metrics)
     }
 
+    /// On a busy machine.
+    const SOON: Duration = Duration::from_secs(20);
+
     /// Of a cluster that cannot be reached.
     fn unreachable() -> Destinations {
         // Nobody listens on it, and whoever is not root cannot.
@@ -389,20 +440,26 @@ mod tests {
         Ok(())
     }
 
+    /// The cluster has two partitions, as far as is known.
     #[tokio::test]
-    async fn a_place_out_of_reach_is_waited_for_only_where_there_is_no_other() {
+    async fn a_place_out_of_reach_is_waited_for_as_long_as_nobody_is_held_up() {
         let destinations = unreachable();
-        let wait = Duration::from_secs(3);
-        let alone = timeout(wait, fill(&destinations, None)).await;
-        assert!(alone.is_err(), "the only place: {alone:?}");
+        let shared = &destinations.shared;
+        shared.places.lock().listed = [("pong".to_owned(), [0, 1].into())].into();
+        let places = [None, Some(("pong", 1))];
+        for place in places {
+            let alone = timeout(Duration::from_secs(5), fill(&destinations, place)).await;
+            assert!(alone.is_err(), "all are out of reach, {place:?}: {alone:?}");
+        }
 
-        destinations.shared.places.lock().listed = [("pong".to_owned(), [0, 1].into())].into();
-        for place in [Some(("pong", 1)), None] {
-            assert_eq!(
-                timeout(wait, fill(&destinations, place)).await,
-                Ok(Err(Refused::Full)),
-                "{place:?}"
-            );
+        // As if it could be reached: it has not failed yet.
+        shared.places.lock().insert("pong", ("pong", 2), outbox());
+        let alone = timeout(Duration::from_secs(1), fill(&destinations, None)).await;
+        assert!(alone.is_err(), "it has announcements only: {alone:?}");
+        shared.places.lock().had_reply("pong", 2);
+        for place in places {
+            let refused = timeout(SOON, fill(&destinations, place)).await;
+            assert_eq!(refused, Ok(Err(Refused::Full)), "{place:?}");
         }
     }
 
@@ -416,9 +473,11 @@ mod tests {
         ] {
             let begun = Instant::now();
             let sent = fill(&destinations, Some((topic, 1)));
-            let sent = timeout(patience + Duration::from_secs(3), sent).await;
+            let sent = timeout(patience + SOON, sent).await;
             assert_eq!(sent, Ok(Err(Refused::Unknown)), "{topic}");
             assert!(begun.elapsed() >= patience, "{topic}");
+            // What was heard is too old for the next one.
+            tokio::time::sleep(LISTING_AGE).await;
         }
     }
 

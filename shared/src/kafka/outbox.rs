@@ -68,8 +68,9 @@ pub const LANES: usize = 4;
 /// How long to wait for a frame that is worth it. The runtime's clock has steps of a millisecond, so it is up to two.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// How long a partition may be out of reach before there is more to it than a new leader, or a connection that broke.
-const ELECTION: Duration = Duration::from_secs(1);
+/// So long without one frame taken and a partition is out of reach: a leader that moves, or a broker that is restarted in
+/// order, takes less.
+const OUT_OF_REACH: Duration = Duration::from_secs(3);
 
 /// How an outbox behaves.
 #[derive(Debug, Clone, Copy)]
@@ -102,12 +103,19 @@ struct Shared<R: Receipts> {
     receipts: R,
     /// Met while a home lane has a connection.
     condition: Option<Condition>,
-    /// Since when none has, once an attempt has failed.
-    unreachable: Mutex<Option<Instant>>,
+    /// What was tried in vain since it worked last.
+    failing: Mutex<Option<Failing>>,
     metrics: OutboxMetrics,
     patience: Duration,
     /// Nobody wants to wait for what is not settled yet.
     abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    /// Then a connection alone proves nothing: a broker may take it and refuse every frame.
+    frame_lost: bool,
 }
 
 #[derive(Debug)]
@@ -138,7 +146,7 @@ impl<R: Receipts> Outbox<R> {
                 quiet: Notify::new(),
                 receipts,
                 condition: condition.into(),
-                unreachable: Mutex::new(None),
+                failing: Mutex::new(None),
                 metrics,
                 patience: settings.patience,
                 abandoned: AtomicBool::new(false),
@@ -183,8 +191,8 @@ impl<R: Receipts> Outbox<R> {
             .map_err(|Full(entry)| Full(entry.tag))
     }
 
-    /// Takes a record in as soon as there is room; once none of its partitions could be reached for a second, it waits for
-    /// that only if `insists` says so. Cancelling loses the record, but nothing else.
+    /// Takes a record in as soon as there is room; once its partitions are out of reach, it waits for that only if `insists`
+    /// says so. Cancelling loses the record, but nothing else.
     ///
     /// # Errors
     /// [`Unsent::Closed`] after [`Outbox::flush`], else [`Unsent::Unreachable`].
@@ -204,11 +212,11 @@ impl<R: Receipts> Outbox<R> {
             if self.shared.queue.lock().is_closed() {
                 return Err(Unsent::Closed(entry.record, entry.tag));
             }
-            let unreachable = *self.shared.unreachable.lock();
-            if unreachable.is_some_and(|since| since.elapsed() >= ELECTION) && !insists() {
+            if self.is_out_of_reach() && !insists() {
                 return Err(Unsent::Unreachable(entry.tag));
             }
-            room.await;
+            // As long as it is out of reach nobody makes room.
+            let _ = timeout(OUT_OF_REACH, room).await;
         }
     }
 
@@ -229,6 +237,13 @@ impl<R: Receipts> Outbox<R> {
             }
         };
         timeout(limit, all_settled).await.is_ok()
+    }
+
+    /// Whether all that was tried for seconds was in vain.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        let failing = self.shared.failing.lock();
+        failing.as_ref().is_some_and(|it| it.since.elapsed() >= OUT_OF_REACH)
     }
 
     /// Gives up what is not settled yet: what waits has failed, and what is under way is not sent again.
@@ -290,16 +305,20 @@ impl<R: Receipts> Shared<R> {
 
     /// A lane has a connection.
     fn linked(&self) {
-        *self.unreachable.lock() = None;
+        self.failing.lock().take_if(|it| !it.frame_lost);
         self.condition.as_ref().inspect(|it| it.met());
     }
 
-    /// A lane has none, because of `error`.
-    fn unlinked(&self, error: &Error) {
+    /// A lane has none, because of `error`, or lost a frame and its connection over it.
+    fn unlinked(&self, error: &Error, frame_lost: bool) {
         if self.queue.lock().any_home_linked() {
             return;
         }
-        self.unreachable.lock().get_or_insert_with(Instant::now);
+        let failing = || Failing {
+            since: Instant::now(),
+            frame_lost,
+        };
+        self.failing.lock().get_or_insert_with(failing).frame_lost |= frame_lost;
         self.room.notify_waiters();
         if let Some(condition) = &self.condition {
             condition.unmet(&Chain(error));
@@ -443,7 +462,7 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
                     link = Some(new);
                 }
                 Err(error) => {
-                    shared.unlinked(&error);
+                    shared.unlinked(&error, false);
                     shared.give_up_waiting();
                     backoff.pause().await;
                 }
@@ -455,13 +474,15 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
             continue;
         };
         match shared.send_frame(connected, frame).await {
-            // A connection alone proves nothing: a broker may take it and refuse every frame.
-            Ok(()) => backoff.reset(),
+            Ok(()) => {
+                *shared.failing.lock() = None;
+                backoff.reset();
+            }
             Err((error, unsent)) => {
                 shared.metrics.connection_failures.inc();
                 link = None;
                 let wake = shared.queue.lock().lose(lane, unsent);
-                shared.unlinked(&error);
+                shared.unlinked(&error, true);
                 shared.wake(wake);
                 if backoff.has_failed() {
                     shared.give_up_waiting();
