@@ -49,12 +49,7 @@ pub(crate) enum Heard {
 impl Liveness {
     /// Kafka answered a fetch.
     pub(crate) fn listen(&mut self, heard: Heard, now: Instant) {
-        let listened = self.listened.replace(now).map_or(Duration::ZERO, |last| now - last);
-        if listened > OUTAGE {
-            (self.silence, self.unannounced) = (Duration::ZERO, Duration::ZERO);
-            self.grace = GRACE;
-        }
-        let listened = listened.min(LISTENED);
+        let listened = self.answered(now).min(LISTENED);
         self.silence += listened;
         self.unannounced += listened;
         match heard {
@@ -65,10 +60,20 @@ impl Liveness {
         (self.silence, self.grace) = (Duration::ZERO, Duration::ZERO);
     }
 
-    /// Kafka answered, but there is more than we may read, or have read: an open transaction may hide anything. That time is
-    /// neither silence nor an outage.
+    /// Kafka answered, but there is more than we may read, or have read: an open transaction may hide anything. That is no
+    /// silence.
     pub(crate) fn pass(&mut self, now: Instant) {
-        self.listened = Some(now);
+        self.answered(now);
+    }
+
+    /// Gives the time since the last answer.
+    fn answered(&mut self, now: Instant) -> Duration {
+        let gap = self.listened.replace(now).map_or(Duration::ZERO, |last| now - last);
+        if gap > OUTAGE {
+            (self.silence, self.unannounced) = (Duration::ZERO, Duration::ZERO);
+            self.grace = GRACE;
+        }
+        gap
     }
 
     /// Whether nobody can answer.
@@ -120,6 +125,19 @@ mod tests {
             silence(&mut liveness, &mut now, 3);
             assert!(liveness.is_deserted());
         }
+    }
+
+    #[test]
+    fn an_outage_is_one_whatever_the_first_answer_is() {
+        let (mut liveness, mut now) = (Liveness::default(), Instant::now());
+        liveness.listen(Heard::Announcement, now);
+        silence(&mut liveness, &mut now, 2);
+        now += Duration::from_secs(20);
+        liveness.pass(now);
+        silence(&mut liveness, &mut now, 10);
+        assert!(!liveness.is_deserted());
+        silence(&mut liveness, &mut now, 1);
+        assert!(liveness.is_deserted());
     }
 
     #[test]

@@ -38,8 +38,11 @@ const MAX_PLACES: usize = 64;
 /// The cluster is asked about unknown places this often at most: any client can name one in every request.
 const LISTING_AGE: Duration = Duration::from_secs(1);
 
-/// For how long it is asked again about one of our own topic while it does not answer. About others it is asked once.
+/// For how long it is asked again about one of our own topic while it does not answer.
 const LISTING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same of topics named by others: each bootstrap broker that is gone costs an attempt.
+const FOREIGN_LISTING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a reply is sent again in our own topic: no gateway of ours lets its callers wait for longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -147,12 +150,13 @@ impl Destinations {
     /// Hands a record to its place (`None` is the contract's), as soon as there is room. What is not taken is done.
     ///
     /// No place must hold up the others. So a topic named by somebody else refuses at once for want of room, and a partition of
-    /// our own once it is out of reach, unless all that had replies are: then reading on would help nobody.
+    /// our own once it is out of reach, if others take replies, or if nobody wants this one any more (`is_wanted`).
     pub(crate) async fn send(
         &self,
         place: Option<(&str, i32)>,
         mut record: Record,
         mut written: Written,
+        is_wanted: impl Fn() -> bool,
     ) -> Result<(), Refused> {
         let shared = &self.shared;
         loop {
@@ -178,7 +182,10 @@ impl Destinations {
                     Refused::Full
                 });
             }
-            match outbox.send(record, written, || !shared.others_are_served()).await {
+            match outbox
+                .send(record, written, || is_wanted() && !shared.others_are_served())
+                .await
+            {
                 Ok(()) => return Ok(()),
                 Err(Unsent::Unreachable(written)) => {
                     written.done();
@@ -227,9 +234,9 @@ fn settings(patience: Duration) -> OutboxSettings {
 // === impl Shared ===
 
 impl Shared {
-    /// Whether there is a place that has had replies and is not out of reach.
+    /// Whether there is a place that has had replies and takes them.
     fn others_are_served(&self) -> bool {
-        let home = self.home_had_replies.load(Ordering::Relaxed) && !self.home.is_out_of_reach();
+        let home = self.home_had_replies.load(Ordering::Relaxed) && self.home.is_in_reach();
         home || self.places.lock().are_served()
     }
 
@@ -258,11 +265,16 @@ impl Shared {
         if let Some(known) = self.places.lock().look_up(topic, partition, patiently) {
             return known;
         }
+        let patience = if patiently {
+            LISTING_PATIENCE
+        } else {
+            FOREIGN_LISTING_PATIENCE
+        };
         let begun = Instant::now();
         let mut backoff = Backoff::default();
         let answer = loop {
             match self.cluster.topics().await {
-                Err(_) if patiently && begun.elapsed() < LISTING_PATIENCE => backoff.pause().await,
+                Err(_) if begun.elapsed() < patience => backoff.pause().await,
                 answer => break answer,
             }
         };
@@ -330,10 +342,10 @@ impl Places {
         }
     }
 
-    /// Whether one that had replies is not out of reach.
+    /// Whether one that has had replies takes them.
     fn are_served(&self) -> bool {
         let mut places = self.open.values().flat_map(BTreeMap::values);
-        places.any(|it| it.had_replies && !it.outbox.is_out_of_reach())
+        places.any(|it| it.had_replies && it.outbox.is_in_reach())
     }
 
     /// Whether the cluster has a place, as far as it was asked; `None` if it is to be asked. Patience is not content with an
@@ -430,12 +442,18 @@ mod tests {
     }
 
     /// Sends more to a place than may wait there.
-    async fn fill(destinations: &Destinations, place: Option<(&str, i32)>) -> Result<(), Refused> {
+    async fn fill(
+        destinations: &Destinations,
+        place: Option<(&str, i32)>,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(), Refused> {
         let permits = Arc::new(Semaphore::new(5));
         for _ in 0..5 {
             let record = Record::new(Vec::new(), vec![0; OUTBOX_BYTES / 4]);
             let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
-            destinations.send(place, record, Written::Announcement(permit)).await?;
+            destinations
+                .send(place, record, Written::Announcement(permit), &is_wanted)
+                .await?;
         }
         Ok(())
     }
@@ -448,18 +466,12 @@ mod tests {
         shared.places.lock().listed = [("pong".to_owned(), [0, 1].into())].into();
         let places = [None, Some(("pong", 1))];
         for place in places {
-            let alone = timeout(Duration::from_secs(5), fill(&destinations, place)).await;
+            let alone = timeout(Duration::from_secs(5), fill(&destinations, place, || true)).await;
             assert!(alone.is_err(), "all are out of reach, {place:?}: {alone:?}");
         }
-
-        // As if it could be reached: it has not failed yet.
-        shared.places.lock().insert("pong", ("pong", 2), outbox());
-        let alone = timeout(Duration::from_secs(1), fill(&destinations, None)).await;
-        assert!(alone.is_err(), "it has announcements only: {alone:?}");
-        shared.places.lock().had_reply("pong", 2);
         for place in places {
-            let refused = timeout(SOON, fill(&destinations, place)).await;
-            assert_eq!(refused, Ok(Err(Refused::Full)), "{place:?}");
+            let refused = timeout(SOON, fill(&destinations, place, || false)).await;
+            assert_eq!(refused, Ok(Err(Refused::Full)), "nobody wants them, {place:?}");
         }
     }
 
@@ -467,12 +479,12 @@ mod tests {
     async fn whoever_names_a_place_holds_up_nobody_while_the_cluster_does_not_answer() {
         let destinations = unreachable();
         for (topic, patience) in [
-            ("other", Duration::ZERO),
+            ("other", FOREIGN_LISTING_PATIENCE),
             ("pong", LISTING_PATIENCE),
-            ("another", Duration::ZERO),
+            ("another", FOREIGN_LISTING_PATIENCE),
         ] {
             let begun = Instant::now();
-            let sent = fill(&destinations, Some((topic, 1)));
+            let sent = fill(&destinations, Some((topic, 1)), || true);
             let sent = timeout(patience + SOON, sent).await;
             assert_eq!(sent, Ok(Err(Refused::Unknown)), "{topic}");
             assert!(begun.elapsed() >= patience, "{topic}");

@@ -147,7 +147,8 @@ async fn read(mut desk: Desk, progress: &Arc<Progress>, stop: impl Future<Output
                 desk.metrics.expired.inc();
                 continue;
             }
-            if let Err(skipped) = serve(&desk.replies, &record, open).await {
+            let is_wanted = || !is_expired(&desk.clocks, &freshness, &record);
+            if let Err(skipped) = serve(&desk.replies, &record, open, is_wanted).await {
                 desk.metrics.skipped(skipped.reason());
                 skipped.complain(&mut complaints, &record);
             }
@@ -191,7 +192,12 @@ fn since_1970_ms() -> i64 {
 }
 
 /// Answers a request. One that is skipped is done.
-async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<(), Skipped> {
+async fn serve(
+    replies: &Destinations,
+    record: &Received,
+    open: Open,
+    is_wanted: impl Fn() -> bool,
+) -> Result<(), Skipped> {
     let value = record.value().unwrap_or_default();
     debug!(
         offset = record.offset(),
@@ -206,8 +212,10 @@ async fn serve(replies: &Destinations, record: &Received, open: Open) -> Result<
             return Err(skipped);
         }
     };
-    // Waits for room only, and where nobody else is held up by that.
-    let sent = replies.send(reply_to.place, reply, Written::Reply(open)).await;
+    // Waits for room only: when Kafka takes no replies there is no use in reading more requests.
+    let sent = replies
+        .send(reply_to.place, reply, Written::Reply(open), is_wanted)
+        .await;
     sent.map_err(|cause| {
         let (topic, partition) = reply_to.place.unwrap_or_default();
         Skipped::Place {

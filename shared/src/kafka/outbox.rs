@@ -105,6 +105,8 @@ struct Shared<R: Receipts> {
     condition: Option<Condition>,
     /// What was tried in vain since it worked last.
     failing: Mutex<Option<Failing>>,
+    /// When a frame was taken last.
+    taken: Mutex<Option<Instant>>,
     metrics: OutboxMetrics,
     patience: Duration,
     /// Nobody wants to wait for what is not settled yet.
@@ -147,6 +149,7 @@ impl<R: Receipts> Outbox<R> {
                 receipts,
                 condition: condition.into(),
                 failing: Mutex::new(None),
+                taken: Mutex::new(None),
                 metrics,
                 patience: settings.patience,
                 abandoned: AtomicBool::new(false),
@@ -239,9 +242,14 @@ impl<R: Receipts> Outbox<R> {
         timeout(limit, all_settled).await.is_ok()
     }
 
-    /// Whether all that was tried for seconds was in vain.
+    /// Whether a frame was taken within the last seconds.
     #[must_use]
-    pub fn is_out_of_reach(&self) -> bool {
+    pub fn is_in_reach(&self) -> bool {
+        self.shared.taken.lock().is_some_and(|it| it.elapsed() < OUT_OF_REACH)
+    }
+
+    /// Whether all that was tried for seconds was in vain.
+    fn is_out_of_reach(&self) -> bool {
         let failing = self.shared.failing.lock();
         failing.as_ref().is_some_and(|it| it.since.elapsed() >= OUT_OF_REACH)
     }
@@ -476,6 +484,7 @@ async fn run_lane<C: Connect, R: Receipts>(shared: Arc<Shared<R>>, connect: Arc<
         match shared.send_frame(connected, frame).await {
             Ok(()) => {
                 *shared.failing.lock() = None;
+                *shared.taken.lock() = Some(Instant::now());
                 backoff.reset();
             }
             Err((error, unsent)) => {
