@@ -460,7 +460,7 @@ mod tests {
 
     /// The cluster has two partitions, as far as is known.
     #[tokio::test]
-    async fn a_place_out_of_reach_is_waited_for_as_long_as_nobody_is_held_up() {
+    async fn a_place_out_of_reach_is_waited_for_as_long_as_a_reply_is_wanted() {
         let destinations = unreachable();
         let shared = &destinations.shared;
         shared.places.lock().listed = [("pong".to_owned(), [0, 1].into())].into();

@@ -212,7 +212,7 @@ async fn serve(
             return Err(skipped);
         }
     };
-    // Waits for room only: when Kafka takes no replies there is no use in reading more requests.
+    // Waits for room only, and that as long as it holds up nobody.
     let sent = replies
         .send(reply_to.place, reply, Written::Reply(open), is_wanted)
         .await;
