@@ -49,7 +49,7 @@ compared: static
 bench: compared ## measure all of it, judge the goals (10 minutes); OUT=docs/performance for the documents
 	cargo run --release --package bench --bin compare -- --out $(or $(OUT),bench/results) $(ARGS)
 
-bench-rivals: compared ## the same beside librdkafka and franz-go (27 minutes); needs a C compiler and Go
+bench-rivals: compared ## the same beside librdkafka, franz-go and sarama (30 minutes); needs a C compiler and Go
 	scripts/rivals --out $(or $(OUT),bench/results) $(ARGS)
 
 bench-quick: ## the most important ratios (a minute)

@@ -39,7 +39,8 @@ pub(crate) struct Args {
     pub(crate) without_kafka: bool,
 
     /// Another system: a shell command that serves GET /ping on 127.0.0.1:$PORT and answers as the contract says, with
-    /// `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC` set; names that begin with librdkafka or franz-go take part in goals
+    /// `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC` set; names that begin with librdkafka, franz-go or
+    /// sarama take part in goals
     #[arg(long, value_name = "NAME=COMMAND", value_parser = command)]
     pub(crate) command: Vec<(String, String)>,
 

@@ -123,6 +123,7 @@ fn throughput(results: &Results) -> Vec<Goal> {
         (256, LIBRDKAFKA, 1.15),
         (256, TUNED, 1.15),
         (256, "franz-go", 2.0),
+        (256, "sarama", 30.0),
         (1024, LIBRDKAFKA, 1.15),
         (1024, TUNED, 1.15),
     ] {
