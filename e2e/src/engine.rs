@@ -97,9 +97,9 @@ impl Engine {
         }
     }
 
-    /// Whether [`Cluster::pause_node`] works.
+    /// Whether each node is a process of its own: [`Cluster::pause_node`] works, and what only one node has ends with it.
     #[must_use]
-    pub fn can_pause_one_node(&self) -> bool {
+    pub fn has_separate_nodes(&self) -> bool {
         matches!(self.kind, Kind::Kafka(_))
     }
 

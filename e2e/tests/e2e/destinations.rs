@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use e2e::{
+    cluster::Cluster,
     engine::Engine,
     scene::Scene,
     topic::{self, Topic, create, record},
     wait::{SOON, until, until_eq},
 };
 use futures_util::future::join_all;
-use rskafka::record::Record;
-use serde_json::json;
+use libtest_mimic::Completion;
+use rskafka::{client::ClientBuilder, record::Record};
+use serde_json::{Value, json};
+use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::load::{assert_answered, closed_loop, reply_ids};
@@ -136,4 +139,68 @@ pub(crate) async fn are_each_gateways_own(engine: &Engine) {
             until_eq(kind, SOON, count, async || gateway.metric(&series).await).await;
         }
     }
+}
+
+/// Its leader dies, and no other node has a copy.
+pub(crate) async fn out_of_reach_hold_up_no_others(engine: &Engine) -> Completion {
+    if !engine.has_separate_nodes() {
+        return Completion::ignored_with("another node of this engine leads whatever one has led");
+    }
+    let cluster = engine.own(3).await;
+    let scene = Scene::on(&cluster);
+    let ping = scene.ping().await;
+    let [home, lost] = leaders_of_the_only_copies(&cluster, scene.pong_name()).await;
+    assert_ne!(home, lost);
+    let worker = scene.worker().ready().await;
+    let to = |id: &str, partition| request(id, scene.pong_name(), partition);
+    ping.write_batch(vec![to("before", "0"), to("to be lost", "1")]).await;
+    worker
+        .until_metric("worker_replies_total{fate=\"acknowledged\"}", 2)
+        .await;
+
+    cluster.kill(lost).await;
+    // Twice as many bytes as may wait for one place.
+    let padding = "x".repeat(20_000);
+    for n in 0..50 {
+        ping.write_batch(vec![to(&format!("{n} {padding}"), "1")]).await;
+    }
+    ping.write_batch(vec![to("after", "0")]).await;
+
+    let pong = Topic::partition(scene.brokers(), scene.pong_name(), 0).await;
+    until_eq(
+        "the others are served",
+        SOON,
+        vec!["before".to_owned(), "after".to_owned()],
+        async || reply_ids(&pong).await,
+    )
+    .await;
+    assert!(
+        worker
+            .metric("worker_records_skipped_total{reason=\"place_full\"}")
+            .await
+            > 0
+    );
+    assert_eq!(worker.page("/ready").await.0, 200);
+    Completion::Completed
+}
+
+/// Creates a topic with two partitions, each on one node; gives the nodes.
+async fn leaders_of_the_only_copies(cluster: &Cluster, topic: &str) -> [u32; 2] {
+    let client = ClientBuilder::new(cluster.brokers().split(',').map(str::to_owned).collect());
+    let controller = client.build().await.unwrap().controller_client().unwrap();
+    controller.create_topic(topic, 2, 1, 10_000).await.unwrap();
+    until("both have leaders", SOON, async || {
+        let listing = Command::new("kcat")
+            .args(["-L", "-J", "-b", cluster.brokers(), "-t", topic])
+            .output()
+            .await
+            .expect("kcat is installed");
+        let listing: Value = serde_json::from_slice(&listing.stdout).ok()?;
+        let leader = |partition: usize| {
+            let node = listing["topics"][0]["partitions"][partition]["leader"].as_u64()?;
+            u32::try_from(node).ok().filter(|it| *it > 0)
+        };
+        Some([leader(0)?, leader(1)?])
+    })
+    .await
 }

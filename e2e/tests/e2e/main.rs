@@ -208,6 +208,9 @@ fn main() -> ExitCode {
                 take_back_the_expelled,
                 need_a_broker_that_has_them,
             }
+            destinations::{
+                out_of_reach_hold_up_no_others,
+            }
         },
         tests_of_both! {
             conformance::{

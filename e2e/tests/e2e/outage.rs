@@ -290,7 +290,7 @@ async fn lead(cluster: &Cluster, scene: &Scene, node: u32) {
 
 /// Its connections stay open, and so do those over which it would tell who leads now.
 pub(crate) async fn of_a_leader_that_hangs_ends_with_the_next_leader(engine: &Engine) -> Completion {
-    if !engine.can_pause_one_node() {
+    if !engine.has_separate_nodes() {
         return Completion::ignored_with("this engine stops as a whole");
     }
     let cluster = engine.own(3).await;
