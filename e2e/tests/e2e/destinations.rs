@@ -3,20 +3,22 @@
 use std::collections::BTreeSet;
 
 use e2e::{
-    cluster::Cluster,
     engine::Engine,
+    environment::has,
     scene::Scene,
     topic::{self, Topic, create, record},
-    wait::{SOON, until, until_eq},
+    wait::{SOON, until, until_eq, within},
 };
 use futures_util::future::join_all;
 use libtest_mimic::Completion;
 use rskafka::{client::ClientBuilder, record::Record};
 use serde_json::{Value, json};
-use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::load::{assert_answered, closed_loop, reply_ids};
+use crate::{
+    conformance::kcat,
+    load::{assert_answered, closed_loop, reply_ids},
+};
 
 /// A request whose reply belongs there.
 fn request(id: &str, topic: &str, partition: &str) -> Record {
@@ -146,10 +148,13 @@ pub(crate) async fn out_of_reach_hold_up_no_others(engine: &Engine) -> Completio
     if !engine.has_separate_nodes() {
         return Completion::ignored_with("another node of this engine leads whatever one has led");
     }
+    if !has("kcat", "-V") {
+        return Completion::ignored_with("kcat is not installed");
+    }
     let cluster = engine.own(3).await;
     let scene = Scene::on(&cluster);
     let ping = scene.ping().await;
-    let [home, lost] = leaders_of_the_only_copies(&cluster, scene.pong_name()).await;
+    let [home, lost] = leaders_of_the_only_copies(&scene).await;
     assert_ne!(home, lost);
     let worker = scene.worker().ready().await;
     let to = |id: &str, partition| request(id, scene.pong_name(), partition);
@@ -184,21 +189,21 @@ pub(crate) async fn out_of_reach_hold_up_no_others(engine: &Engine) -> Completio
     Completion::Completed
 }
 
-/// Creates a topic with two partitions, each on one node; gives the nodes.
-async fn leaders_of_the_only_copies(cluster: &Cluster, topic: &str) -> [u32; 2] {
-    let client = ClientBuilder::new(cluster.brokers().split(',').map(str::to_owned).collect());
-    let controller = client.build().await.unwrap().controller_client().unwrap();
-    controller.create_topic(topic, 2, 1, 10_000).await.unwrap();
+/// Creates the topic of the replies with two partitions, each on one node; gives the nodes.
+async fn leaders_of_the_only_copies(scene: &Scene) -> [u32; 2] {
+    let topic = scene.pong_name();
+    within("a topic", SOON, async {
+        let client = ClientBuilder::new(scene.brokers().split(',').map(str::to_owned).collect());
+        let controller = client.build().await.unwrap().controller_client().unwrap();
+        controller.create_topic(topic, 2, 1, 10_000).await.unwrap();
+    })
+    .await;
     until("both have leaders", SOON, async || {
-        let listing = Command::new("kcat")
-            .args(["-L", "-J", "-b", cluster.brokers(), "-t", topic])
-            .output()
-            .await
-            .expect("kcat is installed");
-        let listing: Value = serde_json::from_slice(&listing.stdout).ok()?;
-        let leader = |partition: usize| {
-            let node = listing["topics"][0]["partitions"][partition]["leader"].as_u64()?;
-            u32::try_from(node).ok().filter(|it| *it > 0)
+        let listed: Value = serde_json::from_str(&kcat(scene, &["-L", "-J", "-t", topic], "").await).unwrap();
+        let leader = |partition: i32| {
+            let mut partitions = listed["topics"][0]["partitions"].as_array()?.iter();
+            let node = partitions.find(|it| it["partition"] == partition)?["leader"].as_u64()?;
+            u32::try_from(node).ok()
         };
         Some([leader(0)?, leader(1)?])
     })
