@@ -24,6 +24,15 @@ pub struct Cluster {
     brokers: String,
 }
 
+/// What nodes do otherwise than `scripts/kafka.d/node.properties` says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Habits {
+    /// They close connections that are idle for so long.
+    pub max_idle: Option<Duration>,
+    /// A node may be silent for so long before its partitions are taken from it. (In the built-in broker it keeps them.)
+    pub max_silence: Option<Duration>,
+}
+
 #[derive(Debug)]
 enum Nodes {
     Kafka(Scripted),
@@ -39,12 +48,11 @@ struct Scripted {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Starts `nodes` nodes of Apache Kafka, each broker and controller, on free ports. They close connections that are
-    /// idle for `max_idle`.
+    /// Starts `nodes` nodes of Apache Kafka, each broker and controller, on free ports.
     ///
     /// # Errors
     /// What the script says.
-    pub async fn kafka(nodes: u32, max_idle: Option<Duration>) -> Result<Self, String> {
+    pub async fn kafka(nodes: u32, habits: Habits) -> Result<Self, String> {
         let name = format!(
             "pingpong-e2e-{}-{}",
             std::process::id(),
@@ -54,9 +62,7 @@ impl Cluster {
         let scripted = Scripted {
             dir: temporary().join(name),
         };
-        let properties = max_idle.map(|it| format!("connections.max.idle.ms={}", it.as_millis()));
-        let properties = properties.unwrap_or_default();
-        let said = script(&scripted.dir, &["up", &nodes.to_string()], &properties).await?;
+        let said = script(&scripted.dir, &["up", &nodes.to_string()], &habits.properties()).await?;
         Ok(Self {
             nodes: Nodes::Kafka(scripted),
             brokers: said.trim().to_owned(),
@@ -64,8 +70,8 @@ impl Cluster {
     }
 
     /// Starts `nodes` nodes of the built-in broker, likewise.
-    pub async fn built_in(nodes: u32, max_idle: Option<Duration>) -> Self {
-        let (broker, brokers) = BuiltIn::up(nodes, max_idle).await;
+    pub async fn built_in(nodes: u32, habits: Habits) -> Self {
+        let (broker, brokers) = BuiltIn::up(nodes, habits.max_idle).await;
         Self {
             nodes: Nodes::BuiltIn(broker),
             brokers,
@@ -158,6 +164,22 @@ impl Cluster {
             }
             Nodes::BuiltIn(broker) => broker.lead(topic, partition, node),
         }
+    }
+}
+
+// === impl Habits ===
+
+impl Habits {
+    /// As lines for Kafka.
+    fn properties(self) -> String {
+        let habits = [
+            ("connections.max.idle.ms", self.max_idle),
+            ("broker.session.timeout.ms", self.max_silence),
+        ];
+        let lines = habits
+            .into_iter()
+            .filter_map(|(key, limit)| Some(format!("{key}={}\n", limit?.as_millis())));
+        lines.collect()
     }
 }
 

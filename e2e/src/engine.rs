@@ -4,10 +4,20 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use crate::{cluster::Cluster, environment::Environment};
+use crate::{
+    cluster::{Cluster, Habits},
+    environment::Environment,
+};
 
 /// Nodes that tests may have to themselves at the same time: each takes some 400 MB.
 const OWN_NODES: u32 = 3;
+
+/// A node that nobody kills keeps its partitions through every pause, and on a machine that is too busy for its
+/// heartbeats. Otherwise Kafka takes them from it for a moment once it goes on, when it may have answered already.
+const STEADY: Habits = Habits {
+    max_idle: None,
+    max_silence: Some(Duration::from_secs(60)),
+};
 
 /// An engine that all tests run on. Most tests share one cluster and use topics of their own.
 #[derive(Debug)]
@@ -114,16 +124,16 @@ impl Engine {
         {
             return brokers;
         }
-        match self.shared.get_or_init(|| self.up(1, None)).await {
+        match self.shared.get_or_init(|| self.up(1, STEADY)).await {
             Ok(cluster) => cluster.brokers(),
             Err(said) => panic!("{said}"),
         }
     }
 
-    async fn up(&self, nodes: u32, max_idle: Option<Duration>) -> Result<Cluster, String> {
+    async fn up(&self, nodes: u32, habits: Habits) -> Result<Cluster, String> {
         match self.kind {
-            Kind::BuiltIn => Ok(Cluster::built_in(nodes, max_idle).await),
-            Kind::Kafka(_) => Cluster::kafka(nodes, max_idle).await,
+            Kind::BuiltIn => Ok(Cluster::built_in(nodes, habits).await),
+            Kind::Kafka(_) => Cluster::kafka(nodes, habits).await,
         }
     }
 
@@ -132,16 +142,25 @@ impl Engine {
     /// # Panics
     /// When it does not start.
     pub async fn own(&self, nodes: u32) -> OwnCluster<'_> {
-        self.own_with(nodes, None).await
+        self.own_with(nodes, Habits::default()).await
     }
 
-    /// A cluster that closes connections which are idle for `max_idle`.
+    /// A cluster of one node for a test that pauses it, and does not kill it: it would be let in again only after a
+    /// minute.
     ///
     /// # Panics
     /// When it does not start.
-    pub async fn own_with(&self, nodes: u32, max_idle: Option<Duration>) -> OwnCluster<'_> {
+    pub async fn own_to_pause(&self) -> OwnCluster<'_> {
+        self.own_with(1, STEADY).await
+    }
+
+    /// A cluster with habits of its own.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn own_with(&self, nodes: u32, habits: Habits) -> OwnCluster<'_> {
         let place = self.own.acquire_many(nodes).await.expect("it is never closed");
-        match self.up(nodes, max_idle).await {
+        match self.up(nodes, habits).await {
             Ok(cluster) => OwnCluster { cluster, _place: place },
             Err(said) => panic!("{said}"),
         }

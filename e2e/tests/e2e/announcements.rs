@@ -115,7 +115,7 @@ pub(crate) async fn are_not_expected_of_strangers(engine: &Engine) {
 }
 
 pub(crate) async fn are_not_missed_while_kafka_is_away(engine: &Engine) {
-    let cluster = engine.own(1).await;
+    let cluster = engine.own_to_pause().await;
     let scene = Scene::on(&cluster);
     let gateway = scene.gateway().set("REPLY_TIMEOUT", "6s");
     let (gateway, _worker) = tokio::join!(gateway.ready(), scene.worker().ready());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::{
-    cluster::Cluster,
+    cluster::{Cluster, Habits},
     engine::Engine,
     http::get,
     process::Process,
@@ -91,7 +91,7 @@ pub(crate) async fn of_a_killed_broker_is_told_at_once_and_outlived(engine: &Eng
 }
 
 pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engine) {
-    let cluster = engine.own(1).await;
+    let cluster = engine.own_to_pause().await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = tokio::join!(
         scene.gateway().set("REPLY_TIMEOUT", "2s").ready(),
@@ -139,7 +139,7 @@ pub(crate) async fn that_fills_the_outbox_is_told_at_once(engine: &Engine) {
     const CALLERS: usize = 45;
     const PATIENCE: Duration = Duration::from_secs(3);
 
-    let cluster = engine.own(1).await;
+    let cluster = engine.own_to_pause().await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = tokio::join!(
         scene
@@ -199,7 +199,7 @@ pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
 }
 
 pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
-    let cluster = engine.own(1).await;
+    let cluster = engine.own_to_pause().await;
     let scene = Scene::on(&cluster);
     let (mut gateway, mut worker) = tokio::join!(
         scene
@@ -232,7 +232,7 @@ pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
 
 /// Kafka does not say in time whether it has the record: it may, so its caller waits on, and it is not sent again.
 pub(crate) async fn leaves_the_fate_of_a_record_open(engine: &Engine) {
-    let cluster = engine.own(1).await;
+    let cluster = engine.own_to_pause().await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = tokio::join!(
         scene.gateway().set("REPLY_TIMEOUT", "2m").ready(),
@@ -311,7 +311,11 @@ pub(crate) async fn of_a_leader_that_hangs_ends_with_the_next_leader(engine: &En
 }
 
 pub(crate) async fn of_idle_connections_goes_unnoticed(engine: &Engine) {
-    let cluster = engine.own_with(1, Some(Duration::from_secs(3))).await;
+    let habits = Habits {
+        max_idle: Some(Duration::from_secs(3)),
+        ..Habits::default()
+    };
+    let cluster = engine.own_with(1, habits).await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = scene.pair().await;
     all_is_well(&gateway, &worker).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{ApiKey, Faults};
 use e2e::{
-    cluster::Cluster,
+    cluster::{Cluster, Habits},
     process::Process,
     scene::Scene,
     wait::{SOON, until, within},
@@ -153,7 +153,11 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
 
 pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own_with(1, Some(10 * SECOND)).await;
+    let habits = Habits {
+        max_idle: Some(10 * SECOND),
+        ..Habits::default()
+    };
+    let cluster = stage.engine.own_with(1, habits).await;
     let pair = Pair::ready(&Scene::on(&cluster)).await;
     // The first minutes of a JVM are slow.
     stage.rate(1, &pair.gateway).await;
