@@ -225,7 +225,7 @@ async fn silence_is_a_timeout() {
     let server = Server::start(Behaviour::Silent).await;
     let begin = Instant::now();
     let report = run(&server, CLOSED, |load| {
-        load.until = Until::Elapsed(10 * MS);
+        load.until = Until::Requests(4);
         load.timeout = 100 * MS;
     })
     .await;

@@ -170,6 +170,13 @@ impl Cluster {
 // === impl Habits ===
 
 impl Habits {
+    /// Those of a node that nobody kills. It keeps its partitions through every pause, and on a machine that is too busy for
+    /// its heartbeats. Otherwise Kafka takes them from it for a moment once it goes on, when it may have answered already.
+    pub const STEADY: Self = Self {
+        max_idle: None,
+        max_silence: Some(Duration::from_secs(60)),
+    };
+
     /// As lines for Kafka.
     fn properties(self) -> String {
         let habits = [

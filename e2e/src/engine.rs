@@ -1,7 +1,5 @@
 //! Engines: what speaks Kafka's protocol in a test.
 
-use std::time::Duration;
-
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use crate::{
@@ -11,13 +9,6 @@ use crate::{
 
 /// Nodes that tests may have to themselves at the same time: each takes some 400 MB.
 const OWN_NODES: u32 = 3;
-
-/// A node that nobody kills keeps its partitions through every pause, and on a machine that is too busy for its
-/// heartbeats. Otherwise Kafka takes them from it for a moment once it goes on, when it may have answered already.
-const STEADY: Habits = Habits {
-    max_idle: None,
-    max_silence: Some(Duration::from_secs(60)),
-};
 
 /// An engine that all tests run on. Most tests share one cluster and use topics of their own.
 #[derive(Debug)]
@@ -124,7 +115,7 @@ impl Engine {
         {
             return brokers;
         }
-        match self.shared.get_or_init(|| self.up(1, STEADY)).await {
+        match self.shared.get_or_init(|| self.up(1, Habits::STEADY)).await {
             Ok(cluster) => cluster.brokers(),
             Err(said) => panic!("{said}"),
         }
@@ -145,13 +136,12 @@ impl Engine {
         self.own_with(nodes, Habits::default()).await
     }
 
-    /// A cluster of one node for a test that pauses it, and does not kill it: it would be let in again only after a
-    /// minute.
+    /// A cluster for a test that pauses nodes and kills none: one would be let in again only after a minute.
     ///
     /// # Panics
     /// When it does not start.
-    pub async fn own_to_pause(&self) -> OwnCluster<'_> {
-        self.own_with(1, STEADY).await
+    pub async fn own_steady(&self, nodes: u32) -> OwnCluster<'_> {
+        self.own_with(nodes, Habits::STEADY).await
     }
 
     /// A cluster with habits of its own.

@@ -115,12 +115,12 @@ async fn throttled_writes_are_done() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     partition.write(&["x"]).await;
-    broker.faults.throttle(ApiKey::Fetch, Duration::from_millis(1500), 1);
+    broker.faults.throttle(ApiKey::Fetch, Duration::from_secs(60), 1);
     let mut wire = broker.wire().await;
     let asked = Instant::now();
     let response = wire.call(VERSION, &fetch("ping", &[(0, 0)], 0)).await;
-    assert_eq!(response.throttle_time_ms, 1500);
-    assert!(asked.elapsed() < Duration::from_millis(1500));
+    assert_eq!(response.throttle_time_ms, 60_000);
+    assert!(asked.elapsed() < Duration::from_secs(60));
     // rskafka takes a throttled write for one that was not done, and writes again.
     broker.faults.throttle(ApiKey::Produce, Duration::from_millis(1), 2);
     assert_eq!(partition.write(&["x"]).await, [3]);

@@ -97,7 +97,7 @@ pub(crate) async fn bridge_a_restart(engine: &Engine) {
 /// Whoever never announced itself is never judged by its silence.
 pub(crate) async fn are_not_expected_of_strangers(engine: &Engine) {
     let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().set("REPLY_TIMEOUT", "5s").ready().await;
+    let gateway = scene.gateway().ready().await;
     let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
     let mut caller = gateway.connect().await;
     for offset in [0, 2] {
@@ -115,7 +115,7 @@ pub(crate) async fn are_not_expected_of_strangers(engine: &Engine) {
 }
 
 pub(crate) async fn are_not_missed_while_kafka_is_away(engine: &Engine) {
-    let cluster = engine.own_to_pause().await;
+    let cluster = engine.own_steady(1).await;
     let scene = Scene::on(&cluster);
     let gateway = scene.gateway().set("REPLY_TIMEOUT", "6s");
     let (gateway, _worker) = tokio::join!(gateway.ready(), scene.worker().ready());
@@ -144,37 +144,45 @@ pub(crate) async fn are_not_missed_while_kafka_is_away(engine: &Engine) {
 
 /// Whatever is behind somebody's open transaction is not missing: it cannot be read yet.
 pub(crate) async fn are_not_missed_behind_a_transaction(engine: &Engine) {
-    const HELD: Duration = Duration::from_secs(6);
+    const STALLS: &str = "gateway_kafka_tail_stalls_total";
 
-    let cluster = engine.own(1).await;
+    let cluster = engine.own_steady(1).await;
     let scene = Scene::on(&cluster);
     let (gateway, _worker) = scene.pair().await;
     until_heard_of(&gateway).await;
 
+    // One request is sent and not refused while it is open.
+    let held = async {
+        gateway.until_metric("gateway_in_flight", 1).await;
+        sleep(Duration::from_millis(1_500)).await;
+    };
     let transaction = async {
         let pong = scene.pong_name();
         let Some(faults) = cluster.faults() else {
             let args = ["-X", "transactional.id=somebody", "-X", "linger.ms=0"];
             // More than kcat reads at a time.
             let lines = vec![vec![b'x'; 1_000]; 10];
-            return kcat::write_held(scene.brokers(), pong, &args, &lines, HELD).await;
+            return kcat::write_held(scene.brokers(), pong, &args, &lines, held).await;
         };
         let (producer_id, commit) = (7, true);
         faults
             .append(pong, 0, Poison::OpenTransaction { producer_id }, 1)
             .unwrap();
-        sleep(HELD).await;
+        held.await;
         faults
             .append(pong, 0, Poison::Marker { producer_id, commit }, 1)
             .unwrap();
     };
     let caller = async {
+        until("it is noticed", SOON, async || {
+            (gateway.metric(STALLS).await > 0).then_some(())
+        })
+        .await;
         sleep(SILENCE + Duration::from_millis(1_500)).await;
         gateway.get("/ping").await
     };
     let ((), answer) = tokio::join!(transaction, caller);
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(gateway.metric("gateway_kafka_tail_stalls_total").await > 0);
     assert_eq!(refused(&gateway).await, 0);
 }
 

@@ -342,7 +342,7 @@ pub(crate) async fn another_client_reads_what_it_wrote(engine: &Engine) -> Compl
 /// Runs kcat with this input and gives its output.
 pub(crate) async fn kcat(scene: &Scene, args: &[&str], input: &str) -> String {
     let mut child = Command::new("kcat")
-        .args(["-b", scene.brokers(), "-X", "linger.ms=100"])
+        .args(["-b", scene.brokers(), "-m", "60", "-X", "linger.ms=100"])
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

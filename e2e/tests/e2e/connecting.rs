@@ -80,10 +80,7 @@ pub(crate) async fn passes_over_addresses_that_do_not_answer(engine: &Engine) {
 
 pub(crate) async fn survives_new_topics_of_the_same_name(engine: &Engine) {
     let scene = Scene::shared(engine).await;
-    let (gateway, worker) = tokio::join!(
-        scene.gateway().set("REPLY_TIMEOUT", "2s").ready(),
-        scene.worker().ready()
-    );
+    let (gateway, worker) = scene.pair().await;
     assert_eq!(gateway.get("/ping").await.status, 200);
 
     for name in [scene.ping_name(), scene.pong_name()] {

@@ -88,7 +88,7 @@ pub(crate) async fn that_do_not_exist_are_not_made(engine: &Engine) {
         "{topics:?}"
     );
     assert_eq!(topics.get(scene.pong_name()), Some(&1));
-    assert_eq!(worker.page("/ready").await.0, 200);
+    worker.until_ready().await;
 }
 
 /// More places than the worker keeps open: the one unused longest is closed for the next, and nothing is lost.
@@ -185,7 +185,7 @@ pub(crate) async fn out_of_reach_hold_up_no_others(engine: &Engine) -> Completio
             .await
             > 0
     );
-    assert_eq!(worker.page("/ready").await.0, 200);
+    worker.until_ready().await;
     Completion::Completed
 }
 

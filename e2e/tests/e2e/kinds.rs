@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 pub(crate) async fn are_each_counted_once(engine: &Engine) {
     let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().set("REPLY_TIMEOUT", "5s").ready().await;
+    let gateway = scene.gateway().ready().await;
     let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
     let mut caller = gateway.connect().await;
     assert_eq!(caller.ask(get("/ping")).await.status, 500);

@@ -82,7 +82,7 @@ pub(crate) async fn of_a_killed_broker_is_told_at_once_and_outlived(engine: &Eng
             gateway.get("/ping").await.text(),
             r#"{"error":"failed to send message to Kafka"}"#
         );
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
     assert_eq!(gateway.metric("gateway_in_flight").await, 0);
 
@@ -91,10 +91,10 @@ pub(crate) async fn of_a_killed_broker_is_told_at_once_and_outlived(engine: &Eng
 }
 
 pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engine) {
-    let cluster = engine.own_to_pause().await;
+    let cluster = engine.own_steady(1).await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = tokio::join!(
-        scene.gateway().set("REPLY_TIMEOUT", "2s").ready(),
+        scene.gateway().set("REPLY_TIMEOUT", "5s").ready(),
         scene.worker().ready()
     );
     all_is_well(&gateway, &worker).await;
@@ -125,7 +125,7 @@ pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engin
         let (answer, waited) = caller.await.unwrap();
         let (status, error) = answer.error();
         assert!(status == 500 && [NOT_SENT, TIMED_OUT].contains(&&*error), "{answer:?}");
-        assert!(waited < Duration::from_secs(4), "{waited:?}");
+        assert!(waited < Duration::from_secs(10), "{waited:?}");
     }
     assert_eq!(gateway.metric("gateway_in_flight").await, 0);
 
@@ -137,9 +137,9 @@ pub(crate) async fn of_a_stopped_broker_lets_nobody_wait_too_long(engine: &Engin
 pub(crate) async fn that_fills_the_outbox_is_told_at_once(engine: &Engine) {
     /// The outbox takes 16 MiB, which is 33 of them, and four are under way.
     const CALLERS: usize = 45;
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const PATIENCE: Duration = Duration::from_secs(8);
 
-    let cluster = engine.own_to_pause().await;
+    let cluster = engine.own_steady(1).await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = tokio::join!(
         scene
@@ -153,23 +153,28 @@ pub(crate) async fn that_fills_the_outbox_is_told_at_once(engine: &Engine) {
 
     cluster.pause().await;
     let body = serde_json::json!({ "name": "large", "value": "x".repeat(500_000) }).to_string();
-    let asked = (0..CALLERS).map(|_| async {
-        let start = Instant::now();
-        (gateway.post("/ping", body.clone()).await, start.elapsed())
-    });
-    let answers = futures_util::future::join_all(asked).await;
-    let (refused, failed): (Vec<_>, Vec<_>) = answers.iter().partition(|(it, _)| it.status == 503);
-    for (answer, waited) in &refused {
-        assert_eq!(answer.error().1, "too many requests in flight");
-        assert_eq!(answer.header("retry-after"), Some("1"));
-        // Its own body has to be read first, among all the others.
-        assert!(*waited < 2 * PATIENCE, "{waited:?}");
-    }
-    for (answer, _) in failed {
-        let (status, error) = answer.error();
-        assert!(status == 500 && [NOT_SENT, TIMED_OUT].contains(&&*error), "{answer:?}");
-    }
-    assert!((1..CALLERS).contains(&refused.len()), "{} refused", refused.len());
+    // A busy machine may take so long to read them that the first ones are given up before the last ones come.
+    until("some of a crowd are refused", SOON, async || {
+        let asked = (0..CALLERS).map(|_| async {
+            let start = Instant::now();
+            (gateway.post("/ping", body.clone()).await, start.elapsed())
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        let (refused, failed): (Vec<_>, Vec<_>) = answers.iter().partition(|(it, _)| it.status == 503);
+        for (answer, waited) in &refused {
+            assert_eq!(answer.error().1, "too many requests in flight");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            // Its own body has to be read first, among all the others.
+            assert!(*waited < 2 * PATIENCE, "{waited:?}");
+        }
+        for (answer, _) in failed {
+            let (status, error) = answer.error();
+            assert!(status == 500 && [NOT_SENT, TIMED_OUT].contains(&&*error), "{answer:?}");
+        }
+        assert!(refused.len() < CALLERS, "{} refused", refused.len());
+        (!refused.is_empty()).then_some(())
+    })
+    .await;
 
     cluster.resume().await;
     all_is_well(&gateway, &worker).await;
@@ -184,9 +189,13 @@ pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
     for process in [&gateway, &worker] {
         process.logged("not met").await;
         assert_eq!(process.page("/live").await.0, 200);
-        let (status, body) = process.page("/ready").await;
-        assert_eq!(status, 503);
-        assert!(body.contains(scene.brokers()) && body.contains("refused"), "{body}");
+        // An attempt that took too long has another cause; the next one has not.
+        until("the cause is told", SOON, async || {
+            let (status, body) = process.page("/ready").await;
+            assert_eq!(status, 503);
+            (body.contains(scene.brokers()) && body.contains("refused")).then_some(())
+        })
+        .await;
     }
     let answer = gateway.get("/ping").await;
     assert_eq!(answer.error(), (503, "not ready".to_owned()));
@@ -199,7 +208,7 @@ pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
 }
 
 pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
-    let cluster = engine.own_to_pause().await;
+    let cluster = engine.own_steady(1).await;
     let scene = Scene::on(&cluster);
     let (mut gateway, mut worker) = tokio::join!(
         scene
@@ -226,13 +235,13 @@ pub(crate) async fn does_not_keep_a_process_from_its_end(engine: &Engine) {
         assert_eq!(process.exit(Duration::from_secs(10)).await, 0);
     }
     // The drain, and nearly a second for the worker's last position. The default of a drain is 8 s.
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
     cluster.resume().await;
 }
 
 /// Kafka does not say in time whether it has the record: it may, so its caller waits on, and it is not sent again.
 pub(crate) async fn leaves_the_fate_of_a_record_open(engine: &Engine) {
-    let cluster = engine.own_to_pause().await;
+    let cluster = engine.own_steady(1).await;
     let scene = Scene::on(&cluster);
     let (gateway, worker) = tokio::join!(
         scene.gateway().set("REPLY_TIMEOUT", "2m").ready(),
@@ -313,7 +322,7 @@ pub(crate) async fn of_a_leader_that_hangs_ends_with_the_next_leader(engine: &En
 pub(crate) async fn of_idle_connections_goes_unnoticed(engine: &Engine) {
     let habits = Habits {
         max_idle: Some(Duration::from_secs(3)),
-        ..Habits::default()
+        ..Habits::STEADY
     };
     let cluster = engine.own_with(1, habits).await;
     let scene = Scene::on(&cluster);

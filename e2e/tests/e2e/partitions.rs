@@ -122,7 +122,7 @@ pub(crate) async fn without_a_worker_hurt_only_their_own_requests(engine: &Engin
     let scene = Scene::shared(engine).await;
     let pings = ping_partitions(&scene, 2).await;
     let gateway = scene.gateway().set("REQUEST_PARTITIONS", "all");
-    let (gateway, _worker) = tokio::join!(gateway.set("REPLY_TIMEOUT", "3s").ready(), scene.worker().ready());
+    let (gateway, _worker) = tokio::join!(gateway.ready(), scene.worker().ready());
 
     // All that ask at once may go in one frame; and while one partition is connected the gateway is ready.
     let mut answers = Vec::new();

@@ -90,7 +90,7 @@ pub(crate) async fn requests_between_good_ones_are_skipped_and_counted(engine: &
     let bad_values = "worker_records_skipped_total{reason=\"bad_value\"}";
     assert_eq!(worker.metric(bad_values).await, skipped);
     assert_eq!(worker.metric("worker_requests_total").await, answered + skipped);
-    assert_eq!(worker.page("/ready").await.0, 200);
+    worker.until_ready().await;
 }
 
 pub(crate) async fn a_request_is_logged_escaped_and_cut(engine: &Engine) {
@@ -217,6 +217,6 @@ pub(crate) async fn a_batch_that_cannot_be_decoded_costs_only_itself(engine: &En
 
     only_these_are_answered(&pong, &ids).await;
     assert_eq!(undecodable(&worker).await, 60);
-    assert_eq!(worker.page("/ready").await.0, 200);
+    worker.until_ready().await;
     Completion::Completed
 }

@@ -22,6 +22,9 @@ use uuid::Uuid;
 /// connection closed, however soon after an answer it was sent: on a busy machine somebody may have been slow.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
+/// What ends within this has not waited for the default of `DRAIN_TIMEOUT`, 8 s.
+const BEFORE_THE_DEFAULT: Duration = Duration::from_secs(7);
+
 async fn refused(gateway: &Process) {
     until("new connections are refused", SOON, async || {
         Connection::open(gateway.http()).await.is_err().then_some(())
@@ -212,10 +215,10 @@ pub(crate) async fn of_a_gateway_has_an_end(engine: &Engine) {
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(
-        (Duration::from_millis(900)..Duration::from_secs(3)).contains(&waited),
+        (Duration::from_millis(900)..BEFORE_THE_DEFAULT).contains(&waited),
         "{waited:?}"
     );
-    assert_eq!(gateway.exit(Duration::from_secs(3)).await, 0);
+    assert_eq!(gateway.exit(SOON).await, 0);
 }
 
 pub(crate) async fn is_at_once_at_the_second_signal(engine: &Engine) {
@@ -233,7 +236,7 @@ pub(crate) async fn is_at_once_at_the_second_signal(engine: &Engine) {
         gateway.signal(first);
         gateway.logged("shutting down").await;
         gateway.signal(second);
-        assert_eq!(gateway.exit(Duration::from_secs(5)).await, code);
+        assert_eq!(gateway.exit(SOON).await, code);
     }
 }
 
@@ -243,7 +246,7 @@ pub(crate) async fn of_an_idle_process_is_quick(engine: &Engine) {
         let (mut gateway, mut worker) = scene.pair().await;
         for process in [&mut gateway, &mut worker] {
             process.signal(signal);
-            assert_eq!(process.exit(Duration::from_secs(5)).await, 0);
+            assert_eq!(process.exit(BEFORE_THE_DEFAULT).await, 0);
         }
     }
 }
@@ -254,7 +257,7 @@ pub(crate) async fn without_kafka_is_quick_too() {
     let (mut gateway, mut worker) = tokio::join!(scene.gateway().start(), scene.worker().start());
     for process in [&mut gateway, &mut worker] {
         process.signal(Signal::TERM);
-        assert_eq!(process.exit(Duration::from_secs(5)).await, 0);
+        assert_eq!(process.exit(BEFORE_THE_DEFAULT).await, 0);
     }
 }
 

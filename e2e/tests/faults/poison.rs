@@ -6,7 +6,7 @@ use bench::Fate;
 use broker::{Faults, Poison};
 use e2e::{kcat, process::Process, scene::Scene, topic::Topic};
 use futures_util::future::join_all;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
@@ -262,7 +262,7 @@ async fn write_by_kcat(pair: &Pair, scene: &Scene, verdict: &mut Verdict) {
     let mut held = Vec::new();
     for (short, name) in topics {
         let from = Instant::now();
-        kcat::write_held(scene.brokers(), name, &args, &lines, SECOND).await;
+        kcat::write_held(scene.brokers(), name, &args, &lines, sleep(SECOND)).await;
         traffic.run_for(2 * SECOND).await;
         held.push((format!("open for 1 s on {short}"), from, Instant::now()));
     }
