@@ -35,6 +35,27 @@ const FEW: Shape = Shape::Closed(1);
 const MANY: Shape = Shape::Closed(1024);
 const MOST: Shape = Shape::Closed(10_000);
 
+/// Throughput: with so many connections, to this foreign system, so many times as much at least.
+const THROUGHPUTS: [(usize, &str, f64); 9] = [
+    (64, LIBRDKAFKA, 1.5),
+    (64, TUNED, 1.5),
+    (64, "franz-go", 3.0),
+    (256, LIBRDKAFKA, 1.15),
+    (256, TUNED, 1.15),
+    (256, "franz-go", 2.0),
+    (256, "sarama", 30.0),
+    (1024, LIBRDKAFKA, 1.15),
+    (1024, TUNED, 1.15),
+];
+
+/// Loads at which the two builds of the pair are compared.
+const BUILDS: [Shape; 2] = [Shape::Closed(256), MANY];
+
+/// Settings of a foreign system that are contested, at most, and how much slower than the fastest they may be. With all of them a
+/// run would take twice as long.
+const FASTEST: usize = 2;
+const SLOWER: f64 = 1.25;
+
 /// All goals, in the order of the table.
 pub(crate) fn judge(results: &Results) -> Vec<Goal> {
     let mut goals = latency(results);
@@ -61,6 +82,28 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         ));
     }
     goals
+}
+
+/// Whom the judged variant has to meet, and at which load, after the rounds: everyone whom a goal names there; of a foreign
+/// system the fastest settings.
+pub(crate) fn opponents(results: &Results) -> Vec<(Shape, &String)> {
+    let builds = BUILDS.into_iter().zip(results.other_build.iter().cycle());
+    let foreign = THROUGHPUTS.into_iter().flat_map(|(connections, name, _)| {
+        let shape = Shape::Closed(connections);
+        let slowness = move |it: &String| Some(results.judged_to(it, shape, answers)?.median);
+        let settings = results.fastest(name, shape);
+        let fastest = settings.first().and_then(|it| slowness(it));
+        settings
+            .into_iter()
+            .take(FASTEST)
+            .filter(move |it| slowness(it) <= fastest.map(|it| it * SLOWER))
+            .map(move |it| (shape, it))
+    });
+    builds.chain(foreign).collect()
+}
+
+fn answers(round: &Round) -> Option<f64> {
+    Some(round.report.throughput())
 }
 
 // === impl Goal ===
@@ -113,20 +156,9 @@ fn latency(results: &Results) -> Vec<Goal> {
 }
 
 fn throughput(results: &Results) -> Vec<Goal> {
-    let figure = |it: &Round| Some(it.report.throughput());
-    let to = |other: &str, shape| results.judged_to(other, shape, figure);
+    let to = |other: &str, shape| results.judged_to(other, shape, answers);
     let mut goals = Vec::new();
-    for (connections, name, factor) in [
-        (64, LIBRDKAFKA, 1.5),
-        (64, TUNED, 1.5),
-        (64, "franz-go", 3.0),
-        (256, LIBRDKAFKA, 1.15),
-        (256, TUNED, 1.15),
-        (256, "franz-go", 2.0),
-        (256, "sarama", 30.0),
-        (1024, LIBRDKAFKA, 1.15),
-        (1024, TUNED, 1.15),
-    ] {
+    for (connections, name, factor) in THROUGHPUTS {
         let shape = Shape::Closed(connections);
         let text = format!("{shape}: throughput to {name}");
         let to_best = contestants(results, name, shape)
@@ -144,7 +176,7 @@ fn throughput(results: &Results) -> Vec<Goal> {
     let is_there = results.of(&results.judged, MOST).next().is_some();
     let errors = is_there.then(|| results.errors(&results.judged, MOST) as f64);
     goals.push(Goal::new("c=10000: errors", Bound::AtMost(0.0), errors, ""));
-    let at = |shape| results.of(&results.judged, shape).map(figure);
+    let at = |shape| results.of(&results.judged, shape).map(answers);
     goals.push(Goal::new(
         "c=10000: throughput to c=1024",
         Bound::AtLeast(0.85),
@@ -180,7 +212,7 @@ fn cpu(results: &Results) -> Vec<Goal> {
         to_best(LIBRDKAFKA),
         to_best(TUNED),
     ];
-    for shape in [Shape::Closed(256), MANY] {
+    for shape in BUILDS {
         let name = format!("{shape}: CPU per request, static musl to glibc");
         let measured = results.other_build.as_ref().and_then(|it| to(it, shape));
         goals.push(Goal::new(name, Bound::AtMost(1.03), measured, "×"));
@@ -244,4 +276,34 @@ pub(crate) const HYPER: &str = "hyper alone";
 pub(crate) fn spread_percent(results: &Results) -> Option<f64> {
     let rounds = results.of(&results.judged, MANY);
     Figure::of(rounds.map(|it| it.report.throughput())).map(Figure::spread_percent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::{results, round};
+
+    #[test]
+    fn whom_a_goal_names_is_met_in_what_may_be_its_fastest_settings() {
+        let variants = [
+            ("ours", 100),
+            ("librdkafka 1", 60),
+            ("librdkafka 2", 70),
+            ("librdkafka 3", 80),
+            ("librdkafka-tuned 1", 50),
+            ("librdkafka-tuned 2", 80),
+            ("franz-go", 90),
+        ];
+        let names = variants.map(|(name, _)| name);
+        let rounds = variants.map(|(name, answers)| round(name, None, answers));
+        let mut results = results(&names[1..], rounds.into());
+        results.other_build = Some("other".to_owned());
+
+        let met = opponents(&results);
+
+        let met: Vec<_> = met.iter().map(|(shape, name)| (*shape, name.as_str())).collect();
+        let others = BUILDS.map(|shape| (shape, "other"));
+        let foreign = ["librdkafka 3", "librdkafka 2", "librdkafka-tuned 2"].map(|name| (MANY, name));
+        assert_eq!(met, [&others[..], &foreign].concat());
+    }
 }

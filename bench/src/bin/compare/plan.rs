@@ -34,9 +34,6 @@ pub(crate) struct Plan {
     pub(crate) engine_warmup: Duration,
 }
 
-/// Connections of the closed loops that are contested.
-pub(crate) const CONTESTED: [usize; 3] = [64, 256, 1024];
-
 // === impl Plan ===
 
 impl Plan {
@@ -47,7 +44,7 @@ impl Plan {
             shares: vec![50, 80],
             idle: Some(10_000),
             rounds: 3,
-            contests: 8,
+            contests: 12,
             scale_rounds: 3,
             cold_starts: 7,
             warmup: Duration::from_millis(500),

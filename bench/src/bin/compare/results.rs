@@ -175,11 +175,6 @@ impl Results {
         settings.into_iter().map(|(_, it)| it).collect()
     }
 
-    /// The foreign systems.
-    pub(crate) fn systems(&self) -> BTreeSet<&str> {
-        self.commands.iter().map(|it| first_word(it)).collect()
-    }
-
     pub(crate) fn throughput(&self, variant: &str, shape: Shape) -> Option<f64> {
         self.median(variant, shape, |it| Some(it.report.throughput()))
     }
@@ -248,7 +243,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bench::{Load, Mode, Outcomes};
     use tokio::time::Instant;
 
@@ -264,7 +259,7 @@ mod tests {
     const MANY: Shape = Shape::Closed(1024);
 
     /// A second on a variant, alone or beside another one.
-    fn round(variant: &str, beside: Option<&str>, answers: u64) -> Round {
+    pub(crate) fn round(variant: &str, beside: Option<&str>, answers: u64) -> Round {
         let mode = Mode::Closed { connections: 1024 };
         let report = Report {
             load: Load::spread(Vec::new(), mode),
@@ -290,7 +285,7 @@ mod tests {
         }
     }
 
-    fn results(commands: &[&str], rounds: Vec<Round>) -> Results {
+    pub(crate) fn results(commands: &[&str], rounds: Vec<Round>) -> Results {
         Results {
             machine: Machine {
                 cpu: String::new(),
@@ -367,7 +362,6 @@ mod tests {
         ];
         let results = results(&["a 1", "a 2", "a 3", "ab"], rounds);
         assert_eq!(results.fastest("a", MANY), ["a 2", "a 1"]);
-        assert_eq!(results.systems(), BTreeSet::from(["a", "ab"]));
     }
 
     #[test]

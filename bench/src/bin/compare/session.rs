@@ -17,9 +17,9 @@ use crate::{
     args::Args,
     engine::Engine,
     floor,
-    goals::HYPER,
+    goals::{self, HYPER},
     machine::Machine,
-    plan::{CONTESTED, Plan, Shape},
+    plan::{Plan, Shape},
     results::{Results, Round},
     variant::{self, Setup, Variant},
 };
@@ -30,9 +30,6 @@ const IDLE_RATE: f64 = 4_000.0;
 
 /// Connections from which on a load is longer.
 const MANY: usize = 10_000;
-
-/// Settings of each foreign system that take part in contests; with all of them a run would take twice as long.
-const FASTEST: usize = 2;
 
 /// Descriptors of the generator that are not for connections.
 const DESCRIPTORS: u64 = 64;
@@ -228,18 +225,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The judged variant and its other build, or one of the fastest settings of a foreign system, directly after each other:
-    /// the machine has another speed from one minute to the next.
+    /// The judged variant and one by which it is judged, directly after each other: the machine has another speed from one
+    /// minute to the next.
     async fn contests(&mut self) -> Result<()> {
-        let mut pairs = Vec::new();
         let judged = self.position(&self.results.judged).context("the judged variant")?;
-        for connections in CONTESTED.into_iter().filter(|it| self.plan.closed.contains(it)) {
-            let shape = Shape::Closed(connections);
-            let fastest = |it| self.results.fastest(it, shape).into_iter().take(FASTEST);
-            let foreign = self.results.systems().into_iter().flat_map(fastest);
-            let opponents = self.results.other_build.iter().chain(foreign);
-            pairs.extend(opponents.filter_map(|it| Some((shape, [judged, self.position(it)?]))));
-        }
+        let opponents = goals::opponents(&self.results).into_iter();
+        let pairs: Vec<_> = opponents
+            .filter_map(|(shape, it)| Some((shape, [judged, self.position(it)?])))
+            .collect();
         if pairs.is_empty() {
             return Ok(());
         }
