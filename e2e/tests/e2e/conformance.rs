@@ -8,14 +8,15 @@ mod positions;
 mod script;
 pub(crate) mod wire;
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use e2e::{
     engine::Engine,
     environment::has,
+    kcat,
     scene::Scene,
     topic::{create, record},
-    wait::{SOON, until_eq, within},
+    wait::{SOON, until_eq},
 };
 use libtest_mimic::Completion;
 use rskafka::{
@@ -25,11 +26,7 @@ use rskafka::{
     },
     record::Record,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    process::Command,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use self::script::{MUCH, Script, compare};
 pub(crate) use self::{groups::of_groups, positions::of_positions};
@@ -307,7 +304,12 @@ pub(crate) async fn another_client_reads_what_it_wrote(engine: &Engine) -> Compl
     for codec in names {
         // Enough alike that the packed form is the shorter one.
         let batch: String = (0..20).map(|n| format!("{codec} {n}:the value {n}\n")).collect();
-        kcat(&scene, &["-P", "-t", topic, "-p", "0", "-K", ":", "-z", codec], &batch).await;
+        kcat::run(
+            scene.brokers(),
+            &["-P", "-t", topic, "-p", "0", "-K", ":", "-z", codec],
+            &batch,
+        )
+        .await;
         lines.push_str(&batch);
     }
 
@@ -328,8 +330,8 @@ pub(crate) async fn another_client_reads_what_it_wrote(engine: &Engine) -> Compl
         .zip(lines.lines())
         .map(|(n, line)| format!("{n} {line}\n"))
         .collect();
-    assert_eq!(kcat(&scene, &reading, "").await, numbered);
-    let listed = kcat(&scene, &["-L", "-t", topic], "").await;
+    assert_eq!(kcat::run(scene.brokers(), &reading, "").await, numbered);
+    let listed = kcat::run(scene.brokers(), &["-L", "-t", topic], "").await;
     assert!(
         listed.contains(&format!(
             "topic \"{topic}\" with 1 partitions:\n    partition 0, leader "
@@ -337,22 +339,4 @@ pub(crate) async fn another_client_reads_what_it_wrote(engine: &Engine) -> Compl
         "{listed}"
     );
     Completion::Completed
-}
-
-/// Runs kcat with this input and gives its output.
-pub(crate) async fn kcat(scene: &Scene, args: &[&str], input: &str) -> String {
-    let mut child = Command::new("kcat")
-        .args(["-b", scene.brokers(), "-m", "60", "-X", "linger.ms=100"])
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await.unwrap();
-    drop(stdin);
-    let ended = within("the end of kcat", SOON, child.wait_with_output()).await.unwrap();
-    assert!(ended.status.success(), "kcat {args:?}");
-    String::from_utf8(ended.stdout).unwrap()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use e2e::{
     engine::Engine,
     environment::has,
+    kcat,
     scene::Scene,
     topic::{self, Topic, create, record},
     wait::{SOON, until, until_eq, within},
@@ -15,10 +16,7 @@ use rskafka::{client::ClientBuilder, record::Record};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{
-    conformance::kcat,
-    load::{assert_answered, closed_loop, reply_ids},
-};
+use crate::load::{assert_answered, closed_loop, reply_ids};
 
 /// A request whose reply belongs there.
 fn request(id: &str, topic: &str, partition: &str) -> Record {
@@ -199,7 +197,8 @@ async fn leaders_of_the_only_copies(scene: &Scene) -> [u32; 2] {
     })
     .await;
     until("both have leaders", SOON, async || {
-        let listed: Value = serde_json::from_str(&kcat(scene, &["-L", "-J", "-t", topic], "").await).unwrap();
+        let listed: Value =
+            serde_json::from_str(&kcat::run(scene.brokers(), &["-L", "-J", "-t", topic], "").await).unwrap();
         let leader = |partition: i32| {
             let mut partitions = listed["topics"][0]["partitions"].as_array()?.iter();
             let node = partitions.find(|it| it["partition"] == partition)?["leader"].as_u64()?;

@@ -51,9 +51,10 @@ const THROUGHPUTS: [(usize, &str, f64); 9] = [
 /// Loads at which the two builds of the pair are compared.
 const BUILDS: [Shape; 2] = [Shape::Closed(256), MANY];
 
-/// Settings of a foreign system that are contested, at most, and how much slower than the fastest they may be. With all of them a
-/// run would take twice as long.
+/// Settings of a foreign system that are contested, at most. With all of them a run would take twice as long.
 const FASTEST: usize = 2;
+
+/// So many times as fast as such a setting the fastest may be, for it to be contested too.
 const SLOWER: f64 = 1.25;
 
 /// All goals, in the order of the table.
@@ -90,20 +91,12 @@ pub(crate) fn opponents(results: &Results) -> Vec<(Shape, &String)> {
     let builds = BUILDS.into_iter().zip(results.other_build.iter().cycle());
     let foreign = THROUGHPUTS.into_iter().flat_map(|(connections, name, _)| {
         let shape = Shape::Closed(connections);
-        let slowness = move |it: &String| Some(results.judged_to(it, shape, answers)?.median);
         let settings = results.fastest(name, shape);
-        let fastest = settings.first().and_then(|it| slowness(it));
-        settings
-            .into_iter()
-            .take(FASTEST)
-            .filter(move |it| slowness(it) <= fastest.map(|it| it * SLOWER))
-            .map(move |it| (shape, it))
+        let limit = settings.first().map_or(0.0, |(fastest, _)| fastest * SLOWER);
+        let near = settings.into_iter().take_while(move |(ratio, _)| *ratio <= limit);
+        near.take(FASTEST).map(move |(_, it)| (shape, it))
     });
     builds.chain(foreign).collect()
-}
-
-fn answers(round: &Round) -> Option<f64> {
-    Some(round.report.throughput())
 }
 
 // === impl Goal ===
@@ -156,7 +149,7 @@ fn latency(results: &Results) -> Vec<Goal> {
 }
 
 fn throughput(results: &Results) -> Vec<Goal> {
-    let to = |other: &str, shape| results.judged_to(other, shape, answers);
+    let to = |other: &str, shape| results.judged_to(other, shape, Round::throughput);
     let mut goals = Vec::new();
     for (connections, name, factor) in THROUGHPUTS {
         let shape = Shape::Closed(connections);
@@ -176,7 +169,7 @@ fn throughput(results: &Results) -> Vec<Goal> {
     let is_there = results.of(&results.judged, MOST).next().is_some();
     let errors = is_there.then(|| results.errors(&results.judged, MOST) as f64);
     goals.push(Goal::new("c=10000: errors", Bound::AtMost(0.0), errors, ""));
-    let at = |shape| results.of(&results.judged, shape).map(answers);
+    let at = |shape| results.of(&results.judged, shape).map(Round::throughput);
     goals.push(Goal::new(
         "c=10000: throughput to c=1024",
         Bound::AtLeast(0.85),
@@ -222,7 +215,7 @@ fn cpu(results: &Results) -> Vec<Goal> {
 
 /// The settings of a foreign system that the judged variant met in contests; without contests, all.
 fn contestants<'a>(results: &'a Results, system: &str, shape: Shape) -> impl Iterator<Item = &'a String> {
-    let settings = results.fastest(system, shape);
+    let settings: Vec<_> = results.fastest(system, shape).into_iter().map(|(_, it)| it).collect();
     let any_met = settings.iter().any(|it| results.met(it, shape));
     settings
         .into_iter()

@@ -59,7 +59,7 @@ pub(crate) fn draw(results: &Results, directory: &Path) -> Result<Vec<String>> {
     save(
         "throughput.svg",
         &over_connections("Throughput", "answers/s"),
-        by_connections(results, |it| Some(it.report.throughput())),
+        by_connections(results, Round::throughput),
     )?;
     for (name, title, quantile) in [
         ("p50.svg", "Latency, p50", 0.5),

@@ -83,6 +83,11 @@ impl Round {
         roles.iter().filter_map(|it| self.cpu_us(*it)).reduce(|a, b| a + b)
     }
 
+    /// Right answers per second: a figure, as all that may be missing.
+    pub(crate) fn throughput(&self) -> Option<f64> {
+        Some(self.report.throughput())
+    }
+
     /// Everything but right answers.
     pub(crate) fn errors(&self) -> u64 {
         let outcomes = &self.report.outcomes;
@@ -166,17 +171,18 @@ impl Results {
         self.all_of(other, shape).any(|it| it.beside.is_some())
     }
 
-    /// The settings of one foreign system, which is the first word of their names, the fastest beside the judged variant first.
-    pub(crate) fn fastest(&self, system: &str, shape: Shape) -> Vec<&String> {
-        let ratio = |it: &String| self.judged_to(it, shape, |it| Some(it.report.throughput()));
+    /// The settings of one foreign system, which is the first word of their names, the fastest beside the judged variant first:
+    /// each with how many times as fast that was.
+    pub(crate) fn fastest(&self, system: &str, shape: Shape) -> Vec<(f64, &String)> {
+        let ratio = |it: &String| self.judged_to(it, shape, Round::throughput);
         let settings = self.commands.iter().filter(|it| first_word(it) == system);
         let mut settings: Vec<_> = settings.filter_map(|it| Some((ratio(it)?.median, it))).collect();
         settings.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-        settings.into_iter().map(|(_, it)| it).collect()
+        settings
     }
 
     pub(crate) fn throughput(&self, variant: &str, shape: Shape) -> Option<f64> {
-        self.median(variant, shape, |it| Some(it.report.throughput()))
+        self.median(variant, shape, Round::throughput)
     }
 
     pub(crate) fn quantile_ms(&self, variant: &str, shape: Shape, quantile: f64) -> Option<f64> {
@@ -314,10 +320,9 @@ pub(crate) mod tests {
 
     #[test]
     fn in_contests_neighbours_are_compared() {
-        let answers = |it: &Round| Some(it.report.throughput());
         let mut rounds = vec![round("ours", None, 100), round("a 1", None, 50), round("a 2", None, 80)];
         let before = results(&["a 1", "a 2"], rounds.split_off(0));
-        let ratio = |results: &Results, other| results.judged_to(other, MANY, answers).map(|it| it.median);
+        let ratio = |results: &Results, other| results.judged_to(other, MANY, Round::throughput).map(|it| it.median);
         assert_eq!(ratio(&before, "a 1"), Some(2.0));
         assert!(!before.met("a 1", MANY));
 
@@ -361,7 +366,8 @@ pub(crate) mod tests {
             round("ab", None, 90),
         ];
         let results = results(&["a 1", "a 2", "a 3", "ab"], rounds);
-        assert_eq!(results.fastest("a", MANY), ["a 2", "a 1"]);
+        let names: Vec<_> = results.fastest("a", MANY).into_iter().map(|(_, it)| it).collect();
+        assert_eq!(names, ["a 2", "a 1"]);
     }
 
     #[test]
