@@ -5,7 +5,7 @@
 FROM rust:1.95-slim AS manifests
 WORKDIR /src
 COPY . .
-RUN find . -type f ! -name 'Cargo.*' ! -name '*.rs' ! -path './scripts/static*' -delete \
+RUN find . -type f ! -name 'Cargo.*' ! -name '*.rs' ! -path './scripts/static' -delete \
  && echo 'fn main() {}' | tee $(find . -name '*.rs') > /dev/null
 
 FROM rust:1.95-slim AS build

@@ -1,6 +1,6 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint static profile image up down compared bench bench-rivals bench-quick load
+.PHONY: help run test faults lint static image up down compared bench bench-rivals bench-quick load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,7 +10,7 @@ run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing b
 
 test: ## unit and end-to-end tests, and the fast faults; those on real Kafka need a JDK and Maven
 	cargo test --workspace
-	cargo test --package gateway --lib --features loom loom
+	cargo test --release --target "$$(uname -m)-unknown-linux-musl" --package static-rt
 	cargo test --release --package e2e --test faults -- fast
 
 faults: ## what goes wrong, under load: 40 minutes on a quiet machine, and apt-get for its tools; make faults ONLY="3 7"
@@ -30,9 +30,6 @@ lint: ## format, clippy, docs, and no C in the default build
 static: ## static binaries into dist/, without a C compiler
 	scripts/static
 
-profile: ## count anew what the static binaries do how often, for their next build: after a change of the hot path
-	scripts/profile
-
 image: ## container images of gateway and worker
 	scripts/compose build
 
@@ -47,10 +44,10 @@ compared: static
 	cargo build --release --package bench
 
 bench: compared ## measure all of it, judge the goals (10 minutes); OUT=docs/performance for the documents
-	cargo run --release --package bench --bin compare -- --out $(or $(OUT),bench/results) $(ARGS)
+	cargo run --release --package bench --bin compare -- --out $(or $(OUT),dev/bench/results) $(ARGS)
 
 bench-rivals: compared ## the same beside librdkafka, franz-go and sarama (30 minutes); needs a C compiler and Go
-	scripts/rivals --out $(or $(OUT),bench/results) $(ARGS)
+	scripts/rivals --out $(or $(OUT),dev/bench/results) $(ARGS)
 
 bench-quick: ## the most important ratios (a minute)
 	cargo build --release --package gateway --package worker

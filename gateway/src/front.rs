@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use hyper::{body::Incoming, http::request::Parts};
-use shared::{
-    kafka::Outbox,
-    server::{Answer, Handler, Peer},
-};
+use kafka::Outbox;
+use shared::server::{Answer, Handler, Peer};
 use tracing::{debug, field};
 
 use crate::{

@@ -118,7 +118,7 @@ pub fn head(lines: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "../../fuzz/corpus.rs"]
+#[path = "../../dev/fuzz/corpus.rs"]
 mod corpus;
 
 #[cfg(test)]

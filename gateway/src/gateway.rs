@@ -2,11 +2,11 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use kafka::{Cluster, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Survey, Tail, TailMetrics};
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
-    kafka::{Cluster, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Survey, Tail, TailMetrics},
     readiness::Readiness,
     server::{BindError, Limits, Server, bind},
     tasks::{Panicked, Tasks},

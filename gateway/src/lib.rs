@@ -5,6 +5,8 @@
 //!   └───── record ────▶ outbox of `ping`
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod answers;
 mod bodies;
 mod context;
@@ -24,6 +26,5 @@ mod pending;
 mod replies;
 mod requests;
 mod settings;
-mod sync;
 
 pub use self::{gateway::Gateway, mailbox::ReplyPartition, settings::Settings};

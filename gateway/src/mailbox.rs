@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use kafka::{Backoff, Cluster, Partition};
 use shared::{
-    kafka::{Backoff, Chain, Cluster, Partition},
+    error_chain::Chain,
     readiness::Condition,
     wire::{Deadline, Dialect, Headers, Template},
 };

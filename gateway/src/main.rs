@@ -1,5 +1,7 @@
 //! The gateway's process.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use gateway::{Gateway, Settings};
@@ -7,7 +9,7 @@ use shared::process;
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static HEAP: shared::heap::Heap = shared::heap::Heap::new();
+static ALLOCATOR: static_rt::Allocator = static_rt::Allocator::new();
 
 fn main() -> ExitCode {
     process::run(async |settings: Settings, signals| {

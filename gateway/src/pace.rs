@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use shared::smallest::Smallest;
+use shared::windowed_min::Smallest;
 use tokio::time::Instant;
 
 /// How far back the rate looks; what is older weighs less and less.

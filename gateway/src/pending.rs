@@ -16,10 +16,12 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -29,7 +31,6 @@ use crate::{
     finished::{End, Finished},
     ids::IdMap,
     pace::Pace,
-    sync::{Arc, Mutex},
 };
 
 /// How exactly deadlines are kept: the watch sleeps this long at least.
@@ -421,8 +422,4 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-#[cfg(feature = "loom")]
-mod loom;
-#[cfg(test)]
-#[cfg(not(feature = "loom"))]
 mod tests;

@@ -2,10 +2,8 @@
 
 use std::convert::Infallible;
 
-use shared::{
-    kafka::{Received, Tail},
-    wire,
-};
+use kafka::{Received, Tail};
+use shared::wire;
 use tokio::{task::yield_now, time::Instant};
 use tracing::{debug, info, warn};
 use uuid::Uuid;

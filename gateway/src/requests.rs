@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use hyper::{HeaderMap, Method, body::Incoming, header::CONTENT_TYPE, http::request::Parts};
+use kafka::{Fate, Receipts, Record};
 use serde::Deserialize;
 use shared::{
-    kafka::{Fate, Receipts, Record},
     message::{MyMessage, from_object},
     wire::Headers,
 };

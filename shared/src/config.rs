@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{
-    CommandFactory, Parser, Subcommand,
+    CommandFactory, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -50,6 +50,17 @@ pub enum Partitions {
     Listed(BTreeSet<i32>),
     /// All there are, those that are added later too.
     All,
+}
+
+/// Where a worker begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StartFrom {
+    /// Where the last worker was, or else with what comes after its start.
+    Resume,
+    /// With what comes after its start.
+    Latest,
+    /// With the first request in the log.
+    Earliest,
 }
 
 /// What a binary does instead of serving.

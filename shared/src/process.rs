@@ -7,7 +7,7 @@ use tracing::error;
 use crate::{
     admin,
     config::{self, Command, Common},
-    kafka::Chain,
+    error_chain::Chain,
     shutdown::Signals,
     telemetry,
 };

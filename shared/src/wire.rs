@@ -23,8 +23,6 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use crate::kafka::Record;
-
 use self::deadline::DEADLINE;
 pub use self::{
     deadline::Deadline,
@@ -41,7 +39,7 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 
 /// Ours: the key of the records with which workers say that they are there. It is no UUID, so whoever does not know it takes it for nobody's reply.
-const ANNOUNCEMENT_KEY: &[u8] = b"pingpong_worker";
+pub const ANNOUNCEMENT_KEY: &[u8] = b"pingpong_worker";
 
 /// Ours: the partition for the reply, decimal.
 const OWN_REPLY_PARTITION: &str = "pingpong_replyPartition";
@@ -165,12 +163,6 @@ pub fn correlation(headers: &Headers, key: Option<&[u8]>) -> Option<Uuid> {
 #[must_use]
 pub fn failure(headers: &Headers) -> Option<&[u8]> {
     headers.get(NEST_ERR).map(Vec::as_slice)
-}
-
-/// A worker's sign of life, for the topic of the replies.
-#[must_use]
-pub fn announcement() -> Record {
-    Record::new(ANNOUNCEMENT_KEY.to_vec(), Vec::new())
 }
 
 /// Whether a record is one, by its key.

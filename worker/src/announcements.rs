@@ -4,7 +4,8 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use shared::{kafka::Survey, wire};
+use kafka::{Record, Survey};
+use shared::wire;
 use tokio::{
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval},
@@ -62,7 +63,13 @@ async fn repeat(
 async fn announce(replies: &Destinations, places: &Places) {
     for (partition, one) in places {
         if let Ok(permit) = Arc::clone(one).try_acquire_owned() {
-            replies.announce(*partition, wire::announcement(), permit).await;
+            replies
+                .announce(
+                    *partition,
+                    Record::new(wire::ANNOUNCEMENT_KEY.to_vec(), Vec::new()),
+                    permit,
+                )
+                .await;
         }
     }
 }

@@ -1,9 +1,7 @@
 //! The work itself: from a request's value to the reply, without any I/O.
 
-use shared::{
-    kafka::Record,
-    message::{BadJson, MyMessage},
-};
+use kafka::Record;
+use shared::message::{BadJson, MyMessage};
 
 /// The reply record for a request: key = the id of the JSON value, value = `<name> <value> ( <id> ) `, with the
 /// last space.

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use shared::smallest::Smallest;
+use shared::windowed_min::Smallest;
 use tokio::time::Instant;
 
 /// Gateways that are remembered; any client can make up any number.
@@ -80,7 +80,7 @@ impl Freshness {
 
 #[cfg(test)]
 mod tests {
-    use shared::smallest::PERIOD;
+    use shared::windowed_min::PERIOD;
 
     use super::*;
 

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use kafka::{Assignment, Change, Cluster, CoordinatorError, Partition, Positions, Tail, TailMetrics};
 use shared::{
-    kafka::{Chain, Cluster, Partition, Tail, TailMetrics},
+    error_chain::Chain,
     readiness::{Condition, Readiness},
 };
 use tokio::{
@@ -23,13 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    assignment::Assignment,
     clocks::Clocks,
-    coordinator::Error as PositionError,
     destinations::Destinations,
-    membership::Change,
     metrics::Metrics,
-    positions::Positions,
     reader::{Desk, Reader},
 };
 
@@ -295,8 +292,8 @@ fn partition_of(ended: Result<(Id, i32), JoinError>) -> Option<(Id, i32)> {
 }
 
 /// Has the membership looked into, if the error is about it.
-fn doubt(assignment: &Assignment, error: &PositionError) {
-    if matches!(error, PositionError::Stale | PositionError::Expelled(_)) {
+fn doubt(assignment: &Assignment, error: &CoordinatorError) {
+    if matches!(error, CoordinatorError::Stale | CoordinatorError::Expelled(_)) {
         assignment.doubt();
     }
 }

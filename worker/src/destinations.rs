@@ -15,12 +15,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use kafka::{Backoff, Cluster, Full, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Record, Unsent};
 use parking_lot::Mutex;
-use shared::{
-    kafka::{Backoff, Chain, Cluster, Full, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Record, Unsent},
-    readiness::Condition,
-    tasks::Tasks,
-};
+use shared::{error_chain::Chain, readiness::Condition, tasks::Tasks};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,

@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use kafka_protocol::messages::{
-    ApiVersionsResponse, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, OffsetCommitResponse,
-    OffsetFetchResponse,
-};
 use shared::wire::{self, Deadline, Headers, ReplyTo};
 
-use crate::{answer::answer, coordinator::frame};
+use crate::answer::answer;
 
 /// The value of a request.
 ///
@@ -83,27 +78,8 @@ pub fn headers(lines: &[u8]) {
     let _ = (wire::failure(&headers), wire::is_announcement(key.as_deref()));
 }
 
-/// An answer of the group coordinator without its length; the first byte says to which call.
-pub fn coordinator(bytes: &[u8]) {
-    let Some((call, answer)) = bytes.split_first() else {
-        return;
-    };
-    let answer = Bytes::copy_from_slice(answer);
-    // Whether it can be read is not the question.
-    match call {
-        0 => drop(frame::decode::<ApiVersionsResponse>(answer, 3, 0)),
-        1 => drop(frame::decode::<FindCoordinatorResponse>(answer, 4, 0)),
-        2 => drop(frame::decode::<ConsumerGroupHeartbeatResponse>(answer, 1, 0)),
-        3 => drop(frame::decode::<OffsetCommitResponse>(answer, 9, 0)),
-        4 => drop(frame::decode::<OffsetFetchResponse>(answer, 9, 0)),
-        5 => drop(frame::decode::<OffsetCommitResponse>(answer, 8, 0)),
-        6 => drop(frame::decode::<OffsetFetchResponse>(answer, 8, 0)),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
-#[path = "../../fuzz/corpus.rs"]
+#[path = "../../dev/fuzz/corpus.rs"]
 mod corpus;
 
 #[cfg(test)]
@@ -114,6 +90,5 @@ mod tests {
     fn nothing_in_the_corpus_does_harm() {
         each("request", request);
         each("headers", headers);
-        each("coordinator", coordinator);
     }
 }

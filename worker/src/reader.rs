@@ -6,9 +6,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use kafka::{Batch, Open, Progress, Received, Record, Tail};
 use shared::{
     complaints::Complaints,
-    kafka::{Batch, Received, Record, Tail},
     wire::{Deadline, Headers, ReplyTo, TRACEPARENT},
 };
 use tokio::{
@@ -24,7 +24,6 @@ use crate::{
     destinations::Destinations,
     excerpt::Excerpt,
     metrics::Metrics,
-    progress::{Open, Progress},
     receipts::Written,
     skipped::Skipped,
 };

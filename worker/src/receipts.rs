@@ -1,9 +1,9 @@
 //! What becomes of what the worker writes.
 
-use shared::kafka::{Fate, Receipts};
+use kafka::{Fate, Open, Receipts};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{metrics::Metrics, progress::Open};
+use crate::metrics::Metrics;
 
 /// What was written.
 #[derive(Debug)]

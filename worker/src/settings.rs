@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use shared::{
-    config::{Command, Common, Partitions, address, partitions},
+    config::{Command, Common, Partitions, StartFrom, address, partitions},
     process,
 };
 
@@ -51,17 +51,6 @@ pub struct Settings {
     /// How often to tell gateways that a worker is there; 0 for topics that are shared with clients of others
     #[arg(long, env, default_value = "1s", value_parser = announce_interval)]
     pub announce_interval: Duration,
-}
-
-/// Where a worker begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StartFrom {
-    /// Where the last worker was, or else with what comes after its start.
-    Resume,
-    /// With what comes after its start.
-    Latest,
-    /// With the first request in the log.
-    Earliest,
 }
 
 // === impl Settings ===

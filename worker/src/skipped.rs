@@ -1,11 +1,7 @@
 //! Requests that get no reply, and why.
 
-use shared::{
-    complaints::Complaints,
-    kafka::{Chain, Received},
-    message::BadJson,
-    wire::Malformed,
-};
+use kafka::Received;
+use shared::{complaints::Complaints, error_chain::Chain, message::BadJson, wire::Malformed};
 use tracing::warn;
 
 use crate::{destinations::Refused, excerpt::Excerpt};

@@ -2,11 +2,14 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use kafka::{
+    Assignment, Cluster, Coordinator, Group, OutboxMetrics, PositionMetrics, Positions, Subscription, Survey,
+    TailMetrics,
+};
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
-    kafka::{Cluster, OutboxMetrics, Survey, TailMetrics},
     readiness::Readiness,
     server::{BindError, bind},
     tasks::{Panicked, Tasks},
@@ -19,15 +22,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Settings, announcements,
-    assignment::Assignment,
-    coordinator::{Coordinator, Subscription},
-    crew::Crew,
-    destinations::Destinations,
-    group::Group,
-    metrics::Metrics,
-    positions::Positions,
-    receipts::ReplyReceipts,
+    Settings, announcements, crew::Crew, destinations::Destinations, metrics::Metrics, receipts::ReplyReceipts,
 };
 
 /// How we call ourselves to the brokers.
@@ -123,7 +118,12 @@ impl Worker {
             cluster,
             topic: common.ping_topic.clone(),
             assignment,
-            positions: Positions::new(coordinator(), &common.ping_topic, settings.start_from, metrics.clone()),
+            positions: Positions::new(
+                coordinator(),
+                &common.ping_topic,
+                settings.start_from,
+                PositionMetrics::register(&mut registry),
+            ),
             replies: replies.clone(),
             metrics,
             tail_metrics: TailMetrics::register(&mut registry),

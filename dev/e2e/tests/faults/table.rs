@@ -1,0 +1,160 @@
+//! What came of the scenarios, for the terminal and as a page.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Write},
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use crate::{
+    runner::{Scenario, say},
+    verdict::{Verdict, ms},
+};
+
+/// The page, beside the build's other outputs, and the logs of what failed.
+const OUTPUTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/faults");
+
+/// The head of the page.
+const HEAD: &str = include_str!("table.md");
+
+/// One scenario that was played.
+#[derive(Debug)]
+pub(crate) struct Row {
+    number: u32,
+    engine: &'static str,
+    what: &'static str,
+    pass: &'static str,
+    verdict: Verdict,
+    took: Duration,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Row>,
+    skipped: Vec<String>,
+    incomplete: bool,
+}
+
+// === impl Row ===
+
+impl Row {
+    pub(crate) fn new(scenario: &Scenario, verdict: Verdict, took: Duration) -> Self {
+        Self {
+            number: scenario.number,
+            engine: scenario.place.name(),
+            what: scenario.what,
+            pass: scenario.pass,
+            verdict,
+            took,
+        }
+    }
+
+    fn result(&self) -> &'static str {
+        if self.verdict.passed() { "pass" } else { "FAIL" }
+    }
+
+    fn keep_logs(&self) {
+        if self.verdict.passed() {
+            return;
+        }
+        let path = outputs().join(format!("{:02}_{}.log", self.number, self.engine));
+        if let Err(error) = fs::write(&path, self.verdict.logs()) {
+            say(&format!("{}: {error}", path.display()));
+        }
+    }
+
+    /// A line of the page.
+    fn markdown(&self) -> String {
+        let mut figures = self.verdict.figures();
+        if !self.verdict.passed() {
+            figures = format!("**missed: {}**; {figures}", self.verdict.failures());
+        }
+        format!(
+            "| {} | {} | {} | {} | {} | {} |",
+            self.number,
+            self.engine,
+            self.what,
+            self.pass,
+            self.result(),
+            figures.replace('|', "\\|")
+        )
+    }
+}
+
+impl Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>2} {:8} {} {:>7}  ",
+            self.number,
+            self.engine,
+            self.result(),
+            ms(self.took)
+        )?;
+        if !self.verdict.passed() {
+            write!(f, "MISSED: {} | ", self.verdict.failures())?;
+        }
+        f.write_str(&self.verdict.figures())
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    pub(crate) fn add(&mut self, row: Row) {
+        row.keep_logs();
+        self.rows.push(row);
+    }
+
+    /// A scenario that cannot be played here, which is a failure where all have to be.
+    pub(crate) fn skip(&mut self, scenario: &Scenario, why: &str, is_failure: bool) {
+        let line = format!("{:>2} {:8} NOT RUN  {why}", scenario.number, scenario.place.name());
+        self.skipped.push(line);
+        self.incomplete |= is_failure;
+    }
+
+    /// Says everything once more, writes the page, and gives the exit code.
+    pub(crate) fn finish(mut self, rates: &BTreeMap<String, f64>, took: Duration) -> ExitCode {
+        self.rows.sort_by_key(|it| (it.number, it.engine != "kafka"));
+        for row in &self.rows {
+            say(&row.to_string());
+        }
+        for line in &self.skipped {
+            say(line);
+        }
+        let failed = self.rows.iter().filter(|it| !it.verdict.passed()).count();
+        let load: Vec<_> = rates.iter().map(|(key, rate)| format!("{key}: {rate}/s")).collect();
+        say(&format!(
+            "{} passed, {failed} failed, {} not run, in {}; load: {}",
+            self.rows.len() - failed,
+            self.skipped.len(),
+            ms(took),
+            load.join(", ")
+        ));
+        let mut page = HEAD.replace("{load}", &load.join(", "));
+        for row in &self.rows {
+            // Writing to a string does not fail.
+            let _ = writeln!(page, "{}", row.markdown());
+        }
+        let path = outputs().join("faults.md");
+        match fs::write(&path, page) {
+            Ok(()) => say(&format!("the table is in {}", path.display())),
+            Err(error) => say(&format!("{}: {error}", path.display())),
+        }
+        if failed > 0 || self.incomplete {
+            return ExitCode::FAILURE;
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+fn outputs() -> PathBuf {
+    let dir = Path::new(OUTPUTS);
+    // If it cannot be made, writing into it says so.
+    let _ = fs::create_dir_all(dir);
+    dir.canonicalize().unwrap_or_else(|_| dir.to_owned())
+}

@@ -1,0 +1,110 @@
+//! The settings of all parts in one process.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use shared::{
+    config::{Command, Common, StartFrom, address},
+    process,
+};
+
+/// The gateway's settings under their usual names, and what the other parts need beside them.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "pingpong",
+    version,
+    about = "Broker, worker and gateway in one process, to try them out",
+    // Without brokers it brings its own.
+    mut_arg("kafka_brokers", |it| it.default_value(None).help("Kafka brokers to use instead of the built-in one")),
+    mut_arg("admin_addr", |it| it.help("The gateway's /live, /ready and /metrics; the worker's are at the next port"))
+)]
+pub(crate) struct AllInOne {
+    #[command(flatten)]
+    pub(crate) gateway: gateway::Settings,
+
+    /// Where the built-in broker listens
+    #[arg(long, env, default_value = "127.0.0.1:9092", value_parser = address)]
+    pub(crate) broker_addr: SocketAddr,
+
+    /// Where the worker begins in the topic of the requests
+    #[arg(long, env, default_value = "resume")]
+    pub(crate) start_from: StartFrom,
+}
+
+// === impl AllInOne ===
+
+impl AllInOne {
+    /// Whether to start the built-in broker.
+    pub(crate) fn has_own_broker(&self) -> bool {
+        self.gateway.common.kafka_brokers.is_empty()
+    }
+
+    /// The worker's part of the settings.
+    pub(crate) fn worker(&self) -> worker::Settings {
+        let mut admin_addr = self.gateway.admin_addr;
+        // 0 is any port, and stays so.
+        admin_addr.set_port(match admin_addr.port() {
+            0 => 0,
+            port => port.checked_add(1).unwrap_or(port - 1),
+        });
+        worker::Settings {
+            command: None,
+            common: self.gateway.common.clone(),
+            admin_addr,
+            // It reads what the gateway writes.
+            partitions: Some(self.gateway.request_partitions.clone()),
+            worker_group: None,
+            position_group: worker::POSITION_GROUP.to_owned(),
+            start_from: self.start_from,
+            announce_interval: worker::ANNOUNCE_INTERVAL,
+        }
+    }
+}
+
+impl process::Settings for AllInOne {
+    fn common(&self) -> &Common {
+        &self.gateway.common
+    }
+
+    fn admin_addr(&self) -> SocketAddr {
+        self.gateway.admin_addr
+    }
+
+    fn command(&self) -> Option<Command> {
+        self.gateway.command
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.gateway.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_names_of_all_parts_fit_together() {
+        AllInOne::command().debug_assert();
+    }
+
+    #[test]
+    fn the_built_in_broker_is_for_those_who_name_none() {
+        let settings = |args: &[&str]| AllInOne::try_parse_from([&["pingpong"], args].concat()).unwrap();
+        assert!(settings(&[]).has_own_broker());
+        assert!(!settings(&["--kafka-brokers", "a:1"]).has_own_broker());
+    }
+
+    #[test]
+    fn the_worker_has_the_next_admin_port() {
+        let port = |addr: &str| {
+            let settings = AllInOne::try_parse_from(["pingpong", "--admin-addr", addr]).unwrap();
+            settings.worker().admin_addr.port()
+        };
+        assert_eq!(port("0.0.0.0:8081"), 8082);
+        assert_eq!(port("0.0.0.0:65535"), 65534);
+        assert_eq!(port("0.0.0.0:0"), 0);
+    }
+}

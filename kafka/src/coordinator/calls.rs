@@ -1,0 +1,79 @@
+//! The calls that are made, and their versions: all of them of the flexible kind (KIP-482), where a length is a varint.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+        FindCoordinatorRequest, FindCoordinatorResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+        OffsetFetchResponse,
+    },
+    protocol::{Decodable, Encodable, HeaderVersion},
+};
+
+use super::error::Error;
+
+/// A request with its answer.
+pub(crate) trait Call: Encodable + HeaderVersion {
+    const KEY: ApiKey;
+    /// The versions spoken here.
+    const VERSIONS: RangeInclusive<i16>;
+    type Answer: Decodable + HeaderVersion;
+
+    /// What it means if the broker has none of them.
+    fn missing() -> Error;
+}
+
+impl Call for ApiVersionsRequest {
+    const KEY: ApiKey = ApiKey::ApiVersions;
+    const VERSIONS: RangeInclusive<i16> = 3..=3;
+    type Answer = ApiVersionsResponse;
+
+    fn missing() -> Error {
+        Error::TooOld("ApiVersions v3 (Kafka 2.4)")
+    }
+}
+
+impl Call for FindCoordinatorRequest {
+    const KEY: ApiKey = ApiKey::FindCoordinator;
+    /// From 4 on (KIP-699) the answer is a list.
+    const VERSIONS: RangeInclusive<i16> = 4..=4;
+    type Answer = FindCoordinatorResponse;
+
+    fn missing() -> Error {
+        Error::TooOld("FindCoordinator v4 (Kafka 3.0)")
+    }
+}
+
+impl Call for ConsumerGroupHeartbeatRequest {
+    const KEY: ApiKey = ApiKey::ConsumerGroupHeartbeat;
+    /// From 1 on the member id is the client's (KIP-1082).
+    const VERSIONS: RangeInclusive<i16> = 1..=1;
+    type Answer = ConsumerGroupHeartbeatResponse;
+
+    fn missing() -> Error {
+        Error::NoGroups
+    }
+}
+
+impl Call for OffsetCommitRequest {
+    const KEY: ApiKey = ApiKey::OffsetCommit;
+    /// Members need 9 (KIP-848); from 10 on topics have ids instead of names.
+    const VERSIONS: RangeInclusive<i16> = 8..=9;
+    type Answer = OffsetCommitResponse;
+
+    fn missing() -> Error {
+        Error::TooOld("OffsetCommit v8 (Kafka 2.4)")
+    }
+}
+
+impl Call for OffsetFetchRequest {
+    const KEY: ApiKey = ApiKey::OffsetFetch;
+    /// From 8 on (KIP-709) it asks for groups; members need 9 (KIP-848); from 10 on topics have ids instead of names.
+    const VERSIONS: RangeInclusive<i16> = 8..=9;
+    type Answer = OffsetFetchResponse;
+
+    fn missing() -> Error {
+        Error::TooOld("OffsetFetch v8 (Kafka 3.0)")
+    }
+}
