@@ -7,15 +7,15 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use shared::{
+    headers::{self, Headers},
     message::{MyMessage, from_object},
-    wire::{self, Headers},
 };
 use uuid::Uuid;
 
 use crate::{
-    answers::{self, Refusal},
-    context::Context,
-    requests::Words,
+    request_context::RequestContext,
+    response::{self, GatewayError},
+    route::PingBody,
 };
 
 /// The body of a request.
@@ -23,15 +23,15 @@ use crate::{
 /// # Panics
 /// When the worker would read something else than the caller wrote.
 pub fn body(json: &[u8]) {
-    match Words::from_json(json) {
-        Ok(words) => {
-            let (name, value) = (words.name.clone(), words.value.clone());
+    match PingBody::from_json(json) {
+        Ok(body) => {
+            let (name, value) = (body.name.clone(), body.value.clone());
             let id = Uuid::new_v4();
-            let record = words.into_record(id, Headers::new());
+            let record = body.into_record(id, Headers::new());
             let read = MyMessage::from_json(&record.value).expect("the worker reads it");
             assert_eq!((read.id, read.name, read.value), (id.to_string().into(), name, value));
         }
-        Err(refusal) => assert_eq!(refusal, Refusal::BadJson),
+        Err(error) => assert_eq!(error, GatewayError::BadJson),
     }
 }
 
@@ -45,7 +45,7 @@ pub fn reply(value: &[u8]) {
         message: String,
     }
 
-    let body = answers::reply(value).into_body();
+    let body = response::reply(value).into_body();
     let size = body.size_hint().exact();
     let mut body = std::pin::pin!(body.collect());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -63,17 +63,17 @@ pub fn reply(value: &[u8]) {
 /// # Panics
 /// When it finds another caller than the one whose id it is, or finds one though a header says that it does not count.
 pub fn key(bytes: &[u8]) {
-    let id = wire::correlation(&Headers::new(), Some(bytes));
+    let id = headers::correlation(&Headers::new(), Some(bytes));
     let hyphens = bytes.len() == 36;
     let named = Uuid::try_parse_ascii(bytes).ok().filter(|_| hyphens);
     assert_eq!(id, named);
     if let Some(id) = id {
         assert!(id.to_string().as_bytes().eq_ignore_ascii_case(bytes));
-        assert!(!wire::is_announcement(Some(bytes)));
+        assert!(!headers::is_heartbeat(Some(bytes)));
     }
     for name in ["kafka_correlationId", "REPLY_CORRELATION_ID"] {
         let theirs = Headers::from([(name.to_owned(), b"theirs".to_vec())]);
-        assert_eq!(wire::correlation(&theirs, Some(bytes)), None);
+        assert_eq!(headers::correlation(&theirs, Some(bytes)), None);
     }
 }
 
@@ -94,7 +94,7 @@ pub fn head(lines: &[u8]) {
     }
     let traced = |head: &HeaderMap| {
         let mut headers = Headers::new();
-        Context::of(head).trace(&mut headers);
+        RequestContext::of(head).trace(&mut headers);
         headers
     };
     let headers = traced(&head);
@@ -104,9 +104,9 @@ pub fn head(lines: &[u8]) {
     });
     assert_eq!(traced(&again.collect()), headers);
 
-    let context = Context::of(&head);
+    let context = RequestContext::of(&head);
     let id = context.request_id().map(str::to_owned);
-    let mut answer = answers::reply(b"");
+    let mut answer = response::reply(b"");
     context.sign(&mut answer);
     let signed = answer.headers().get("x-request-id").map(HeaderValue::as_bytes);
     assert_eq!(signed, id.as_ref().map(String::as_bytes));

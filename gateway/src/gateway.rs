@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use kafka::{Cluster, LANES, Outbox, OutboxMetrics, OutboxSettings, Partition, Start, Survey, Tail, TailMetrics};
+use kafka::{
+    Cluster, ConsumerMetrics, MAX_PRODUCER_CONNECTIONS, Partition, PartitionConsumer, PartitionDiscovery, Producer,
+    ProducerMetrics, ProducerSettings, Start,
+};
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
@@ -19,18 +22,18 @@ use tracing::{info, warn};
 
 use crate::{
     Settings,
-    bodies::Bodies,
+    body::BodyReader,
     descriptors,
-    front::Front,
-    mailbox::Mailbox,
-    metrics::{FrontMetrics, ReplyMetrics},
-    pending::Pending,
+    in_flight::InFlight,
+    metrics::{ReplyMetrics, RequestMetrics},
     replies,
-    requests::SendReceipts,
+    reply_address::ReplyAddress,
+    route::GatewayDelivery,
+    service::GatewayService,
 };
 
 /// Requests that may wait for Kafka, in bytes.
-const OUTBOX_BYTES: usize = 16 << 20;
+const BUFFER_BYTES: usize = 16 << 20;
 
 /// What the shutdown may take beyond the drain: writing the last answers, and flushing the last records.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
@@ -81,7 +84,7 @@ impl Gateway {
         let common = &settings.common;
         let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("gateway");
-        let metrics = FrontMetrics::register(&mut registry);
+        let metrics = RequestMetrics::register(&mut registry);
         let tasks = Tasks::default();
 
         let cluster = Arc::new(Cluster::new(
@@ -89,30 +92,30 @@ impl Gateway {
             common.kafka_brokers.clone(),
             vec![common.ping_topic.clone(), common.pong_topic.clone()],
         ));
-        let pending = Pending::new(
+        let pending = InFlight::new(
             settings.max_in_flight,
             settings.reply_timeout,
             metrics.in_flight.clone(),
             metrics.abandoned.clone(),
         );
-        let outbox = Outbox::new(
-            OutboxSettings {
-                lanes: LANES,
-                max_bytes: OUTBOX_BYTES,
-                patience: Duration::ZERO,
+        let producer = Producer::new(
+            ProducerSettings {
+                connections: MAX_PRODUCER_CONNECTIONS,
+                max_bytes: BUFFER_BYTES,
+                delivery_timeout: Duration::ZERO,
             },
-            SendReceipts(pending.clone()),
-            readiness.condition("outbox"),
-            OutboxMetrics::register(&mut registry),
+            GatewayDelivery(pending.clone()),
+            readiness.health_check("outbox"),
+            ProducerMetrics::register(&mut registry),
         );
         tasks.spawn_endless(write_to(
             settings.request_partitions,
             Arc::clone(&cluster),
             common.ping_topic.clone(),
-            outbox.clone(),
+            producer.clone(),
             tasks.clone(),
         ));
-        let mailbox = Arc::new(Mailbox::new(
+        let reply_address = Arc::new(ReplyAddress::new(
             &cluster,
             &common.pong_topic,
             settings.reply_partition,
@@ -121,28 +124,28 @@ impl Gateway {
             settings.reply_timeout,
         ));
         tasks.spawn_endless({
-            let (mailbox, pending) = (Arc::clone(&mailbox), pending.clone());
-            let condition = readiness.condition("replies");
-            let tail_metrics = TailMetrics::register(&mut registry);
+            let (reply_address, pending) = (Arc::clone(&reply_address), pending.clone());
+            let health_check = readiness.health_check("replies");
+            let consumer_metrics = ConsumerMetrics::register(&mut registry);
             let metrics = ReplyMetrics::register(&mut registry);
             async move {
-                let partition = mailbox.open(&condition).await;
-                let tail_metrics = tail_metrics.of(partition.number());
-                let tail = Tail::new(partition, Start::Latest, condition, tail_metrics);
-                replies::run(tail, pending, metrics).await
+                let partition = reply_address.open(&health_check).await;
+                let consumer_metrics = consumer_metrics.of(partition.number());
+                let consumer = PartitionConsumer::new(partition, Start::Latest, health_check, consumer_metrics);
+                replies::run(consumer, pending, metrics).await
             }
         });
         tasks.spawn_endless(pending.clone().expire());
 
-        let serving = readiness.condition("serving");
-        serving.met();
+        let serving = readiness.health_check("serving");
+        serving.ready();
         let admin = Admin::spawn(admin, readiness, registry);
-        let front = Front {
+        let front = GatewayService {
             pending: pending.clone(),
-            outbox: outbox.clone(),
-            mailbox,
+            producer: producer.clone(),
+            reply_address,
             metrics,
-            bodies: Bodies::new(
+            bodies: BodyReader::new(
                 usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
                 settings.header_timeout,
             ),
@@ -156,7 +159,7 @@ impl Gateway {
         );
         let serve = async {
             let connections = server.serve(front, shutdown).await;
-            serving.unmet(&"shutting down");
+            serving.not_ready(&"shutting down");
             let deadline = Instant::now() + common.drain_timeout;
             let last_word = async {
                 sleep_until(deadline).await;
@@ -167,7 +170,7 @@ impl Gateway {
                 () = connections.finish(common.drain_timeout + LAST_ANSWERS) => {}
                 () = last_word => {}
             }
-            if !outbox.flush(LAST_ANSWERS).await {
+            if !producer.flush(LAST_ANSWERS).await {
                 warn!("records were still unsent at the end of the drain");
             }
         };
@@ -182,18 +185,18 @@ impl Gateway {
     }
 }
 
-/// Has the outbox write to these partitions of the topic.
+/// Has the producer write to these partitions of the topic.
 async fn write_to(
     partitions: Partitions,
     cluster: Arc<Cluster>,
     topic: String,
-    outbox: Outbox<SendReceipts>,
+    producer: Producer<GatewayDelivery>,
     tasks: Tasks,
 ) -> Infallible {
-    let mut survey = Survey::new(&cluster, &topic, partitions);
+    let mut discovery = PartitionDiscovery::new(&cluster, &topic, partitions);
     loop {
-        for partition in survey.next().await {
-            outbox.add(&tasks, Partition::new(&cluster, &topic, partition));
+        for partition in discovery.next().await {
+            producer.add(&tasks, Partition::new(&cluster, &topic, partition));
         }
     }
 }

@@ -1,30 +1,30 @@
 //! The gateway: HTTP in front, a record to Kafka, and the reply from Kafka to the very caller who asked.
 //!
 //! ```text
-//! front ── register ──▶ pending ◀── resolve ── replies ◀── tail of `pong`
-//!   └───── record ────▶ outbox of `ping`
+//! front ── register ──▶ pending ◀── resolve ── replies ◀── consumer of `pong`
+//!   └───── record ────▶ producer of `ping`
 //! ```
 
 #![forbid(unsafe_code)]
 
-mod answers;
-mod bodies;
-mod context;
+mod adaptive_limit;
+mod body;
 mod descriptors;
-mod finished;
-mod front;
+mod ended_requests;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
 mod ids;
-mod liveness;
-mod mailbox;
+mod in_flight;
 mod metrics;
-mod pace;
-mod pending;
 mod replies;
-mod requests;
+mod reply_address;
+mod request_context;
+mod response;
+mod route;
+mod service;
 mod settings;
+mod worker_presence;
 
-pub use self::{gateway::Gateway, mailbox::ReplyPartition, settings::Settings};
+pub use self::{gateway::Gateway, reply_address::ReplyPartition, settings::Settings};

@@ -11,11 +11,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::answers::Refusal;
+use crate::response::GatewayError;
 
 /// Counters of the front.
 #[derive(Debug)]
-pub(crate) struct FrontMetrics {
+pub(crate) struct RequestMetrics {
     requests: Family<Request, Counter>,
     answered: Counter,
     pub(crate) abandoned: Counter,
@@ -32,7 +32,7 @@ pub(crate) struct ReplyMetrics {
     pub(crate) duplicate: Counter,
     pub(crate) foreign: Counter,
     pub(crate) malformed: Counter,
-    pub(crate) announcement: Counter,
+    pub(crate) heartbeat: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,9 +51,9 @@ fn latency_buckets() -> impl Iterator<Item = f64> {
     exponential_buckets(0.0001, 2.0, 18)
 }
 
-// === impl FrontMetrics ===
+// === impl RequestMetrics ===
 
-impl FrontMetrics {
+impl RequestMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let requests = Family::<Request, Counter>::default();
         let of = |outcome, status| requests.get_or_create_owned(&Request { outcome, status });
@@ -66,8 +66,8 @@ impl FrontMetrics {
             requests,
         };
         // A counter that appears only when it counts is no zero before.
-        for refusal in Refusal::ALL {
-            drop(metrics.requests.get_or_create(&Request::refused(refusal)));
+        for error in GatewayError::ALL {
+            drop(metrics.requests.get_or_create(&Request::refused(error)));
         }
         registry.register("requests", "Requests by outcome", metrics.requests.clone());
         registry.register("in_flight", "Callers that wait for a reply", metrics.in_flight.clone());
@@ -84,42 +84,42 @@ impl FrontMetrics {
         self.answered.inc();
     }
 
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        self.requests.get_or_create(&Request::refused(refusal)).inc();
+    pub(crate) fn refused(&self, error: GatewayError) {
+        self.requests.get_or_create(&Request::refused(error)).inc();
     }
 }
 
 // === impl Request ===
 
 impl Request {
-    fn refused(refusal: Refusal) -> Self {
-        let (status, _) = refusal.status();
+    fn refused(error: GatewayError) -> Self {
+        let (status, _) = error.status();
         Self {
-            outcome: outcome(refusal),
+            outcome: outcome(error),
             status: status.as_u16(),
         }
     }
 }
 
 /// The outcome's name in the metrics.
-fn outcome(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::NotFound => "not_found",
-        Refusal::MethodNotAllowed => "method_not_allowed",
-        Refusal::UnsupportedMediaType => "unsupported_media_type",
-        Refusal::BodyTooLarge => "body_too_large",
-        Refusal::BodyTooSlow => "body_too_slow",
-        Refusal::BadBody => "bad_body",
-        Refusal::BadJson => "bad_json",
-        Refusal::NotReady => "not_ready",
-        Refusal::NoWorker => "no_worker",
-        Refusal::Full => "full",
-        Refusal::Overloaded => "overloaded",
-        Refusal::TooManyConnections => "too_many_connections",
-        Refusal::ShuttingDown => "shutting_down",
-        Refusal::SendFailed => "send_failed",
-        Refusal::ServiceFailed => "service_failed",
-        Refusal::TimedOut => "timeout",
+fn outcome(error: GatewayError) -> &'static str {
+    match error {
+        GatewayError::NotFound => "not_found",
+        GatewayError::MethodNotAllowed => "method_not_allowed",
+        GatewayError::UnsupportedMediaType => "unsupported_media_type",
+        GatewayError::BodyTooLarge => "body_too_large",
+        GatewayError::BodyTooSlow => "body_too_slow",
+        GatewayError::BadBody => "bad_body",
+        GatewayError::BadJson => "bad_json",
+        GatewayError::NotReady => "not_ready",
+        GatewayError::NoWorker => "no_worker",
+        GatewayError::Full => "full",
+        GatewayError::Overloaded => "overloaded",
+        GatewayError::TooManyConnections => "too_many_connections",
+        GatewayError::ShuttingDown => "shutting_down",
+        GatewayError::SendFailed => "send_failed",
+        GatewayError::ServiceFailed => "service_failed",
+        GatewayError::TimedOut => "timeout",
     }
 }
 
@@ -135,7 +135,7 @@ impl ReplyMetrics {
             duplicate: of("duplicate"),
             foreign: of("foreign"),
             malformed: of("malformed"),
-            announcement: of("announcement"),
+            heartbeat: of("announcement"),
         };
         registry.register("replies", "Records read from the reply topic, by kind", replies);
         metrics

@@ -1,37 +1,37 @@
-//! The reply loop: from the tail of `pong` to the callers. Nothing in it can wait for a caller.
+//! The reply loop: from the consumer of `pong` to the callers. Nothing in it can wait for a caller.
 
 use std::convert::Infallible;
 
-use kafka::{Received, Tail};
-use shared::wire;
+use kafka::{ConsumedRecord, PartitionConsumer};
+use shared::headers;
 use tokio::{task::yield_now, time::Instant};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    answers::Refusal,
-    liveness::{Heard, Liveness},
+    in_flight::{InFlight, Outcome, ReplyMatch},
     metrics::ReplyMetrics,
-    pending::{Found, Outcome, Pending},
+    response::GatewayError,
+    worker_presence::{Sign, WorkerPresence},
 };
 
 /// Bytes of a service's error that are logged.
 const SHOWN_BYTES: usize = 1024;
 
 /// Reads replies for ever. Callers are admitted once the start is fixed.
-pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics) -> Infallible {
-    tail.fixed().await;
+pub(crate) async fn run(mut consumer: PartitionConsumer, pending: InFlight, metrics: ReplyMetrics) -> Infallible {
+    consumer.wait_for_start().await;
     pending.admit();
-    let mut liveness = Liveness::default();
-    let mut deserted = false;
+    let mut presence = WorkerPresence::default();
+    let mut no_worker = false;
     loop {
-        let mut heard = Heard::Nothing;
-        let batch = tail.next().await;
+        let mut sign = Sign::Nothing;
+        let batch = consumer.poll().await;
         let replies = batch.records.into_iter().filter_map(|record| {
-            let Some(id) = wire::correlation(record.headers(), record.key()) else {
-                if wire::is_announcement(record.key()) {
-                    heard = Heard::Announcement;
-                    metrics.announcement.inc();
+            let Some(id) = headers::correlation(record.headers(), record.key()) else {
+                if headers::is_heartbeat(record.key()) {
+                    sign = Sign::Heartbeat;
+                    metrics.heartbeat.inc();
                 } else {
                     metrics.malformed.inc();
                 }
@@ -41,26 +41,26 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
         });
         let mut answered = false;
         pending.reply(replies, |found| {
-            answered |= found != Found::Nobody;
+            answered |= found != ReplyMatch::Foreign;
             match found {
-                Found::Waiting => metrics.answered.inc(),
-                Found::Answered => metrics.duplicate.inc(),
-                Found::GivenUp | Found::Left => metrics.late.inc(),
-                Found::Nobody => metrics.foreign.inc(),
+                ReplyMatch::Delivered => metrics.answered.inc(),
+                ReplyMatch::Duplicate => metrics.duplicate.inc(),
+                ReplyMatch::Late | ReplyMatch::Cancelled => metrics.late.inc(),
+                ReplyMatch::Foreign => metrics.foreign.inc(),
             };
         });
         if answered {
-            heard = heard.max(Heard::Replies);
+            sign = sign.max(Sign::Replies);
         }
-        if heard > Heard::Nothing || batch.at_end {
-            liveness.listen(heard, Instant::now());
+        if sign > Sign::Nothing || batch.at_end {
+            presence.listen(sign, Instant::now());
         } else {
-            liveness.pass(Instant::now());
+            presence.pass(Instant::now());
         }
-        if std::mem::replace(&mut deserted, liveness.is_deserted()) != deserted {
-            pending.set_deserted(deserted);
-            if deserted {
-                warn!("no worker has been heard of for a while: callers are told so");
+        if std::mem::replace(&mut no_worker, presence.has_no_worker()) != no_worker {
+            pending.set_no_worker(no_worker);
+            if no_worker {
+                warn!("no worker has been sign of for a while: callers are told so");
             } else {
                 info!("a worker is there again");
             }
@@ -71,11 +71,11 @@ pub(crate) async fn run(mut tail: Tail, pending: Pending, metrics: ReplyMetrics)
 }
 
 /// What a reply says: its value, or that the service failed. How it failed is not for the caller.
-fn outcome(id: Uuid, record: Received) -> Outcome {
-    if let Some(error) = wire::failure(record.headers()) {
+fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
+    if let Some(error) = headers::failure(record.headers()) {
         let shown = error.get(..SHOWN_BYTES).unwrap_or(error);
         debug!(%id, error = %shown.escape_ascii(), "the service failed");
-        return Err(Refusal::ServiceFailed);
+        return Err(GatewayError::ServiceFailed);
     }
     Ok(record.into_value().unwrap_or_default())
 }

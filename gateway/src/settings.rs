@@ -6,11 +6,11 @@ use bytesize::ByteSize;
 use clap::Parser;
 use shared::{
     config::{Command, Common, Partitions, address, partition, partitions, positive_duration},
+    headers::Dialect,
     process,
-    wire::Dialect,
 };
 
-use crate::mailbox::ReplyPartition;
+use crate::reply_address::ReplyPartition;
 
 /// The largest body that can be allowed: with its frame it fits the largest record that a broker takes by default
 /// (`message.max.bytes`, 1 MiB) twice. (What is escaped in JSON came escaped, so a record has no more of it.)

@@ -6,15 +6,15 @@ use tracing::warn;
 
 use crate::{
     group::Group,
-    membership::{Change, Identity},
-    survey::Survey,
+    membership::{MemberEpoch, Rebalance},
+    partition_discovery::PartitionDiscovery,
 };
 
 /// What decides which partitions this worker reads.
 #[derive(Debug)]
 pub enum Assignment {
     /// The settings.
-    Static(Survey),
+    Static(PartitionDiscovery),
     /// Kafka's group coordinator.
     Group(Group),
 }
@@ -23,9 +23,9 @@ pub enum Assignment {
 
 impl Assignment {
     /// Waits for the next change. Cancelling loses nothing.
-    pub async fn next(&mut self) -> Change {
+    pub async fn next(&mut self) -> Rebalance {
         match self {
-            Self::Static(survey) => Change::Take(survey.next().await),
+            Self::Static(discovery) => Rebalance::Assigned(discovery.next().await),
             Self::Group(group) => group.next().await,
         }
     }
@@ -38,17 +38,17 @@ impl Assignment {
     }
 
     /// Who commits; nobody in particular without a group.
-    pub fn identity(&self) -> Option<Identity> {
+    pub fn member_epoch(&self) -> Option<MemberEpoch> {
         match self {
             Self::Static(_) => None,
-            Self::Group(group) => Some(group.identity()),
+            Self::Group(group) => Some(group.member_epoch()),
         }
     }
 
-    /// A commit was refused in a way that leaves the membership in doubt.
-    pub fn doubt(&self) {
+    /// A commit was refused in a way that leaves the membership in revalidate.
+    pub fn revalidate(&self) {
         if let Self::Group(group) = self {
-            group.doubt();
+            group.revalidate();
         }
     }
 

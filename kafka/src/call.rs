@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use super::error::{Error, Panicked};
 
 /// Bounds a call of the client and turns its panic into an error.
-pub(crate) async fn bounded<T, E>(
+pub(crate) async fn with_timeout<T, E>(
     limit: Duration,
     call: impl Future<Output = Result<T, E>>,
     sort: impl FnOnce(E) -> Error,

@@ -24,7 +24,7 @@ use rskafka::{
 use tokio::sync::Semaphore;
 use tracing::info;
 
-use super::{backoff, call::bounded, error::Error};
+use super::{backoff, call::with_timeout, error::Error};
 
 /// Bound on the first contact with one bootstrap broker; the client has none of its own.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(1);
@@ -99,7 +99,7 @@ impl Cluster {
     /// Any of them is worth another attempt.
     pub async fn topics(&self) -> Result<BTreeMap<String, BTreeSet<i32>>, Error> {
         let client = self.client().await?;
-        let listed = bounded(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await;
+        let listed = with_timeout(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await;
         match listed {
             Ok(topics) => Ok(topics.into_iter().map(|it| (it.name, it.partitions)).collect()),
             Err(error) => {
@@ -155,7 +155,7 @@ impl Cluster {
                 base: 2.0,
                 deadline: Some(RETRY_SLEEP),
             });
-        bounded(BOOTSTRAP_LIMIT, builder.build(), |e| Error::of_call(e, "")).await
+        with_timeout(BOOTSTRAP_LIMIT, builder.build(), |e| Error::of_call(e, "")).await
     }
 
     fn forget(&self, failed: &Arc<Client>) {
@@ -169,7 +169,7 @@ impl Cluster {
 async fn find_leader(client: &Client, topic: &str, partition: i32) -> Result<PartitionClient, Error> {
     // First the list of topics: it renews the client's cached metadata (on a stale entry the leader look-up
     // never ends), and it creates nothing, which asking for a topic by name does where the broker allows it.
-    let listed = bounded(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, topic)).await?;
+    let listed = with_timeout(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, topic)).await?;
     let found = listed
         .into_iter()
         .find(|it| it.name == topic)
@@ -181,11 +181,11 @@ async fn find_leader(client: &Client, topic: &str, partition: i32) -> Result<Par
         });
     }
     let call = client.partition_client(topic, partition, UnknownTopicHandling::Error);
-    bounded(METADATA_LIMIT, call, |e| Error::of_call(e, topic)).await
+    with_timeout(METADATA_LIMIT, call, |e| Error::of_call(e, topic)).await
 }
 
 async fn create_missing(client: &Client, topics: &[String]) -> Result<(), Error> {
-    let listed = bounded(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await?;
+    let listed = with_timeout(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await?;
     for topic in topics {
         if listed.iter().any(|it| it.name == *topic) {
             continue;
@@ -202,7 +202,7 @@ async fn create_missing(client: &Client, topics: &[String]) -> Result<(), Error>
                 other => other,
             }
         };
-        bounded(CREATE_LIMIT, call, |e| Error::of_call(e, topic)).await?;
+        with_timeout(CREATE_LIMIT, call, |e| Error::of_call(e, topic)).await?;
         info!(topic, "created");
     }
     Ok(())

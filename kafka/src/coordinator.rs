@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::error::Error;
-use self::{calls::Call, connection::Connection, error::Oddity};
-use crate::membership::{Answer, Heartbeat, Identity, LEAVING, TopicPartition};
+use self::{calls::Call, connection::Connection, error::InvalidResponse};
+use crate::membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicPartition};
 
 mod calls;
 mod connection;
@@ -94,7 +94,7 @@ impl Coordinator {
     /// A member's heartbeat.
     ///
     /// # Errors
-    /// [`Error::Expelled`] when the member has to join anew. After any other what the coordinator knows is unknown.
+    /// [`Error::Fenced`] when the member has to join anew. After any other what the coordinator knows is unknown.
     pub async fn heartbeat(&mut self, heartbeat: &Heartbeat, subscription: &Subscription) -> Result<Answer, Error> {
         let answer = self.call(&self.heartbeat_request(heartbeat, subscription)).await?;
         let code = ResponseError::try_from_code(answer.error_code);
@@ -103,17 +103,17 @@ impl Coordinator {
             return Err(Error::NoGroups);
         }
         self.check(code)?;
-        self.understand(answer, heartbeat.identity.epoch)
+        self.understand(answer, heartbeat.member_epoch.epoch)
     }
 
     /// Commits positions in `topic`, as `member` or, without one, for a group that has no members. Gives the partitions
     /// that were refused, each with the reason.
     ///
     /// # Errors
-    /// [`Error::Stale`] and [`Error::Expelled`] are about the member; after any other the fate of the commit is unknown.
+    /// [`Error::Stale`] and [`Error::Fenced`] are about the member; after any other the result of the commit is unknown.
     pub async fn commit(
         &mut self,
-        member: Option<&Identity>,
+        member: Option<&MemberEpoch>,
         topic: &str,
         positions: &[Position<'_>],
     ) -> Result<Vec<(i32, ResponseError)>, Error> {
@@ -158,7 +158,7 @@ impl Coordinator {
     /// As [`Coordinator::commit`], only that nothing has happened.
     pub async fn committed(
         &mut self,
-        member: Option<&Identity>,
+        member: Option<&MemberEpoch>,
         topic: &str,
         partitions: &[i32],
     ) -> Result<BTreeMap<i32, Committed>, Error> {
@@ -221,19 +221,22 @@ impl Coordinator {
         self.turn = self.turn.wrapping_add(1);
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(&self.group)]);
         let answer = Connection::open(broker, self.client_id).await?.call(&request).await?;
-        let found = answer.coordinators.first().ok_or(Oddity::Field("the coordinator"))?;
+        let found = answer
+            .coordinators
+            .first()
+            .ok_or(InvalidResponse::Field("the coordinator"))?;
         if let Some(code) = ResponseError::try_from_code(found.error_code) {
             return Err(Error::of_code(code, &self.group));
         }
-        let port = u16::try_from(found.port).map_err(|_| Oddity::Field("the coordinator's port"))?;
+        let port = u16::try_from(found.port).map_err(|_| InvalidResponse::Field("the coordinator's port"))?;
         Connection::open((&*found.host, port), self.client_id).await
     }
 
     fn heartbeat_request(&self, heartbeat: &Heartbeat, subscription: &Subscription) -> ConsumerGroupHeartbeatRequest {
         let mut request = ConsumerGroupHeartbeatRequest::default()
             .with_group_id(self.group_id())
-            .with_member_id(text(&heartbeat.identity.member_id))
-            .with_member_epoch(heartbeat.identity.epoch)
+            .with_member_id(text(&heartbeat.member_epoch.member_id))
+            .with_member_epoch(heartbeat.member_epoch.epoch)
             .with_topic_partitions(heartbeat.owned.as_ref().map(|owned| {
                 let mut topics = BTreeMap::<Uuid, Vec<i32>>::new();
                 for it in owned {
@@ -298,7 +301,7 @@ impl Coordinator {
     /// An answer that lacks something ends the connection.
     fn odd(&mut self, field: &'static str) -> Error {
         self.connection = None;
-        Oddity::Field(field).into()
+        InvalidResponse::Field(field).into()
     }
 
     fn group_id(&self) -> GroupId {

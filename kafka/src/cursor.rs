@@ -11,11 +11,11 @@ use tracing::{info, warn};
 
 use super::{
     error::Error,
-    link::{End, Width},
-    metrics::TailMetrics,
-    record::Received,
+    link::{End, FetchSize},
+    metrics::ConsumerMetrics,
+    record::ConsumedRecord,
 };
-use shared::{complaints::Complaints, error_chain::Chain};
+use shared::{error_chain::ErrorChain, log_limiter::LogLimiter};
 
 /// Where a tail begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +32,14 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
     Offset(End),
-    Fetch(i64, Width),
+    Fetch(i64, FetchSize),
 }
 
 /// What an answer leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Hand these on; there is at least one.
-    Deliver(Vec<Received>),
+    Deliver(Vec<ConsumedRecord>),
     /// Ask again.
     Again,
     /// An open transaction of another producer holds everything back.
@@ -53,34 +53,34 @@ pub(crate) enum Step {
 pub(crate) struct Cursor {
     start: Start,
     state: State,
-    /// The offset to read next; meaningless while `state` is [`State::Unfixed`].
+    /// The offset to read next; meaningless while `state` is [`State::Unresolved`].
     position: i64,
     high_watermark: i64,
     /// Offset and timestamp of the last record handed on: another record there means another log.
     last: Option<(i64, i64)>,
     /// About batches that cannot be decoded.
-    complaints: Complaints,
-    metrics: TailMetrics,
+    log_limiter: LogLimiter,
+    metrics: ConsumerMetrics,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The start is not known yet.
-    Unfixed,
+    Unresolved,
     /// Nothing special.
-    Wide,
+    Reading,
     /// A wide fetch could not be decoded: batch by batch up to the bad one.
-    Narrow,
+    ReadingByBatch,
     /// Inside a batch that cannot be decoded: offset by offset to its end.
     Skipping,
     /// As [`State::Skipping`], but as far as is known this is the end of the log: is there something to skip?
     AtEnd,
     /// An empty answer although there is something: is it an open transaction?
-    Stuck,
+    BehindTransaction,
     /// It is none: if the answer stays empty, there is nothing for us at this offset.
     Confirming,
     /// The position is outside the log.
-    Outside,
+    OutOfRange,
     /// The connection is new, or the log looks shorter: is it still the same log? Or the position comes from elsewhere: is it
     /// in the log?
     Verifying,
@@ -89,10 +89,10 @@ enum State {
 // === impl Cursor ===
 
 impl Cursor {
-    pub(crate) fn new(start: Start, metrics: TailMetrics) -> Self {
+    pub(crate) fn new(start: Start, metrics: ConsumerMetrics) -> Self {
         let (state, position) = match start {
             Start::At(offset) => (State::Verifying, offset),
-            Start::Latest | Start::Earliest => (State::Unfixed, 0),
+            Start::Latest | Start::Earliest => (State::Unresolved, 0),
         };
         Self {
             start,
@@ -100,19 +100,19 @@ impl Cursor {
             position,
             high_watermark: 0,
             last: None,
-            complaints: Complaints::default(),
+            log_limiter: LogLimiter::default(),
             metrics,
         }
     }
 
     /// Whether the start is fixed: from then on no record is missed.
-    pub(crate) fn is_fixed(&self) -> bool {
-        self.state != State::Unfixed
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.state != State::Unresolved
     }
 
     /// Whether nothing unusual is being looked into.
     pub(crate) fn is_flowing(&self) -> bool {
-        matches!(self.state, State::Wide | State::Narrow | State::Skipping)
+        matches!(self.state, State::Reading | State::ReadingByBatch | State::Skipping)
     }
 
     pub(crate) fn position(&self) -> i64 {
@@ -126,25 +126,25 @@ impl Cursor {
 
     pub(crate) fn ask(&self) -> Ask {
         match (self.state, self.last) {
-            (State::Unfixed, _) => Ask::Offset(match self.start {
+            (State::Unresolved, _) => Ask::Offset(match self.start {
                 Start::Latest => End::Latest,
                 // An offset is fixed from the beginning.
                 Start::Earliest | Start::At(_) => End::Earliest,
             }),
-            (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, Width::OneBatch),
-            (State::Wide, _) => Ask::Fetch(self.position, Width::Wide),
+            (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, FetchSize::SingleBatch),
+            (State::Reading, _) => Ask::Fetch(self.position, FetchSize::Full),
             // Nothing was read yet: whether all is well is known without a wait for the next record.
-            (State::Verifying, None) | (State::Narrow | State::Skipping | State::Confirming, _) => {
-                Ask::Fetch(self.position, Width::OneBatch)
+            (State::Verifying, None) | (State::ReadingByBatch | State::Skipping | State::Confirming, _) => {
+                Ask::Fetch(self.position, FetchSize::SingleBatch)
             }
-            (State::Stuck | State::AtEnd, _) => Ask::Offset(End::Latest),
-            (State::Outside, _) => Ask::Offset(End::Earliest),
+            (State::BehindTransaction | State::AtEnd, _) => Ask::Offset(End::Latest),
+            (State::OutOfRange, _) => Ask::Offset(End::Earliest),
         }
     }
 
     /// A new connection: what is behind it may be another log.
     pub(crate) fn reconnected(&mut self) {
-        if self.is_fixed() && self.last.is_some() {
+        if self.is_resolved() && self.last.is_some() {
             self.state = State::Verifying;
         }
     }
@@ -152,22 +152,22 @@ impl Cursor {
     /// The cluster does not list the topic. What comes back under its name is a new log, to be read whole; whether it is
     /// another can be seen from the last record, if there was one.
     pub(crate) fn gone(&mut self) {
-        if self.is_fixed() && self.last.is_none() {
+        if self.is_resolved() && self.last.is_none() {
             info!("the topic is gone; its successor will be read from the beginning");
             self.start = Start::Earliest;
-            self.state = State::Unfixed;
+            self.state = State::Unresolved;
         }
     }
 
     /// An offset was looked up.
     pub(crate) fn on_offset(&mut self, offset: i64) -> Step {
         match self.state {
-            State::Stuck if offset > self.position => {
+            State::BehindTransaction if offset > self.position => {
                 self.state = State::Confirming;
                 Step::Again
             }
-            State::Stuck => {
-                self.state = State::Wide;
+            State::BehindTransaction => {
+                self.state = State::Reading;
                 self.metrics.stalls.inc();
                 Step::Stalled
             }
@@ -178,10 +178,10 @@ impl Cursor {
             }
             // No record is the cause: it is the broker, or what is between us.
             State::AtEnd => {
-                self.state = State::Wide;
+                self.state = State::Reading;
                 Step::Reconnect
             }
-            State::Outside => {
+            State::OutOfRange => {
                 let lost = u64::try_from(offset - self.position).unwrap_or(0);
                 warn!(from = self.position, to = offset, lost, "the position left the log");
                 self.metrics.lost.inc_by(lost);
@@ -192,7 +192,7 @@ impl Cursor {
     }
 
     /// A fetch was answered.
-    pub(crate) fn on_records(&mut self, records: Vec<Received>, high_watermark: i64) -> Step {
+    pub(crate) fn on_records(&mut self, records: Vec<ConsumedRecord>, high_watermark: i64) -> Step {
         if self.state == State::Verifying
             && let Some(last) = self.last
         {
@@ -200,9 +200,9 @@ impl Cursor {
             let found = records.iter().find(|it| it.offset() == last.0);
             if found.is_some_and(|it| it.timestamp_ms() != last.1) {
                 warn!(offset = last.0, "the log is another; it is read from the beginning");
-                self.state = State::Outside;
+                self.state = State::OutOfRange;
             } else {
-                self.state = State::Wide;
+                self.state = State::Reading;
             }
             return Step::Again;
         }
@@ -212,8 +212,8 @@ impl Cursor {
             Some(last) => {
                 self.position = last.offset() + 1;
                 self.last = Some((last.offset(), last.timestamp_ms()));
-                if self.state != State::Narrow {
-                    self.state = State::Wide;
+                if self.state != State::ReadingByBatch {
+                    self.state = State::Reading;
                 }
                 Step::Deliver(records)
             }
@@ -221,14 +221,14 @@ impl Cursor {
                 if self.state == State::Confirming {
                     // A transaction marker, or a hole left by compaction.
                     self.position += 1;
-                    self.state = State::Wide;
+                    self.state = State::Reading;
                 } else {
-                    self.state = State::Stuck;
+                    self.state = State::BehindTransaction;
                 }
                 Step::Again
             }
             None => {
-                self.state = if shrunk { State::Verifying } else { State::Wide };
+                self.state = if shrunk { State::Verifying } else { State::Reading };
                 Step::Again
             }
         }
@@ -237,31 +237,33 @@ impl Cursor {
     /// A call failed.
     pub(crate) fn on_error(&mut self, error: &Error) -> Step {
         match error {
-            Error::OutOfRange if self.is_fixed() => {
+            Error::OutOfRange if self.is_resolved() => {
                 self.state = match self.state {
                     // What was read last has been deleted since; the next fetch tells about the rest.
-                    State::Verifying => State::Wide,
-                    _ => State::Outside,
+                    State::Verifying => State::Reading,
+                    _ => State::OutOfRange,
                 };
                 Step::Again
             }
-            Error::Undecodable(_) if self.is_fixed() => {
+            Error::Undecodable(_) if self.is_resolved() => {
                 self.state = match self.state {
-                    State::Narrow | State::Skipping | State::Confirming if self.position >= self.high_watermark => {
+                    State::ReadingByBatch | State::Skipping | State::Confirming
+                        if self.position >= self.high_watermark =>
+                    {
                         State::AtEnd
                     }
-                    State::Narrow | State::Skipping | State::Confirming => {
+                    State::ReadingByBatch | State::Skipping | State::Confirming => {
                         if self.state != State::Skipping
-                            && let Some(held_back) = self.complaints.raise()
+                            && let Some(suppressed) = self.log_limiter.allow()
                         {
-                            warn!(offset = self.position, error = %Chain(error), held_back, "skipping a batch");
+                            warn!(offset = self.position, error = %ErrorChain(error), suppressed, "skipping a batch");
                         }
                         self.position += 1;
                         self.metrics.skipped.inc();
                         State::Skipping
                     }
-                    State::Verifying => State::Wide,
-                    _ => State::Narrow,
+                    State::Verifying => State::Reading,
+                    _ => State::ReadingByBatch,
                 };
                 Step::Again
             }
@@ -271,7 +273,7 @@ impl Cursor {
 
     fn begin_at(&mut self, offset: i64) -> Step {
         self.position = offset;
-        self.state = State::Wide;
+        self.state = State::Reading;
         self.last = None;
         Step::Again
     }

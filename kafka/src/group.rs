@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use shared::{error_chain::Chain, readiness::Condition, tasks::Tasks};
+use shared::{error_chain::ErrorChain, readiness::HealthCheck, tasks::Tasks};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     coordinator::{Coordinator, Error, Subscription},
-    membership::{Change, Identity, Membership},
+    membership::{MemberEpoch, Membership, Rebalance},
 };
 
 /// This worker's place in a group.
@@ -37,29 +37,34 @@ struct Shared {
 // === impl Group ===
 
 impl Group {
-    /// Starts the heartbeats among `tasks`, under a member id of its own; they end when it has left. `condition` is met
+    /// Starts the heartbeats among `tasks`, under a member id of its own; they end when it has left. `health_check` is met
     /// while the coordinator has this worker as a member and answers.
-    pub fn spawn(tasks: &Tasks, coordinator: Coordinator, subscription: Subscription, condition: Condition) -> Self {
+    pub fn spawn(
+        tasks: &Tasks,
+        coordinator: Coordinator,
+        subscription: Subscription,
+        health_check: HealthCheck,
+    ) -> Self {
         let member_id = Uuid::new_v4().to_string();
         let shared = Arc::new(Shared {
             membership: Mutex::new(Membership::new(member_id.into(), Instant::now())),
             sooner: Notify::new(),
             changed: Notify::new(),
         });
-        tasks.spawn(run(Arc::clone(&shared), coordinator, subscription, condition));
+        tasks.spawn(run(Arc::clone(&shared), coordinator, subscription, health_check));
         Self { shared }
     }
 
     /// Waits for the next change. Cancelling loses nothing.
-    pub async fn next(&mut self) -> Change {
+    pub async fn next(&mut self) -> Rebalance {
         loop {
             // A notification is kept until it is waited for, and there is one who waits: none is missed.
             let change = self.shared.membership.lock().change();
             if let Some(change) = change {
                 match &change {
-                    Change::Take(partitions) => info!(?partitions, "taking partitions"),
-                    Change::Release(partitions) => info!(?partitions, "releasing partitions"),
-                    Change::Lose => warn!("all partitions are lost: the group has expelled this worker"),
+                    Rebalance::Assigned(partitions) => info!(?partitions, "taking partitions"),
+                    Rebalance::Revoked(partitions) => info!(?partitions, "releasing partitions"),
+                    Rebalance::Lost => warn!("all partitions are lost: the group has expelled this worker"),
                 }
                 self.shared.sooner.notify_one();
                 return change;
@@ -77,13 +82,13 @@ impl Group {
     }
 
     /// Who commits, as of now.
-    pub fn identity(&self) -> Identity {
-        self.shared.membership.lock().identity().clone()
+    pub fn member_epoch(&self) -> MemberEpoch {
+        self.shared.membership.lock().member_epoch().clone()
     }
 
-    /// A commit was answered with [`Error::Expelled`] or [`Error::Stale`]: a heartbeat finds out what is true.
-    pub fn doubt(&self) {
-        self.shared.membership.lock().doubt();
+    /// A commit was answered with [`Error::Fenced`] or [`Error::Stale`]: a heartbeat finds out what is true.
+    pub fn revalidate(&self) {
+        self.shared.membership.lock().revalidate();
         self.shared.sooner.notify_one();
     }
 
@@ -102,7 +107,7 @@ impl Group {
 }
 
 /// Heartbeats, until the group is left.
-async fn run(shared: Arc<Shared>, mut coordinator: Coordinator, subscription: Subscription, condition: Condition) {
+async fn run(shared: Arc<Shared>, mut coordinator: Coordinator, subscription: Subscription, health_check: HealthCheck) {
     loop {
         let due = shared.membership.lock().due();
         tokio::select! {
@@ -111,22 +116,22 @@ async fn run(shared: Arc<Shared>, mut coordinator: Coordinator, subscription: Su
         }
         let heartbeat = shared.membership.lock().heartbeat();
         let answered = coordinator.heartbeat(&heartbeat, &subscription).await;
-        let had_joined = heartbeat.identity.epoch != 0;
+        let had_joined = heartbeat.member_epoch.epoch != 0;
         {
             let mut membership = shared.membership.lock();
             match answered {
                 Ok(answer) => {
                     membership.on_answer(answer, Instant::now());
-                    let Identity { member_id, epoch } = membership.identity();
+                    let MemberEpoch { member_id, epoch } = membership.member_epoch();
                     if !had_joined {
                         info!(%member_id, epoch, "joined the group");
                     }
-                    condition.met();
+                    health_check.ready();
                 }
                 Err(error) => {
-                    condition.unmet(&Chain(&error));
+                    health_check.not_ready(&ErrorChain(&error));
                     match error {
-                        Error::Expelled(_) => membership.on_expelled(Instant::now()),
+                        Error::Fenced(_) => membership.on_fenced(Instant::now()),
                         _ => membership.on_failure(Instant::now()),
                     }
                 }

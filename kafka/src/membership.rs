@@ -7,7 +7,7 @@
 //! | joining | 0 | nothing | an answer to its heartbeat |
 //! | stable | from 1 on | all that it was assigned, once that is handed on | a smaller assignment; expulsion |
 //! | revoking | from 1 on | more than it was assigned | the report that this is released; expulsion |
-//! | fenced | 0 | nothing, and says so first ([`Change::Lose`]) | a pause; then it is joining |
+//! | fenced | 0 | nothing, and says so first ([`Rebalance::Lost`]) | a pause; then it is joining |
 //! | left | -1 | what it owned, and nobody asks | never |
 //!
 //! - What a heartbeat names as owned is read here: a partition from when it is handed on to be taken, until its release
@@ -34,18 +34,18 @@ pub(crate) const LEAVING: i32 = -1;
 
 /// What changes for whoever reads the partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Rebalance {
     /// Begin to read these.
-    Take(BTreeSet<i32>),
+    Assigned(BTreeSet<i32>),
     /// Read these no further, finish and commit what was read, then report them released.
-    Release(BTreeSet<i32>),
+    Revoked(BTreeSet<i32>),
     /// Drop all partitions at once and forget their positions. What was to be released is not to be reported any more.
-    Lose,
+    Lost,
 }
 
 /// Who commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct MemberEpoch {
     /// The id, drawn by this member (KIP-1082).
     pub member_id: Arc<str>,
     /// The newest epoch; 0 while joining.
@@ -62,7 +62,7 @@ pub struct TopicPartition {
 /// What to tell the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
-    pub identity: Identity,
+    pub member_epoch: MemberEpoch,
     /// Whether to say everything, not only what has changed.
     pub full: bool,
     /// The partitions owned; none if they are the same as in the heartbeat before.
@@ -81,7 +81,7 @@ pub struct Answer {
 /// A member.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    identity: Identity,
+    member_epoch: MemberEpoch,
     /// As of the last answer that said.
     assigned: BTreeSet<TopicPartition>,
     /// Handed on to be taken, and neither reported as released nor lost.
@@ -120,7 +120,7 @@ impl Membership {
     /// Not a member yet; the first heartbeat is due at once.
     pub(crate) fn new(member_id: Arc<str>, now: Instant) -> Self {
         Self {
-            identity: Identity { member_id, epoch: 0 },
+            member_epoch: MemberEpoch { member_id, epoch: 0 },
             assigned: BTreeSet::new(),
             owned: BTreeSet::new(),
             releasing: BTreeSet::new(),
@@ -137,8 +137,8 @@ impl Membership {
     }
 
     /// Who commits.
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
+    pub(crate) fn member_epoch(&self) -> &MemberEpoch {
+        &self.member_epoch
     }
 
     /// Whether there is no more to tell the coordinator, ever.
@@ -160,12 +160,12 @@ impl Membership {
         let says_owned = self.full || self.acknowledge || self.owned != self.told;
         self.soon = false;
         self.told.clone_from(&self.owned);
-        let mut identity = self.identity.clone();
+        let mut member_epoch = self.member_epoch.clone();
         if self.leave == Leave::Asked {
-            identity.epoch = LEAVING;
+            member_epoch.epoch = LEAVING;
         }
         Heartbeat {
-            identity,
+            member_epoch,
             full: self.full,
             owned: says_owned.then(|| self.owned.clone()),
         }
@@ -177,7 +177,7 @@ impl Membership {
             self.leave = Leave::Done;
             return;
         }
-        self.identity.epoch = answer.epoch;
+        self.member_epoch.epoch = answer.epoch;
         self.full = false;
         self.acknowledge = answer.assignment.is_some();
         if let Some(assignment) = answer.assignment {
@@ -191,7 +191,7 @@ impl Membership {
 
     /// The heartbeat failed in a way that says nothing about the member.
     pub(crate) fn on_failure(&mut self, now: Instant) {
-        if self.leave == Leave::Asked && self.identity.epoch == 0 {
+        if self.leave == Leave::Asked && self.member_epoch.epoch == 0 {
             // As far as it is known there is nothing to leave.
             self.leave = Leave::Done;
         }
@@ -204,13 +204,13 @@ impl Membership {
 
     /// The coordinator does not have this member, or not with this epoch: it owns nothing and has to join anew. It keeps
     /// its id, as Kafka's own client does.
-    pub(crate) fn on_expelled(&mut self, now: Instant) {
+    pub(crate) fn on_fenced(&mut self, now: Instant) {
         self.on_failure(now);
         if self.leave == Leave::Asked {
             self.leave = Leave::Done;
             return;
         }
-        self.identity.epoch = 0;
+        self.member_epoch.epoch = 0;
         self.lost |= !self.owned.is_empty();
         self.assigned.clear();
         self.owned.clear();
@@ -218,19 +218,19 @@ impl Membership {
     }
 
     /// What changes next for whoever reads the partitions. From now on they are told it.
-    pub(crate) fn change(&mut self) -> Option<Change> {
+    pub(crate) fn change(&mut self) -> Option<Rebalance> {
         if self.leave != Leave::No {
             return None;
         }
         if std::mem::take(&mut self.lost) {
-            return Some(Change::Lose);
+            return Some(Rebalance::Lost);
         }
         let surplus = self.owned.difference(&self.assigned).copied();
         let surplus: BTreeSet<_> = surplus.filter(|it| !self.releasing.contains(it)).collect();
         if !surplus.is_empty() {
             let release = numbers(&surplus);
             self.releasing.extend(surplus);
-            return Some(Change::Release(release));
+            return Some(Rebalance::Revoked(release));
         }
         // By number: the same partition of the topic's predecessor may still be in use.
         let mut used = numbers(&self.owned);
@@ -241,7 +241,7 @@ impl Membership {
         }
         let take = numbers(&taken);
         self.owned.extend(taken);
-        Some(Change::Take(take))
+        Some(Rebalance::Assigned(take))
     }
 
     /// These are read no further, and what was read of them is committed. Only those count that were to be released.
@@ -257,7 +257,7 @@ impl Membership {
     }
 
     /// Somebody was told that this is no member: the next heartbeat, due at once, will show.
-    pub(crate) fn doubt(&mut self) {
+    pub(crate) fn revalidate(&mut self) {
         self.soon = true;
     }
 

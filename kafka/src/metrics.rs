@@ -8,7 +8,7 @@ use prometheus_client::{
 
 /// What the tails of a topic count: together, but for the lag, which each partition has for itself.
 #[derive(Debug, Clone, Default)]
-pub struct TailMetrics {
+pub struct ConsumerMetrics {
     /// Records that could not be decoded.
     pub(crate) skipped: Counter,
     /// Records that were deleted before they were read.
@@ -28,18 +28,18 @@ struct Label {
     partition: i32,
 }
 
-/// What one outbox counts.
+/// What one producer counts.
 #[derive(Debug, Clone, Default)]
-pub struct OutboxMetrics {
+pub struct ProducerMetrics {
     /// Frames sent.
-    pub(crate) frames: Counter,
+    pub(crate) batches: Counter,
     /// Frames that failed, and their connections with them.
     pub(crate) connection_failures: Counter,
 }
 
 /// What a worker counts of the offsets that it commits.
 #[derive(Debug, Clone, Default)]
-pub struct PositionMetrics {
+pub struct CommitMetrics {
     /// Commits that Kafka took.
     pub(crate) commits: Counter,
     /// Commits and look-ups that failed, for one partition or for all.
@@ -51,9 +51,9 @@ struct Commit {
     outcome: &'static str,
 }
 
-// === impl TailMetrics ===
+// === impl ConsumerMetrics ===
 
-impl TailMetrics {
+impl ConsumerMetrics {
     /// Registers them under `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
@@ -102,15 +102,15 @@ impl TailMetrics {
     }
 }
 
-// === impl OutboxMetrics ===
+// === impl ProducerMetrics ===
 
-impl OutboxMetrics {
+impl ProducerMetrics {
     /// Registers them under `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("kafka_outbox");
-        registry.register("frames", "Produce requests sent", metrics.frames.clone());
+        registry.register("frames", "Produce requests sent", metrics.batches.clone());
         registry.register(
             "connection_failures",
             "Connections given up after a failed frame",
@@ -120,9 +120,9 @@ impl OutboxMetrics {
     }
 }
 
-// === impl PositionMetrics ===
+// === impl CommitMetrics ===
 
-impl PositionMetrics {
+impl CommitMetrics {
     /// Registers them under `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {

@@ -26,7 +26,7 @@ pub struct Record {
 
 /// A record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received(pub(crate) rskafka::record::RecordAndOffset);
+pub struct ConsumedRecord(pub(crate) rskafka::record::RecordAndOffset);
 
 // === impl Record ===
 
@@ -73,9 +73,9 @@ impl Record {
     }
 }
 
-// === impl Received ===
+// === impl ConsumedRecord ===
 
-impl Received {
+impl ConsumedRecord {
     /// Its offset in the partition.
     #[must_use]
     pub fn offset(&self) -> i64 {

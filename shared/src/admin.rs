@@ -14,10 +14,9 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
-    client,
+    http_client, logging,
     readiness::Readiness,
     server::{Answer, Handler, Limits, Peer, Server},
-    telemetry,
 };
 
 /// Probes and scrapers are few.
@@ -49,7 +48,7 @@ impl Admin {
     /// Serves on `listener`.
     #[must_use]
     pub fn spawn(listener: TcpListener, readiness: Readiness, mut registry: Registry) -> Self {
-        telemetry::register(&mut registry);
+        logging::register(&mut registry);
         let view = View { readiness, registry };
         let (end, ended) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -75,7 +74,7 @@ impl Admin {
 
 impl View {
     fn ready(&self) -> Answer {
-        let unmet = self.readiness.unmet();
+        let unmet = self.readiness.not_ready();
         let status = if unmet.is_empty() {
             StatusCode::OK
         } else {
@@ -133,7 +132,7 @@ fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 /// Asks the `/ready` of the process on this host that has `admin_addr`: exit code 0 when it is ready, else 1 with
 /// the cause on stderr. A health check for images that hold nothing but the binary.
 pub async fn healthcheck(admin_addr: SocketAddr) -> ExitCode {
-    let cause = match client::get(admin_addr, "/ready").await {
+    let cause = match http_client::get(admin_addr, "/ready").await {
         Ok(answer) if answer.status == 200 => return ExitCode::SUCCESS,
         Ok(answer) => answer.body,
         Err(error) => error.to_string(),

@@ -10,7 +10,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::{message, telemetry::LogFormat};
+use crate::{logging::LogFormat, message};
 
 /// Exit code for a bad command line or environment.
 const EX_USAGE: u8 = 64;
@@ -211,7 +211,7 @@ impl Common {
                 self.ping_topic
             ));
         }
-        crate::telemetry::directives(&self.rust_log).map(drop).map_err(|cause| {
+        crate::logging::directives(&self.rust_log).map(drop).map_err(|cause| {
             format!(
                 "RUST_LOG: {:?} is not allowed: it must be tracing directives such as info or gateway=debug ({cause})",
                 self.rust_log

@@ -4,9 +4,9 @@ use std::{error::Error as StdError, fmt};
 
 /// Displays an error with all its causes on one line.
 #[derive(Debug)]
-pub struct Chain<'a>(pub &'a (dyn StdError + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn StdError + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.0.to_string();
         f.write_str(&said)?;

@@ -4,16 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
-pub mod client;
-pub mod complaints;
 pub mod config;
 pub mod error_chain;
+pub mod headers;
+pub mod http_client;
+pub mod log_limiter;
+pub mod logging;
 pub mod message;
 pub mod process;
 pub mod readiness;
 pub mod server;
-pub mod shutdown;
+pub mod signals;
 pub mod tasks;
-pub mod telemetry;
 pub mod windowed_min;
-pub mod wire;

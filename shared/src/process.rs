@@ -7,9 +7,9 @@ use tracing::error;
 use crate::{
     admin,
     config::{self, Command, Common},
-    error_chain::Chain,
-    shutdown::Signals,
-    telemetry,
+    error_chain::ErrorChain,
+    logging,
+    signals::Signals,
 };
 
 /// Why a process cannot start or go on.
@@ -48,7 +48,7 @@ where
     if let Err(line) = settings.validate() {
         return config::usage_error(&line);
     }
-    let _log = telemetry::init(&settings.common().rust_log, settings.common().log_format);
+    let _log = logging::init(&settings.common().rust_log, settings.common().log_format);
     // One thread: it beats two where the broker shares the machine, because a batch then needs no other thread.
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = built.map_err(Fatal::from).and_then(|runtime| {
@@ -67,7 +67,7 @@ where
         ended
     });
     ended.unwrap_or_else(|cause| {
-        error!("{}", Chain(&*cause));
+        error!("{}", ErrorChain(&*cause));
         ExitCode::FAILURE
     })
 }

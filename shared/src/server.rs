@@ -64,10 +64,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long idle connections stay open in a drain, so that a request already under way to us is served instead
 /// of being cut off.
-const LAST_CALL: Duration = Duration::from_millis(250);
+const KEEP_ALIVE_GRACE: Duration = Duration::from_millis(250);
 
 /// As long as it takes the runtime to look at all connections.
-const A_TURN: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(1);
 
 /// The most that is read of a body that nobody wants, to keep the connection: its head came in the same packets.
 const LEFT_BYTES: usize = 16 * 1024;
@@ -179,8 +179,8 @@ impl Server {
             excess: Arc::new(Semaphore::new(EXCESS)),
             connections: GracefulShutdown::new(),
             http: http(limits.header_timeout),
-            patience: limits.header_timeout,
-            desk: Arc::new(Desk {
+            write_timeout: limits.header_timeout,
+            context: Arc::new(Context {
                 handler,
                 closing: AtomicBool::new(false),
             }),
@@ -219,7 +219,7 @@ impl Server {
             }
         };
         unconstrained(last).await;
-        accepting.desk.closing.store(true, Ordering::Release);
+        accepting.context.closing.store(true, Ordering::Release);
         Draining {
             connections: accepting.connections,
         }
@@ -232,12 +232,12 @@ struct Accepting<H> {
     connections: GracefulShutdown,
     http: http1::Builder,
     /// How long a client may leave what it is sent.
-    patience: Duration,
-    desk: Arc<Desk<H>>,
+    write_timeout: Duration,
+    context: Arc<Context<H>>,
 }
 
 /// What all connections have in common.
-struct Desk<H> {
+struct Context<H> {
     handler: H,
     /// Every answer from now on is the last of its connection.
     closing: AtomicBool,
@@ -263,19 +263,19 @@ impl<H: Handler> Accepting<H> {
         let _ = stream.set_nodelay(true);
         // It covers a client that is gone without a word, and one whose window stays shut. (No answer is awaited that fits
         // into the client's own buffers, and there the idle connection has its bound.)
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.patience));
-        let desk = Arc::clone(&self.desk);
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout));
+        let context = Arc::clone(&self.context);
         let service = service_fn(move |request: Request<Incoming>| {
-            let desk = Arc::clone(&desk);
+            let context = Arc::clone(&context);
             let (head, mut body) = request.into_parts();
             let asks_first = head.headers.contains_key(EXPECT);
-            let asked = desk.handler.read(&head, peer);
+            let asked = context.handler.read(&head, peer);
             async move {
-                let mut answer = desk.handler.answer(asked, &mut body).await;
+                let mut answer = context.handler.answer(asked, &mut body).await;
                 let closes = answer.headers().contains_key(CONNECTION)
                     || peer == Peer::Excess
                     || is_large(&answer)
-                    || desk.closing.load(Ordering::Acquire)
+                    || context.closing.load(Ordering::Acquire)
                     || !is_read(body, asks_first).await;
                 if closes {
                     answer
@@ -305,9 +305,9 @@ impl Draining {
     pub async fn finish(self, limit: Duration) {
         let drain = async {
             if self.connections.count() > 0 {
-                sleep(LAST_CALL.min(limit / 4)).await;
+                sleep(KEEP_ALIVE_GRACE.min(limit / 4)).await;
                 // After a pause of the machine that is over before anything is read that came meanwhile.
-                sleep(A_TURN).await;
+                sleep(TICK).await;
             }
             self.connections.shutdown().await;
         };

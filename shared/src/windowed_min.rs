@@ -9,7 +9,7 @@ pub const PERIOD: Duration = Duration::from_secs(30);
 
 /// The smallest value of late.
 #[derive(Debug)]
-pub struct Smallest<T> {
+pub struct WindowedMin<T> {
     /// When the period began.
     since: Instant,
     current: T,
@@ -17,9 +17,9 @@ pub struct Smallest<T> {
     before: Option<T>,
 }
 
-// === impl Smallest ===
+// === impl WindowedMin ===
 
-impl<T: Copy + Ord> Smallest<T> {
+impl<T: Copy + Ord> WindowedMin<T> {
     /// The first value.
     #[must_use]
     pub fn new(value: T, now: Instant) -> Self {
@@ -60,24 +60,24 @@ mod tests {
     #[test]
     fn a_value_counts_for_one_to_two_periods() {
         let mut now = Instant::now();
-        let mut smallest = Smallest::new(3, now);
-        smallest.see(1, now);
-        smallest.see(2, now);
-        assert_eq!(smallest.get(), 1);
+        let mut windowed_min = WindowedMin::new(3, now);
+        windowed_min.see(1, now);
+        windowed_min.see(2, now);
+        assert_eq!(windowed_min.get(), 1);
         now += PERIOD;
-        smallest.see(5, now);
-        assert_eq!(smallest.get(), 1);
+        windowed_min.see(5, now);
+        assert_eq!(windowed_min.get(), 1);
         now += PERIOD;
-        smallest.see(6, now);
-        assert_eq!(smallest.get(), 5);
+        windowed_min.see(6, now);
+        assert_eq!(windowed_min.get(), 5);
     }
 
     #[test]
     fn after_a_long_silence_only_what_is_new_counts() {
         let now = Instant::now();
-        let mut smallest = Smallest::new(1, now);
-        assert!(!smallest.is_recent(now + 2 * PERIOD));
-        smallest.see(5, now + 2 * PERIOD);
-        assert_eq!(smallest.get(), 5);
+        let mut windowed_min = WindowedMin::new(1, now);
+        assert!(!windowed_min.is_recent(now + 2 * PERIOD));
+        windowed_min.see(5, now + 2 * PERIOD);
+        assert_eq!(windowed_min.get(), 5);
     }
 }

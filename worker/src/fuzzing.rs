@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use shared::wire::{self, Deadline, Headers, ReplyTo};
+use shared::headers::{self, Deadline, Headers, ReplyTo};
 
-use crate::answer::answer;
+use crate::ping::answer;
 
 /// The value of a request.
 ///
@@ -37,8 +37,8 @@ pub fn headers(lines: &[u8]) {
         }
     }
     // With a correlation header the key does not count.
-    if let Some(id) = wire::correlation(&headers, None) {
-        assert_eq!(wire::correlation(&headers, key.as_deref()), Some(id));
+    if let Some(id) = headers::correlation(&headers, None) {
+        assert_eq!(headers::correlation(&headers, key.as_deref()), Some(id));
     }
     match ReplyTo::of(&headers) {
         Ok(reply_to) => {
@@ -51,8 +51,8 @@ pub fn headers(lines: &[u8]) {
             }
             let key = key.as_deref().unwrap_or_default();
             // Of 16 raw bytes the key tells nothing, but the gateway that is told by the key alone writes text.
-            if let Some(id) = wire::correlation(&headers, None).filter(|_| key.len() != 16) {
-                assert_eq!(wire::correlation(&reply_to.headers(key), Some(key)), Some(id));
+            if let Some(id) = headers::correlation(&headers, None).filter(|_| key.len() != 16) {
+                assert_eq!(headers::correlation(&reply_to.headers(key), Some(key)), Some(id));
             }
             for (name, value) in reply_to.headers(key) {
                 assert!(
@@ -75,7 +75,7 @@ pub fn headers(lines: &[u8]) {
         assert_eq!(Deadline::of(&written), Some(deadline));
         assert!(deadline.left <= Duration::from_millis(u64::MAX));
     }
-    let _ = (wire::failure(&headers), wire::is_announcement(key.as_deref()));
+    let _ = (headers::failure(&headers), headers::is_heartbeat(key.as_deref()));
 }
 
 #[cfg(test)]

@@ -2,20 +2,20 @@
 
 #![forbid(unsafe_code)]
 
-mod announcements;
-mod answer;
-mod clocks;
-mod crew;
-mod destinations;
-mod excerpt;
+mod consumer;
+mod delivery;
+mod expiry;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod heartbeats;
 mod metrics;
-mod reader;
-mod receipts;
+mod partition_worker;
+mod ping;
+mod reply_producers;
 mod settings;
 mod skipped;
+mod truncated;
 mod worker;
 
 pub use self::{

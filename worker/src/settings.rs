@@ -79,7 +79,7 @@ impl process::Settings for Settings {
     }
 }
 
-/// Gateways count three seconds without an announcement as absence.
+/// Gateways count three seconds without an heartbeat as absence.
 fn announce_interval(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(it) if it.is_zero() || (MIN_ANNOUNCE_INTERVAL..=ANNOUNCE_INTERVAL).contains(&it) => Ok(it),

@@ -1,10 +1,10 @@
 //! Requests that get no reply, and why.
 
-use kafka::Received;
-use shared::{complaints::Complaints, error_chain::Chain, message::BadJson, wire::Malformed};
+use kafka::ConsumedRecord;
+use shared::{error_chain::ErrorChain, headers::Malformed, log_limiter::LogLimiter, message::BadJson};
 use tracing::warn;
 
-use crate::{destinations::Refused, excerpt::Excerpt};
+use crate::{reply_producers::Refused, truncated::Truncated};
 
 /// Why a request is skipped.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub(crate) enum Skipped {
     Headers(#[source] Malformed),
     /// They do, but the reply cannot go there.
     #[error("its reply cannot go to {place}")]
-    Place {
+    ReplyProducer {
         /// Topic and partition.
         place: String,
         /// Why not.
@@ -34,28 +34,28 @@ impl Skipped {
         match self {
             Self::Value(_) => "bad_value",
             Self::Headers(_) => "bad_headers",
-            Self::Place {
+            Self::ReplyProducer {
                 cause: Refused::Missing,
                 ..
             } => "no_such_place",
-            Self::Place {
+            Self::ReplyProducer {
                 cause: Refused::Unknown,
                 ..
             } => "place_unknown",
-            Self::Place {
+            Self::ReplyProducer {
                 cause: Refused::Full, ..
             } => "place_full",
         }
     }
 
     /// Logs it, unless there was a complaint just now.
-    pub(crate) fn complain(&self, complaints: &mut Complaints, record: &Received) {
-        if let Some(held_back) = complaints.raise() {
+    pub(crate) fn log(&self, log_limiter: &mut LogLimiter, record: &ConsumedRecord) {
+        if let Some(suppressed) = log_limiter.allow() {
             warn!(
                 offset = record.offset(),
-                value = %Excerpt(record.value().unwrap_or_default()),
-                cause = %Chain(self),
-                held_back,
+                value = %Truncated(record.value().unwrap_or_default()),
+                cause = %ErrorChain(self),
+                suppressed,
                 "skipping a request",
             );
         }

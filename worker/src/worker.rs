@@ -3,8 +3,8 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka::{
-    Assignment, Cluster, Coordinator, Group, OutboxMetrics, PositionMetrics, Positions, Subscription, Survey,
-    TailMetrics,
+    Assignment, Cluster, CommitMetrics, CommittedOffsets, ConsumerMetrics, Coordinator, Group, PartitionDiscovery,
+    ProducerMetrics, Subscription,
 };
 use prometheus_client::registry::Registry;
 use shared::{
@@ -22,7 +22,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Settings, announcements, crew::Crew, destinations::Destinations, metrics::Metrics, receipts::ReplyReceipts,
+    Settings, consumer::Consumer, delivery::ReplyDelivery, heartbeats, metrics::Metrics,
+    reply_producers::ReplyProducers,
 };
 
 /// How we call ourselves to the brokers.
@@ -32,7 +33,7 @@ const CLIENT_ID: &str = "worker";
 const PARTITION: i32 = 0;
 
 /// What the shutdown may take beyond the drain: committing, and leaving the group.
-const LAST_WORDS: Duration = Duration::from_millis(800);
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 
 /// A worker that has its port.
 #[derive(Debug)]
@@ -78,75 +79,75 @@ impl Worker {
             common.kafka_brokers.clone(),
             vec![common.ping_topic.clone(), common.pong_topic.clone()],
         ));
-        let replies = Destinations::new(
+        let replies = ReplyProducers::new(
             &cluster,
             &tasks,
             &common.pong_topic,
-            ReplyReceipts(metrics.clone()),
-            readiness.condition("outbox"),
-            OutboxMetrics::register(&mut registry),
+            ReplyDelivery(metrics.clone()),
+            readiness.health_check("outbox"),
+            ProducerMetrics::register(&mut registry),
         );
         let group_name = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
         let coordinator = || Coordinator::new(CLIENT_ID, common.kafka_brokers.clone(), group_name.clone());
         let assignment = if settings.worker_group.is_some() {
             let subscription = Subscription {
                 topic: common.ping_topic.clone(),
-                // A reader may take the drain to finish, and its last commit some more.
-                rebalance_timeout: common.drain_timeout + 2 * LAST_WORDS,
+                // A worker may take the drain to finish, and its last commit some more.
+                rebalance_timeout: common.drain_timeout + 2 * SHUTDOWN_GRACE,
             };
             Assignment::Group(Group::spawn(
                 &tasks,
                 coordinator(),
                 subscription,
-                readiness.condition("group"),
+                readiness.health_check("group"),
             ))
         } else {
             let partitions = settings.partitions.clone();
             let partitions = partitions.unwrap_or_else(|| Partitions::Listed([PARTITION].into()));
-            Assignment::Static(Survey::new(&cluster, &common.ping_topic, partitions))
+            Assignment::Static(PartitionDiscovery::new(&cluster, &common.ping_topic, partitions))
         };
         let (reading, partitions) = watch::channel(0);
         // Nothing is ever sent: the end of the sender is the signal. This one comes first, so that it still reads something.
         let (leave, leaving) = oneshot::channel::<Infallible>();
         if !settings.announce_interval.is_zero() {
-            let survey = Survey::new(&cluster, &common.pong_topic, Partitions::All);
+            let discovery = PartitionDiscovery::new(&cluster, &common.pong_topic, Partitions::All);
             let every = settings.announce_interval;
             let leaving = async { drop(leaving.await) };
-            tasks.spawn(announcements::run(survey, replies.clone(), partitions, every, leaving));
+            tasks.spawn(heartbeats::run(discovery, replies.clone(), partitions, every, leaving));
         }
-        let crew = Crew {
+        let consumer = Consumer {
             cluster,
             topic: common.ping_topic.clone(),
             assignment,
-            positions: Positions::new(
+            positions: CommittedOffsets::new(
                 coordinator(),
                 &common.ping_topic,
                 settings.start_from,
-                PositionMetrics::register(&mut registry),
+                CommitMetrics::register(&mut registry),
             ),
             replies: replies.clone(),
             metrics,
-            tail_metrics: TailMetrics::register(&mut registry),
-            condition: readiness.condition("partitions"),
+            consumer_metrics: ConsumerMetrics::register(&mut registry),
+            health_check: readiness.health_check("partitions"),
             readiness: readiness.clone(),
             drain: common.drain_timeout,
             reading,
         };
-        let serving = readiness.condition("serving");
-        serving.met();
+        let serving = readiness.health_check("serving");
+        serving.ready();
         let admin = Admin::spawn(admin, readiness, registry);
 
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let (working, mut finished) = oneshot::channel::<Infallible>();
         tasks.spawn(async move {
-            crew.run(async { drop(stopped.await) }).await;
+            consumer.run(async { drop(stopped.await) }).await;
             drop(working);
         });
         tokio::select! {
             () = shutdown => {}
             panicked = tasks.panicked() => return Err(panicked),
         }
-        serving.unmet(&"shutting down");
+        serving.not_ready(&"shutting down");
         drop(leave);
         drop(stop);
         let drain = async {
@@ -154,7 +155,7 @@ impl Worker {
             replies.flush(common.drain_timeout).await
         };
         let drained = tokio::select! {
-            drained = timeout(common.drain_timeout + LAST_WORDS, drain) => drained.unwrap_or(false),
+            drained = timeout(common.drain_timeout + SHUTDOWN_GRACE, drain) => drained.unwrap_or(false),
             panicked = tasks.panicked() => return Err(panicked),
         };
         if !drained {

@@ -107,7 +107,7 @@ impl Caller {
             Instant::now()
         };
         if now.saturating_duration_since(turn.due) >= timeout {
-            return Outcome::Unsent;
+            return Outcome::SendError;
         }
         let deadline = now + timeout;
         self.request.number(turn.number);

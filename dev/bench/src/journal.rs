@@ -50,7 +50,7 @@ pub enum Fate {
     /// No complete response within the timeout.
     Timeout,
     /// Open loop only: not sent, since no connection was free within the timeout.
-    Unsent,
+    SendError,
 }
 
 // === impl Journal ===
@@ -91,7 +91,7 @@ impl Fate {
             Outcome::NoConnection(_) => Self::NoConnection,
             Outcome::ConnectionError(_) => Self::Cut,
             Outcome::Timeout => Self::Timeout,
-            Outcome::Unsent => Self::Unsent,
+            Outcome::SendError => Self::SendError,
         }
     }
 }

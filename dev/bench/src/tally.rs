@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     /// It was closed too early; with the error in words.
     ConnectionError(String),
     Timeout,
-    Unsent,
+    SendError,
 }
 
 /// Everything that is counted.
@@ -105,7 +105,7 @@ impl Tally {
                 keep(&mut self.first_errors, error);
             }
             Outcome::Timeout => counts.timeouts += 1,
-            Outcome::Unsent => counts.unsent += 1,
+            Outcome::SendError => counts.unsent += 1,
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     calls::Call,
-    error::{Error, Oddity},
+    error::{Error, InvalidResponse},
     frame,
 };
 
@@ -74,7 +74,7 @@ impl Connection {
         }
         let answer: ApiVersionsResponse = frame::decode(answer, version, self.correlation)?;
         match ResponseError::try_from_code(answer.error_code) {
-            None if answer.api_keys.is_empty() => Err(Oddity::Field("the list of versions").into()),
+            None if answer.api_keys.is_empty() => Err(InvalidResponse::Field("the list of versions").into()),
             None => Ok(answer
                 .api_keys
                 .iter()

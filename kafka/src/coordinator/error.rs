@@ -31,7 +31,7 @@ pub enum Error {
     /// The group does not know this member (any more): it owns nothing and has to join anew. Also what a commit without
     /// a member gets where the group has members.
     #[error("this worker is no member of the group")]
-    Expelled(#[source] ResponseError),
+    Fenced(#[source] ResponseError),
     /// The member's epoch is not the newest: again with the epoch of the next heartbeat.
     #[error("the epoch of the member is not the newest")]
     Stale,
@@ -53,7 +53,7 @@ type Source = Box<dyn StdError + Send + Sync>;
 
 /// What is wrong with an answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Oddity {
+pub(crate) enum InvalidResponse {
     #[error("an answer cannot be {0} bytes long")]
     Length(i32),
     #[error("it answers call {found}, not {asked}")]
@@ -73,7 +73,7 @@ impl Error {
             ResponseError::NotCoordinator
             | ResponseError::CoordinatorNotAvailable
             | ResponseError::CoordinatorLoadInProgress => Self::Unavailable(code),
-            ResponseError::FencedMemberEpoch | ResponseError::UnknownMemberId => Self::Expelled(code),
+            ResponseError::FencedMemberEpoch | ResponseError::UnknownMemberId => Self::Fenced(code),
             ResponseError::StaleMemberEpoch => Self::Stale,
             ResponseError::GroupAuthorizationFailed
             | ResponseError::TopicAuthorizationFailed
@@ -106,8 +106,8 @@ impl From<io::Error> for Error {
     }
 }
 
-impl From<Oddity> for Error {
-    fn from(oddity: Oddity) -> Self {
+impl From<InvalidResponse> for Error {
+    fn from(oddity: InvalidResponse) -> Self {
         Self::garbled(oddity)
     }
 }

@@ -12,13 +12,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{
     calls::Call,
-    error::{Error, Oddity},
+    error::{Error, InvalidResponse},
 };
 
 /// The largest answer taken: the answers used here are about one group and one topic, and far smaller.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// Below this a varint is let pass whatever follows, as it may be the number of a tag; room for so many elements is
+/// Below this a varint is let pass whatever follows, as it may be the number of a token; room for so many elements is
 /// little.
 const SMALL: usize = 1 << 16;
 
@@ -58,7 +58,7 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes,
     let length = stream.read_i32().await?;
     let allowed = CORRELATION_BYTES..=MAX_ANSWER_BYTES;
     let bytes = usize::try_from(length).ok().filter(|it| allowed.contains(it));
-    let mut answer = vec![0; bytes.ok_or(Oddity::Length(length))?];
+    let mut answer = vec![0; bytes.ok_or(InvalidResponse::Length(length))?];
     stream.read_exact(&mut answer).await?;
     Ok(answer.into())
 }
@@ -72,12 +72,12 @@ pub(crate) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, 
     let header = ResponseHeader::decode(&mut rest, A::header_version(version)).map_err(Error::garbled)?;
     let found = header.correlation_id;
     if found != asked {
-        return Err(Oddity::Correlation { asked, found }.into());
+        return Err(InvalidResponse::Correlation { asked, found }.into());
     }
     let body = A::decode(&mut rest, version).map_err(Error::garbled)?;
     match rest.remaining() {
         0 => Ok(body),
-        left => Err(Oddity::LeftOver(left).into()),
+        left => Err(InvalidResponse::LeftOver(left).into()),
     }
 }
 

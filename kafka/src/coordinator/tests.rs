@@ -23,14 +23,14 @@ fn subscription() -> Subscription {
 
 fn heartbeat(epoch: i32) -> Heartbeat {
     Heartbeat {
-        identity: identity(epoch),
+        member_epoch: member_epoch(epoch),
         full: epoch == 0,
         owned: Some(BTreeSet::new()),
     }
 }
 
-fn identity(epoch: i32) -> Identity {
-    Identity {
+fn member_epoch(epoch: i32) -> MemberEpoch {
+    MemberEpoch {
         member_id: "m-1".into(),
         epoch,
     }
@@ -314,7 +314,7 @@ async fn a_commit_says_who_and_what() {
         metadata: "done",
     });
     let mut client = peer.client();
-    let member = identity(5);
+    let member = member_epoch(5);
     for member in [Some(&member), None] {
         let answered = client.commit(member, "ping", &positions).await.unwrap();
         assert_eq!(answered, [(1, refused)]);
@@ -393,7 +393,10 @@ fn fetched(code: i16, partitions: &[(i32, i64, i16)]) -> OffsetFetchResponse {
 async fn only_partitions_with_a_position_have_one() {
     let peer = Peer::coordinator(|asked| asked.answer(&fetched(0, &[(0, -1, 0), (1, 0, 0), (2, 8, 0)]))).await;
     let mut client = peer.client();
-    let committed = client.committed(Some(&identity(5)), "ping", &[0, 1, 2]).await.unwrap();
+    let committed = client
+        .committed(Some(&member_epoch(5)), "ping", &[0, 1, 2])
+        .await
+        .unwrap();
     let committed: Vec<_> = committed
         .iter()
         .map(|(it, at)| (*it, at.offset, &*at.metadata))

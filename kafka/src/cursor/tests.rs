@@ -4,7 +4,7 @@ use rskafka::record::{Record, RecordAndOffset};
 use super::*;
 
 /// Records `offsets` of a log that began at `epoch_ms`.
-fn records(offsets: std::ops::Range<i64>, epoch_ms: i64) -> Vec<Received> {
+fn records(offsets: std::ops::Range<i64>, epoch_ms: i64) -> Vec<ConsumedRecord> {
     let record = |offset| RecordAndOffset {
         record: Record {
             key: None,
@@ -14,7 +14,7 @@ fn records(offsets: std::ops::Range<i64>, epoch_ms: i64) -> Vec<Received> {
         },
         offset,
     };
-    offsets.map(|offset| Received(record(offset))).collect()
+    offsets.map(|offset| ConsumedRecord(record(offset))).collect()
 }
 
 fn undecodable() -> Error {
@@ -23,14 +23,14 @@ fn undecodable() -> Error {
 
 fn delivered(step: Step) -> Vec<i64> {
     match step {
-        Step::Deliver(records) => records.iter().map(Received::offset).collect(),
+        Step::Deliver(records) => records.iter().map(ConsumedRecord::offset).collect(),
         other => panic!("{other:?}"),
     }
 }
 
 /// A cursor at `position`, which is the end of the log.
 fn at(position: i64) -> Cursor {
-    let mut cursor = Cursor::new(Start::Latest, TailMetrics::default());
+    let mut cursor = Cursor::new(Start::Latest, ConsumerMetrics::default());
     assert_eq!(cursor.on_offset(position), Step::Again);
     cursor
 }
@@ -38,12 +38,12 @@ fn at(position: i64) -> Cursor {
 #[test]
 fn begins_where_it_is_told() {
     for (start, end) in [(Start::Latest, End::Latest), (Start::Earliest, End::Earliest)] {
-        let mut cursor = Cursor::new(start, TailMetrics::default());
-        assert!(!cursor.is_fixed());
+        let mut cursor = Cursor::new(start, ConsumerMetrics::default());
+        assert!(!cursor.is_resolved());
         assert_eq!(cursor.ask(), Ask::Offset(end));
         cursor.on_offset(7);
-        assert!(cursor.is_fixed());
-        assert_eq!(cursor.ask(), Ask::Fetch(7, Width::Wide));
+        assert!(cursor.is_resolved());
+        assert_eq!(cursor.ask(), Ask::Fetch(7, FetchSize::Full));
     }
 }
 
@@ -51,14 +51,14 @@ fn begins_where_it_is_told() {
 fn moves_behind_what_it_handed_on() {
     let mut cursor = at(5);
     assert_eq!(delivered(cursor.on_records(records(5..8, 0), 8)), [5, 6, 7]);
-    assert_eq!(cursor.ask(), Ask::Fetch(8, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(8, FetchSize::Full));
     assert_eq!(cursor.on_records(Vec::new(), 8), Step::Again);
-    assert_eq!(cursor.ask(), Ask::Fetch(8, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(8, FetchSize::Full));
 }
 
 /// A log of batches of `size` records, in which the batch that holds `bad` cannot be decoded.
 fn read_around_bad_batch(size: i64, bad: i64, end: i64) -> (Vec<i64>, u64) {
-    let metrics = TailMetrics::default();
+    let metrics = ConsumerMetrics::default();
     let mut cursor = Cursor::new(Start::Earliest, metrics.clone());
     cursor.on_offset(0);
     let (mut read, mut asked) = (Vec::new(), 0);
@@ -74,8 +74,8 @@ fn read_around_bad_batch(size: i64, bad: i64, end: i64) -> (Vec<i64>, u64) {
             other => panic!("{other:?}"),
         };
         let until = match width {
-            Width::Wide => end,
-            Width::OneBatch => (from / size + 1) * size,
+            FetchSize::Full => end,
+            FetchSize::SingleBatch => (from / size + 1) * size,
         };
         let bad_batch = bad / size * size..(bad / size + 1) * size;
         let fails = from < bad_batch.end && until > bad_batch.start;
@@ -104,7 +104,7 @@ fn behind_the_end_of_the_log_nothing_is_skipped() {
     // The answers cannot be decoded, but there is no record yet whose fault that could be.
     for _ in 0..3 {
         assert_eq!(cursor.on_error(&undecodable()), Step::Again);
-        assert_eq!(cursor.ask(), Ask::Fetch(5, Width::OneBatch));
+        assert_eq!(cursor.ask(), Ask::Fetch(5, FetchSize::SingleBatch));
         assert_eq!(cursor.on_error(&undecodable()), Step::Again);
         assert_eq!(cursor.ask(), Ask::Offset(End::Latest));
         assert_eq!(cursor.on_offset(5), Step::Reconnect);
@@ -119,7 +119,7 @@ fn nothing_is_skipped_behind_an_open_transaction() {
         assert_eq!(cursor.on_records(Vec::new(), 9), Step::Again);
         assert_eq!(cursor.ask(), Ask::Offset(End::Latest));
         assert_eq!(cursor.on_offset(5), Step::Stalled);
-        assert_eq!(cursor.ask(), Ask::Fetch(5, Width::Wide));
+        assert_eq!(cursor.ask(), Ask::Fetch(5, FetchSize::Full));
     }
     assert_eq!(cursor.metrics.stalls.get(), 3);
     assert_eq!(delivered(cursor.on_records(records(5..8, 0), 9)), [5, 6, 7]);
@@ -130,9 +130,9 @@ fn a_transaction_marker_is_stepped_over_once_it_is_certain() {
     let mut cursor = at(5);
     cursor.on_records(Vec::new(), 6);
     assert_eq!(cursor.on_offset(6), Step::Again);
-    assert_eq!(cursor.ask(), Ask::Fetch(5, Width::OneBatch));
+    assert_eq!(cursor.ask(), Ask::Fetch(5, FetchSize::SingleBatch));
     assert_eq!(cursor.on_records(Vec::new(), 6), Step::Again);
-    assert_eq!(cursor.ask(), Ask::Fetch(6, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(6, FetchSize::Full));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn deleted_records_are_counted_and_passed() {
     assert_eq!(cursor.on_error(&Error::OutOfRange), Step::Again);
     assert_eq!(cursor.ask(), Ask::Offset(End::Earliest));
     cursor.on_offset(9);
-    assert_eq!(cursor.ask(), Ask::Fetch(9, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(9, FetchSize::Full));
     assert_eq!(cursor.metrics.lost.get(), 4);
 }
 
@@ -158,7 +158,7 @@ fn a_log_that_is_shorter_is_read_from_its_beginning() {
     let mut cursor = at(50);
     cursor.on_error(&Error::OutOfRange);
     cursor.on_offset(0);
-    assert_eq!(cursor.ask(), Ask::Fetch(0, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(0, FetchSize::Full));
     assert_eq!(cursor.metrics.lost.get(), 0);
 }
 
@@ -177,14 +177,14 @@ fn a_topic_that_was_not_listed_once_is_verified_by_its_last_record() {
     cursor.on_records(records(5..8, 0), 8);
     cursor.gone();
     cursor.reconnected();
-    assert_eq!(cursor.ask(), Ask::Fetch(7, Width::OneBatch));
+    assert_eq!(cursor.ask(), Ask::Fetch(7, FetchSize::SingleBatch));
     cursor.on_records(records(7..8, 0), 8);
-    assert_eq!(cursor.ask(), Ask::Fetch(8, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(8, FetchSize::Full));
 }
 
 #[test]
 fn a_topic_that_is_missing_from_the_start_does_not_change_the_start() {
-    let mut cursor = Cursor::new(Start::Latest, TailMetrics::default());
+    let mut cursor = Cursor::new(Start::Latest, ConsumerMetrics::default());
     cursor.gone();
     assert_eq!(cursor.ask(), Ask::Offset(End::Latest));
 }
@@ -194,11 +194,11 @@ fn another_log_under_the_same_name_is_noticed_after_a_reconnect() {
     let mut cursor = at(5);
     cursor.on_records(records(5..8, 0), 8);
     cursor.reconnected();
-    assert_eq!(cursor.ask(), Ask::Fetch(7, Width::OneBatch));
+    assert_eq!(cursor.ask(), Ask::Fetch(7, FetchSize::SingleBatch));
     assert_eq!(cursor.on_records(records(6..20, 1000), 20), Step::Again);
     assert_eq!(cursor.ask(), Ask::Offset(End::Earliest));
     cursor.on_offset(0);
-    assert_eq!(cursor.ask(), Ask::Fetch(0, Width::Wide));
+    assert_eq!(cursor.ask(), Ask::Fetch(0, FetchSize::Full));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn the_same_log_goes_on_after_a_reconnect() {
             None => cursor.on_error(&Error::OutOfRange),
         };
         assert_eq!(step, Step::Again);
-        assert_eq!(cursor.ask(), Ask::Fetch(8, Width::Wide));
+        assert_eq!(cursor.ask(), Ask::Fetch(8, FetchSize::Full));
     }
 }
 
@@ -221,7 +221,7 @@ fn a_log_that_looks_shorter_is_verified() {
     let mut cursor = at(5);
     cursor.on_records(records(5..8, 0), 20);
     assert_eq!(cursor.on_records(Vec::new(), 8), Step::Again);
-    assert_eq!(cursor.ask(), Ask::Fetch(7, Width::OneBatch));
+    assert_eq!(cursor.ask(), Ask::Fetch(7, FetchSize::SingleBatch));
 }
 
 #[test]

@@ -52,12 +52,12 @@ fn join(peer: &Peer) -> (Group, Readiness, Tasks) {
         topic: "ping".to_owned(),
         rebalance_timeout: Duration::from_secs(9),
     };
-    let condition = readiness.condition("group");
-    let group = Group::spawn(&tasks, peer.client(), subscription, condition);
+    let health_check = readiness.health_check("group");
+    let group = Group::spawn(&tasks, peer.client(), subscription, health_check);
     (group, readiness, tasks)
 }
 
-async fn next(group: &mut Group) -> Change {
+async fn next(group: &mut Group) -> Rebalance {
     timeout(PATIENCE, group.next()).await.unwrap()
 }
 
@@ -74,7 +74,7 @@ async fn heard(peer: &Peer, such: impl Fn(&Asked) -> bool) {
 /// Until the heartbeats wait for the one after this epoch came. (On one thread, they do when it can be seen.)
 async fn idle_since(group: &Group, epoch: i32) {
     let until = async {
-        while group.identity().epoch != epoch {
+        while group.member_epoch().epoch != epoch {
             yield_now().await;
         }
     };
@@ -98,10 +98,10 @@ async fn a_member_takes_releases_and_leaves() {
     })
     .await;
     let (mut group, readiness, _tasks) = join(&peer);
-    assert_eq!(next(&mut group).await, Change::Take(set(&[0, 1])));
-    assert!(readiness.unmet().is_empty());
-    assert_eq!(group.identity().epoch, 1);
-    assert_eq!(next(&mut group).await, Change::Release(set(&[1])));
+    assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0, 1])));
+    assert!(readiness.not_ready().is_empty());
+    assert_eq!(group.member_epoch().epoch, 1);
+    assert_eq!(next(&mut group).await, Rebalance::Revoked(set(&[1])));
     // Heartbeats go on while it is being released, and say nothing of it.
     let before = peer.asked(ApiKey::ConsumerGroupHeartbeat).len();
     let more = async {
@@ -138,8 +138,8 @@ async fn a_release_is_acknowledged_long_before_the_next_heartbeat() {
     })
     .await;
     let (mut group, _readiness, _tasks) = join(&peer);
-    assert_eq!(next(&mut group).await, Change::Take(set(&[0, 1])));
-    assert_eq!(next(&mut group).await, Change::Release(set(&[1])));
+    assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0, 1])));
+    assert_eq!(next(&mut group).await, Rebalance::Revoked(set(&[1])));
     idle_since(&group, 2).await;
     group.released(&set(&[1]));
     heard(&peer, |it| owned(it) == Some(set(&[0]))).await;
@@ -160,13 +160,13 @@ async fn who_doubts_finds_out_at_once() {
     })
     .await;
     let (mut group, readiness, _tasks) = join(&peer);
-    assert_eq!(next(&mut group).await, Change::Take(set(&[0])));
+    assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0])));
     idle_since(&group, 2).await;
-    group.doubt();
-    assert_eq!(next(&mut group).await, Change::Lose);
-    assert_eq!(next(&mut group).await, Change::Take(set(&[2])));
-    assert_eq!(group.identity().epoch, 9);
-    assert!(readiness.unmet().is_empty());
+    group.revalidate();
+    assert_eq!(next(&mut group).await, Rebalance::Lost);
+    assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[2])));
+    assert_eq!(group.member_epoch().epoch, 9);
+    assert!(readiness.not_ready().is_empty());
 }
 
 #[tokio::test]
@@ -175,7 +175,11 @@ async fn a_coordinator_that_refuses_is_named() {
         Peer::coordinator(|asked| asked.answer(&ConsumerGroupHeartbeatResponse::default().with_error_code(30))).await;
     let (mut group, readiness, _tasks) = join(&peer);
     let refused = async {
-        while !readiness.unmet().iter().any(|(_, cause)| cause.contains("PARTITIONS")) {
+        while !readiness
+            .not_ready()
+            .iter()
+            .any(|(_, cause)| cause.contains("PARTITIONS"))
+        {
             yield_now().await;
         }
     };

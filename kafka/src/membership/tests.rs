@@ -43,7 +43,7 @@ fn beat(member: &mut Membership, answer: Answer, now: Instant) -> Heartbeat {
 fn stable(partitions: &[i32]) -> (Membership, Instant) {
     let (mut member, now) = member();
     beat(&mut member, answer(1, Some(partitions)), now);
-    assert_eq!(member.change(), Some(Change::Take(set(partitions))));
+    assert_eq!(member.change(), Some(Rebalance::Assigned(set(partitions))));
     beat(&mut member, answer(1, None), now);
     assert_eq!(member.change(), None);
     (member, now)
@@ -54,12 +54,12 @@ fn it_joins_with_everything_and_then_says_only_what_changes() {
     let (mut member, now) = member();
     assert_eq!(member.due(), now);
     let joining = member.heartbeat();
-    assert_eq!((joining.identity.epoch, joining.full), (0, true));
+    assert_eq!((joining.member_epoch.epoch, joining.full), (0, true));
     assert_eq!(joining.owned, Some(BTreeSet::new()));
 
     member.on_answer(answer(3, Some(&[0, 1])), now);
-    assert_eq!(member.identity().epoch, 3);
-    assert_eq!(member.change(), Some(Change::Take(set(&[0, 1]))));
+    assert_eq!(member.member_epoch().epoch, 3);
+    assert_eq!(member.change(), Some(Rebalance::Assigned(set(&[0, 1]))));
     assert_eq!(member.due(), now, "there is something to acknowledge");
     let taken = member.heartbeat();
     assert_eq!((taken.full, taken.owned), (false, Some(of(OLD, &[0, 1]))));
@@ -75,7 +75,7 @@ fn it_joins_with_everything_and_then_says_only_what_changes() {
 fn a_revoked_partition_is_owned_until_it_is_released() {
     let (mut member, now) = stable(&[0, 1]);
     beat(&mut member, answer(1, Some(&[0])), now);
-    assert_eq!(member.change(), Some(Change::Release(set(&[1]))));
+    assert_eq!(member.change(), Some(Rebalance::Revoked(set(&[1]))));
     assert_eq!(member.change(), None);
     let heard = beat(&mut member, answer(1, None), now);
     assert_eq!(heard.owned, Some(of(OLD, &[0, 1])));
@@ -107,12 +107,12 @@ fn what_is_released_while_a_heartbeat_is_under_way_is_said_in_the_next() {
 fn what_is_given_back_is_taken_after_its_release() {
     let (mut member, now) = stable(&[0, 1]);
     beat(&mut member, answer(1, Some(&[0])), now);
-    assert_eq!(member.change(), Some(Change::Release(set(&[1]))));
+    assert_eq!(member.change(), Some(Rebalance::Revoked(set(&[1]))));
     beat(&mut member, answer(1, Some(&[0, 1, 2])), now);
-    assert_eq!(member.change(), Some(Change::Take(set(&[2]))));
+    assert_eq!(member.change(), Some(Rebalance::Assigned(set(&[2]))));
     assert_eq!(member.change(), None);
     member.on_released(&set(&[1]));
-    assert_eq!(member.change(), Some(Change::Take(set(&[1]))));
+    assert_eq!(member.change(), Some(Rebalance::Assigned(set(&[1]))));
 }
 
 #[test]
@@ -132,10 +132,10 @@ fn a_topic_of_the_same_name_is_another() {
         ..answer(2, None)
     };
     beat(&mut member, successor, now);
-    assert_eq!(member.change(), Some(Change::Release(set(&[0]))));
+    assert_eq!(member.change(), Some(Rebalance::Revoked(set(&[0]))));
     assert_eq!(member.change(), None);
     member.on_released(&set(&[0]));
-    assert_eq!(member.change(), Some(Change::Take(set(&[0]))));
+    assert_eq!(member.change(), Some(Rebalance::Assigned(set(&[0]))));
     assert_eq!(member.heartbeat().owned, Some(of(NEW, &[0])));
 }
 
@@ -143,26 +143,29 @@ fn a_topic_of_the_same_name_is_another() {
 fn who_is_expelled_loses_everything_and_joins_anew_after_a_pause() {
     let (mut member, now) = stable(&[0, 1]);
     beat(&mut member, answer(1, Some(&[0])), now);
-    assert_eq!(member.change(), Some(Change::Release(set(&[1]))));
+    assert_eq!(member.change(), Some(Rebalance::Revoked(set(&[1]))));
     member.heartbeat();
-    member.on_expelled(now);
+    member.on_fenced(now);
     let due = member.due();
     assert!(due > now && due <= now + PAUSE_MIN, "{:?}", due - now);
     // The release is reported before anybody knows of the loss, and counts for nothing.
     member.on_released(&set(&[1]));
     let joining = member.heartbeat();
-    assert_eq!((&*joining.identity.member_id, joining.identity.epoch), ("member", 0));
+    assert_eq!(
+        (&*joining.member_epoch.member_id, joining.member_epoch.epoch),
+        ("member", 0)
+    );
     assert_eq!((joining.full, joining.owned), (true, Some(BTreeSet::new())));
     member.on_answer(answer(7, Some(&[1])), due);
-    assert_eq!(member.change(), Some(Change::Lose));
-    assert_eq!(member.change(), Some(Change::Take(set(&[1]))));
+    assert_eq!(member.change(), Some(Rebalance::Lost));
+    assert_eq!(member.change(), Some(Rebalance::Assigned(set(&[1]))));
 }
 
 #[test]
 fn who_owns_nothing_loses_nothing() {
     let (mut member, now) = member();
     member.heartbeat();
-    member.on_expelled(now);
+    member.on_fenced(now);
     assert_eq!(member.change(), None);
 }
 
@@ -179,7 +182,7 @@ fn failures_change_nothing_but_the_pace() {
     }
     assert_eq!(member.change(), None);
     let next = member.heartbeat();
-    assert_eq!((next.identity.epoch, next.full), (1, true));
+    assert_eq!((next.member_epoch.epoch, next.full), (1, true));
     assert_eq!(next.owned, Some(of(OLD, &[0])));
     member.on_answer(answer(1, None), now);
     assert_eq!(member.due(), now + 5 * SECOND);
@@ -212,7 +215,7 @@ fn an_assignment_that_is_gone_before_it_was_taken_is_acknowledged() {
 #[test]
 fn a_doubt_is_cleared_by_a_heartbeat() {
     let (mut member, now) = stable(&[0]);
-    member.doubt();
+    member.revalidate();
     assert_eq!(member.due(), now);
     beat(&mut member, answer(2, None), now);
     assert_eq!(member.due(), now + 5 * SECOND);
@@ -223,10 +226,10 @@ fn it_leaves_once() {
     let (mut member, now) = stable(&[0]);
     member.leave();
     assert_eq!(member.due(), now);
-    assert_eq!(member.heartbeat().identity.epoch, LEAVING);
+    assert_eq!(member.heartbeat().member_epoch.epoch, LEAVING);
     member.on_failure(now);
     assert!(!member.has_left(), "the coordinator may not know");
-    assert_eq!(member.heartbeat().identity.epoch, LEAVING);
+    assert_eq!(member.heartbeat().member_epoch.epoch, LEAVING);
     member.on_answer(answer(LEAVING, None), now);
     assert!(member.has_left());
     member.leave();
@@ -244,7 +247,7 @@ fn who_is_not_there_need_not_leave() {
     let (mut expelled, now) = stable(&[0]);
     expelled.leave();
     expelled.heartbeat();
-    expelled.on_expelled(now);
+    expelled.on_fenced(now);
     assert!(expelled.has_left());
 }
 
@@ -269,7 +272,7 @@ struct Known {
 impl Broker {
     /// The answer; none if the member is expelled.
     fn answer(&mut self, heartbeat: &Heartbeat) -> Option<Answer> {
-        let epoch = heartbeat.identity.epoch;
+        let epoch = heartbeat.member_epoch.epoch;
         if epoch == 0 {
             assert!(heartbeat.full && heartbeat.owned == Some(BTreeSet::new()));
             self.member = Some(Known::default());
@@ -316,19 +319,19 @@ struct Reader {
 }
 
 impl Reader {
-    fn obey(&mut self, change: Change) {
+    fn obey(&mut self, change: Rebalance) {
         match change {
-            Change::Take(partitions) => {
+            Rebalance::Assigned(partitions) => {
                 assert!(partitions.is_disjoint(&self.reading) && partitions.is_disjoint(&self.releasing));
                 assert!(!partitions.is_empty());
                 self.reading.extend(partitions);
             }
-            Change::Release(partitions) => {
+            Rebalance::Revoked(partitions) => {
                 assert!(partitions.is_subset(&self.reading) && !partitions.is_empty());
                 self.reading.retain(|it| !partitions.contains(it));
                 self.releasing.extend(partitions);
             }
-            Change::Lose => *self = Self::default(),
+            Rebalance::Lost => *self = Self::default(),
         }
     }
 
@@ -345,15 +348,15 @@ enum Event {
     AnswerLost,
     /// Something happens to the reader while the heartbeat is under way.
     HeartbeatDuring(Box<Event>),
-    Expelled,
-    Change,
+    Fenced,
+    Rebalance,
     Release(BTreeSet<i32>),
     Doubt,
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let reader = prop_oneof![
-        3 => Just(Event::Change),
+        3 => Just(Event::Rebalance),
         2 => btree_set(0..4, 0..4).prop_map(Event::Release),
         1 => Just(Event::Doubt),
     ];
@@ -362,7 +365,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Heartbeat),
         1 => Just(Event::RequestLost),
         1 => Just(Event::AnswerLost),
-        1 => Just(Event::Expelled),
+        1 => Just(Event::Fenced),
         2 => reader.clone().prop_map(|it| Event::HeartbeatDuring(Box::new(it))),
         6 => reader,
     ]
@@ -394,7 +397,7 @@ impl World {
             Some(answer) => self.member.on_answer(answer, self.now),
             None => {
                 self.lost |= !self.reader.uses().is_empty();
-                self.member.on_expelled(self.now);
+                self.member.on_fenced(self.now);
                 assert!(self.member.due() > self.now, "a busy loop");
             }
         }
@@ -426,10 +429,10 @@ impl World {
                 self.broker.answer(&heartbeat);
                 self.member.on_failure(self.now);
             }
-            Event::Expelled => self.broker.member = None,
-            Event::Change => {
+            Event::Fenced => self.broker.member = None,
+            Event::Rebalance => {
                 if let Some(change) = self.member.change() {
-                    assert_eq!(change == Change::Lose, std::mem::take(&mut self.lost));
+                    assert_eq!(change == Rebalance::Lost, std::mem::take(&mut self.lost));
                     self.reader.obey(change);
                 } else {
                     assert!(!self.lost);
@@ -440,7 +443,7 @@ impl World {
                 self.member.on_released(&released);
                 self.reader.releasing.retain(|it| !released.contains(it));
             }
-            Event::Doubt => self.member.doubt(),
+            Event::Doubt => self.member.revalidate(),
         }
         assert!(self.member.due() <= self.now + INTERVAL_MAX);
     }
@@ -464,7 +467,7 @@ proptest! {
         for _ in 0..8 {
             world.happen(Event::Heartbeat);
             for _ in 0..3 {
-                world.happen(Event::Change);
+                world.happen(Event::Rebalance);
                 world.happen(Event::Release(set(&[0, 1, 2, 3])));
             }
         }

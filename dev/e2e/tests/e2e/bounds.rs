@@ -21,7 +21,7 @@ const PLACES: i32 = 3;
 const METADATA: usize = 1;
 
 /// Connections to produce with, where there are fewer places than that.
-const LANES: usize = 4;
+const MAX_PRODUCER_CONNECTIONS: usize = 4;
 
 /// The most connections seen during a load.
 async fn most(scene: &Scene, processes: &[&Process]) -> Vec<usize> {
@@ -53,9 +53,9 @@ pub(crate) async fn of_connections(engine: &Engine) {
         let found = most(&scene, &[&gateway, &worker]).await;
 
         let reading = 1;
-        let of_gateway = LANES.max(partitions) + reading + METADATA;
+        let of_gateway = MAX_PRODUCER_CONNECTIONS.max(partitions) + reading + METADATA;
         let positions = 1;
-        let of_worker = partitions + LANES.max(places) + METADATA + positions + group;
+        let of_worker = partitions + MAX_PRODUCER_CONNECTIONS.max(places) + METADATA + positions + group;
         assert!(found[0] <= of_gateway, "the gateway had {}, not {of_gateway}", found[0]);
         assert!(found[1] <= of_worker, "the worker had {}, not {of_worker}", found[1]);
         // Nothing is left out of the count.

@@ -72,7 +72,7 @@ pub(crate) async fn checks_follow_readiness(engine: &Engine) {
     let (gateway, worker) = tokio::join!(without_kafka.gateway().start(), without_kafka.worker().start());
     let of_gateway: fn(&Scene) -> Setup = Scene::gateway;
     for (process, setup) in [(&gateway, of_gateway), (&worker, Scene::worker)] {
-        process.logged("not met").await;
+        process.logged("not ready").await;
         // An attempt that took too long has another cause; the next one has not.
         until("the cause is told", SOON, async || {
             let (code, stderr) = check(&without_kafka, process, setup(&without_kafka)).await;

@@ -187,7 +187,7 @@ pub(crate) async fn at_the_start_is_waited_for(engine: &Engine) {
 
     let (gateway, worker) = tokio::join!(scene.gateway().start(), scene.worker().start());
     for process in [&gateway, &worker] {
-        process.logged("not met").await;
+        process.logged("not ready").await;
         assert_eq!(process.page("/live").await.0, 200);
         // An attempt that took too long has another cause; the next one has not.
         until("the cause is told", SOON, async || {

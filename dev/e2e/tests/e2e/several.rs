@@ -28,7 +28,7 @@ pub(crate) async fn gateways_each_answer_their_own_callers(engine: &Engine) {
             !gateway
                 .log()
                 .iter()
-                .any(|it| it.contains(" WARN ") && !it.contains("not met"))
+                .any(|it| it.contains(" WARN ") && !it.contains("not ready"))
         );
     }
 }

@@ -152,7 +152,7 @@ impl Record {
     pub(crate) fn judge_answers(&self, verdict: &mut Verdict) {
         self.judge_values(verdict);
         let fates = self.all().fates();
-        let unanswered: usize = [Fate::NoConnection, Fate::Cut, Fate::Timeout, Fate::Unsent]
+        let unanswered: usize = [Fate::NoConnection, Fate::Cut, Fate::Timeout, Fate::SendError]
             .iter()
             .filter_map(|it| fates.get(it))
             .sum();

@@ -34,7 +34,7 @@ fn an_array_claims_no_more_than_there_is() {
 /// Regression guard: the decoder reads a boolean as it reads the bytes of a varint.
 #[test]
 fn a_boolean_that_looks_like_the_start_of_a_claim_hides_none() {
-    // After the header: no error, no calls, no throttling, and two tags, a boolean and an array of two billion.
+    // After the header: no error, no calls, no throttling, and two tokens, a boolean and an array of two billion.
     let up_to_boolean = b"\0\0\0\x05\0\0\x01\0\0\0\0\x02\x03\x01";
     let long_zeroes = [0x80; 2 * VARINT_BYTES];
     for boolean in [b"\x01", b"\x80", b"\xff"] {

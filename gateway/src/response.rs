@@ -1,0 +1,185 @@
+//! Every answer of the gateway: the one place where status codes and bodies are decided.
+
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use serde::Serializer;
+use shared::server::Answer;
+
+/// The contract's content type.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// What a caller refused for now should wait, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a caller gets no reply. The text is for the caller and says nothing about our inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum GatewayError {
+    NotFound,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    BodyTooLarge,
+    BodyTooSlow,
+    BadBody,
+    BadJson,
+    NotReady,
+    NoWorker,
+    Full,
+    Overloaded,
+    TooManyConnections,
+    ShuttingDown,
+    SendFailed,
+    ServiceFailed,
+    TimedOut,
+}
+
+/// 200 with the reply's bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
+pub(crate) fn reply(value: &[u8]) -> Answer {
+    json(StatusCode::OK, "message", &String::from_utf8_lossy(value))
+}
+
+// === impl GatewayError ===
+
+impl GatewayError {
+    /// All of them.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::BodyTooLarge,
+        Self::BodyTooSlow,
+        Self::BadBody,
+        Self::BadJson,
+        Self::NotReady,
+        Self::NoWorker,
+        Self::Full,
+        Self::Overloaded,
+        Self::TooManyConnections,
+        Self::ShuttingDown,
+        Self::SendFailed,
+        Self::ServiceFailed,
+        Self::TimedOut,
+    ];
+
+    /// The status, and the text of the body.
+    pub(crate) fn status(self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::NotFound => (S::NOT_FOUND, "not found"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method not allowed"),
+            Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json"),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body too large"),
+            Self::BodyTooSlow => (S::REQUEST_TIMEOUT, "body not received in time"),
+            Self::BadBody => (S::BAD_REQUEST, "body not received"),
+            Self::BadJson => (
+                S::BAD_REQUEST,
+                "body must be a JSON object with the strings \"name\" and \"value\"",
+            ),
+            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not ready"),
+            Self::NoWorker => (S::SERVICE_UNAVAILABLE, "no worker available"),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Full => (S::SERVICE_UNAVAILABLE, "too many requests in flight"),
+            Self::TooManyConnections => (S::SERVICE_UNAVAILABLE, "too many connections"),
+            Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting down"),
+            Self::SendFailed => (S::INTERNAL_SERVER_ERROR, "failed to send message to Kafka"),
+            Self::ServiceFailed => (S::INTERNAL_SERVER_ERROR, "the service failed"),
+            Self::TimedOut => (S::INTERNAL_SERVER_ERROR, "timeout waiting for response"),
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn answer(self) -> Answer {
+        let (status, error) = self.status();
+        let mut answer = json(status, "error", error);
+        let mut add = |name: HeaderName, value| answer.headers_mut().insert(name, value);
+        match self {
+            Self::MethodNotAllowed => {
+                add(ALLOW, HeaderValue::from_static("GET, POST"));
+            }
+            Self::ShuttingDown => {
+                add(RETRY_AFTER, RETRY_AFTER_SECONDS);
+                add(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // The rest of the body is not read.
+            Self::BodyTooLarge | Self::BodyTooSlow | Self::BadBody => {
+                add(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                add(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// `{"<name>":"<text>"}`
+fn json(status: StatusCode, name: &str, text: &str) -> Answer {
+    // As large as most of them are in the end: a body with limit to spare costs one more allocation.
+    let mut body = Vec::with_capacity(r#"{"":""}"#.len() + name.len() + text.len());
+    // Strings always serialize.
+    let _ = serde_json::Serializer::new(&mut body).collect_map([(name, text)]);
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn body(answer: Answer) -> Vec<u8> {
+        let mut body = std::pin::pin!(answer.into_body().collect());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match Future::poll(body.as_mut(), &mut context) {
+            std::task::Poll::Ready(Ok(it)) => it.to_bytes().to_vec(),
+            other => panic!("a full body is there at once: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reply_is_the_contracts_body() {
+        let answer = reply(b"Ping Pong ( 1 ) ");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
+        assert_eq!(body(answer), br#"{"message":"Ping Pong ( 1 ) "}"#);
+    }
+
+    #[test]
+    fn a_reply_is_escaped_and_decoded_lossily() {
+        assert_eq!(body(reply(b"a\"\\\n")), br#"{"message":"a\"\\\n"}"#);
+        assert_eq!(body(reply(b"\xff!")), "{\"message\":\"\u{fffd}!\"}".as_bytes());
+    }
+
+    #[test]
+    fn the_contracts_errors() {
+        for (error, status, text) in [
+            (
+                GatewayError::TimedOut,
+                500,
+                r#"{"error":"timeout waiting for response"}"#,
+            ),
+            (
+                GatewayError::SendFailed,
+                500,
+                r#"{"error":"failed to send message to Kafka"}"#,
+            ),
+            (GatewayError::ServiceFailed, 500, r#"{"error":"the service failed"}"#),
+            (GatewayError::NotReady, 503, r#"{"error":"not ready"}"#),
+            (GatewayError::NoWorker, 503, r#"{"error":"no worker available"}"#),
+            (GatewayError::Overloaded, 503, r#"{"error":"overloaded"}"#),
+            (GatewayError::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
+        ] {
+            let answer = error.answer();
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.headers().contains_key(RETRY_AFTER), status == 503);
+            assert_eq!(body(answer), text.as_bytes());
+        }
+        assert_eq!(GatewayError::MethodNotAllowed.answer().headers()[ALLOW], "GET, POST");
+    }
+}
