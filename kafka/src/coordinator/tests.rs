@@ -278,8 +278,8 @@ async fn a_broker_of_another_age_is_too_old() {
 #[tokio::test]
 async fn codes_are_sorted_by_what_to_do() {
     for (code, word) in [
-        (ResponseError::FencedMemberEpoch, "Expelled"),
-        (ResponseError::UnknownMemberId, "Expelled"),
+        (ResponseError::FencedMemberEpoch, "Fenced"),
+        (ResponseError::UnknownMemberId, "Fenced"),
         (ResponseError::GroupAuthorizationFailed, "Refused"),
         (ResponseError::TopicAuthorizationFailed, "Refused"),
         (ResponseError::InvalidGroupId, "Refused"),
@@ -346,7 +346,7 @@ async fn a_commit_says_who_and_what() {
 async fn a_commit_that_fails_as_a_whole_is_an_error() {
     for (code, word) in [
         (ResponseError::StaleMemberEpoch, "Stale"),
-        (ResponseError::UnknownMemberId, "Expelled"),
+        (ResponseError::UnknownMemberId, "Fenced"),
         (ResponseError::NotCoordinator, "Unavailable"),
         (ResponseError::TopicAuthorizationFailed, "Refused"),
     ] {

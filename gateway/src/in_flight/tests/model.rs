@@ -17,7 +17,7 @@ const MAX: usize = 4;
 /// What can happen. Callers are named by the order in which they came, those that are over too.
 #[derive(Debug, Clone)]
 enum Act {
-    InFlightOffset,
+    Register,
     Poll(usize),
     Drop(usize),
     Withdraw(usize),
@@ -66,7 +66,7 @@ struct Reference {
 fn act() -> impl Strategy<Value = Act> {
     let caller = || 0..12_usize;
     prop_oneof![
-        6 => Just(Act::InFlightOffset),
+        6 => Just(Act::Register),
         4 => caller().prop_map(Act::Poll),
         3 => caller().prop_map(Act::Drop),
         1 => caller().prop_map(Act::Withdraw),
@@ -96,7 +96,7 @@ impl Reference {
 
     async fn play(&mut self, act: Act) {
         match act {
-            Act::InFlightOffset => self.register(),
+            Act::Register => self.register(),
             Act::Poll(number) => self.poll(number),
             Act::Drop(number) => {
                 if let Some(caller) = self.callers.get_mut(number)
@@ -140,7 +140,7 @@ impl Reference {
         self.check();
     }
 
-    fn open(&mut self) {
+    fn register(&mut self) {
         let expected = match () {
             () if self.ended => Some(GatewayError::ShuttingDown),
             () if self.no_worker => Some(GatewayError::NoWorker),
