@@ -2,7 +2,7 @@
 
 use broker::Broker;
 use gateway::Gateway;
-use shared::{process::Fatal, server::BindError, shutdown::Signals};
+use shared::{process::Fatal, server::BindError, signals::Signals};
 use tokio::sync::oneshot;
 use tracing::info;
 use worker::Worker;

@@ -300,7 +300,10 @@ pub(crate) async fn need_a_broker_that_has_them(engine: &Engine) -> Completion {
         })
         .await;
         let line = worker.logged_once("PARTITIONS").await;
-        assert!(line.contains("WARN") && line.contains("health_check=\"group\""), "{line}");
+        assert!(
+            line.contains("WARN") && line.contains("health_check=\"group\""),
+            "{line}"
+        );
         let (status, causes) = worker.page("/ready").await;
         assert!(status == 503 && causes.contains("PARTITIONS"), "{causes}");
 

@@ -9,7 +9,7 @@ use broker::{Broker, Config};
 use clap::Parser;
 use gateway::Gateway;
 use serde_json::{Value, json};
-use shared::client;
+use shared::http_client;
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -119,7 +119,7 @@ impl Scene {
         let (http, admin) = gateway_addrs.await.context("the gateway does not start")?;
         for part in [worker_admin.await.context("the worker does not start")?, admin] {
             until("a part is ready", async || {
-                client::get(part, "/ready").await.is_ok_and(|it| it.status == 200)
+                http_client::get(part, "/ready").await.is_ok_and(|it| it.status == 200)
             })
             .await?;
         }
@@ -163,7 +163,7 @@ impl Scene {
             let open = async {
                 let all = format!("gateway_in_flight {BURST}");
                 until("all wait", async || {
-                    let metrics = client::get(self.admin, "/metrics").await;
+                    let metrics = http_client::get(self.admin, "/metrics").await;
                     metrics.is_ok_and(|it| it.body.lines().any(|line| line == all))
                 })
                 .await?;

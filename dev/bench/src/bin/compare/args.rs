@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use broker::Broker;
 use clap::{Parser, Subcommand};
-use shared::shutdown::Signals;
+use shared::signals::Signals;
 
 use crate::{ceiling, plan::Plan, plots, session, tables};
 

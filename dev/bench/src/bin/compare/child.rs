@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
-use shared::client;
+use shared::http_client;
 use tokio::time::{Instant, sleep};
 
 /// On the start of anything.
@@ -64,7 +64,7 @@ impl Child {
     /// Waits until it answers 200; gives the time since it was started.
     pub(crate) async fn ready(&mut self, addr: SocketAddr, path: &str) -> Result<Duration> {
         loop {
-            if client::get(addr, path).await.is_ok_and(|it| it.status == 200) {
+            if http_client::get(addr, path).await.is_ok_and(|it| it.status == 200) {
                 return Ok(self.began.elapsed());
             }
             let log = self.log.display();
