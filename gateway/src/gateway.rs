@@ -103,6 +103,7 @@ impl Gateway {
                 connections: MAX_PRODUCER_CONNECTIONS,
                 max_bytes: BUFFER_BYTES,
                 delivery_timeout: Duration::ZERO,
+                in_flight: Some(metrics.in_flight.clone()),
             },
             GatewayDelivery(pending.clone()),
             readiness.health_check("outbox"),

@@ -207,11 +207,6 @@ impl InFlight {
         })
     }
 
-    /// How many callers there are.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.shared.state.lock().waiting.len()
-    }
-
     /// Gives replies to callers, a whole batch under one lock; `found` hears of each in turn.
     pub(crate) fn reply(&self, replies: impl IntoIterator<Item = (Uuid, Outcome)>, mut found: impl FnMut(ReplyMatch)) {
         let now = Instant::now();

@@ -29,9 +29,6 @@ pub(crate) struct PingBody {
     pub(crate) value: Cow<'static, str>,
 }
 
-/// More are not waited for: with more callers than twice as many, frames become larger by themselves.
-const MAX_BATCH_TARGET: usize = 512;
-
 /// Tells callers whose record was not sent.
 #[derive(Debug)]
 pub(crate) struct GatewayDelivery(pub(crate) InFlight);
@@ -117,12 +114,6 @@ impl DeliveryCallback for GatewayDelivery {
             // Its record may be in the log: the caller waits on for the reply.
             DeliveryResult::Acknowledged | DeliveryResult::Unknown => {}
         }
-    }
-
-    /// Half of all: while they are on their way there and back, the other half gathers here. One caller, or two, or three
-    /// wait for nobody.
-    fn batch_target(&self) -> usize {
-        (self.0.in_flight() / 2).min(MAX_BATCH_TARGET)
     }
 }
 

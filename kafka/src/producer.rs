@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -46,11 +47,6 @@ pub trait DeliveryCallback: Send + Sync + 'static {
 
     /// The result of some records. Called from the connections: it must not block.
     fn on_delivery(&self, tokens: Vec<Self::Token>, result: DeliveryResult);
-
-    /// How many records are worth a moment's wait, now. Without an idea of it what there is goes at once.
-    fn batch_target(&self) -> usize {
-        0
-    }
 }
 
 /// Why a record was not taken, and what was offered.
@@ -68,12 +64,15 @@ pub const MAX_PRODUCER_CONNECTIONS: usize = 4;
 /// How long to wait for a frame that is worth it. The runtime's clock has steps of a millisecond, so it is up to two.
 const LINGER: Duration = Duration::from_millis(1);
 
+/// The largest batch target, in records. With more than twice as many requests in flight, batches grow without a linger.
+const MAX_BATCH_TARGET: usize = 512;
+
 /// So long without one frame taken and a partition is out of reach: a leader that moves, or a broker that is restarted in
 /// order, takes less.
 const OUT_OF_REACH: Duration = Duration::from_secs(3);
 
 /// How an producer behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ProducerSettings {
     /// Connections at most, where there are no more partitions than that: each partition has one, and all have as many.
     pub connections: usize,
@@ -83,6 +82,9 @@ pub struct ProducerSettings {
     /// With [`Duration::ZERO`] each record is sent once by us; the client repeats what a connection broke over, or what a
     /// broker that is no longer the leader refused, for half a second.
     pub delivery_timeout: Duration,
+    /// The number of requests in flight, each of which sends one record through this producer. A connection lingers until
+    /// half of them are queued, at most 512. `None` turns the linger off: what is queued is sent at once.
+    pub in_flight: Option<Gauge>,
 }
 
 /// A handle to put records in. Cheap to clone.
@@ -109,6 +111,7 @@ struct Shared<R: DeliveryCallback> {
     taken: Mutex<Option<Instant>>,
     metrics: ProducerMetrics,
     delivery_timeout: Duration,
+    in_flight: Option<Gauge>,
     /// Nobody wants to wait for what is not settled yet.
     abandoned: AtomicBool,
 }
@@ -152,6 +155,7 @@ impl<R: DeliveryCallback> Producer<R> {
                 taken: Mutex::new(None),
                 metrics,
                 delivery_timeout: settings.delivery_timeout,
+                in_flight: settings.in_flight,
                 abandoned: AtomicBool::new(false),
             }),
         }
@@ -343,15 +347,21 @@ impl<R: DeliveryCallback> Shared<R> {
         }
     }
 
+    /// How many queued records end a linger: half of the requests in flight. While one half is on its way to the service and
+    /// back, the other half is queued. Up to three requests in flight never linger.
+    fn batch_target(&self) -> usize {
+        let in_flight = self.in_flight.as_ref().map_or(0, Gauge::get);
+        usize::try_from(in_flight / 2).unwrap_or(0).min(MAX_BATCH_TARGET)
+    }
+
     /// The next frame for a connection; `None` when it is to close its connection, because the producer is closed and empty or
     /// because there are to be fewer connections.
     async fn next_batch(&self, connection: usize, link: &impl LeaderClient) -> Option<Batch<R::Token>> {
         loop {
-            let batch_target = self.receipts.batch_target();
             let (turn, wake, closed) = {
                 let mut accumulator = self.accumulator.lock();
                 accumulator.set_batch_bytes(link.batch_bytes());
-                accumulator.set_batch_target(batch_target);
+                accumulator.set_batch_target(self.batch_target());
                 let (turn, wake) = accumulator.take(connection);
                 (turn, wake, accumulator.is_closed())
             };

@@ -233,6 +233,7 @@ fn settings(delivery_timeout: Duration) -> ProducerSettings {
         connections: MAX_PRODUCER_CONNECTIONS,
         max_bytes: BUFFER_BYTES,
         delivery_timeout,
+        in_flight: None,
     }
 }
 

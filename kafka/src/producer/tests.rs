@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, sync::atomic::AtomicUsize, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -88,22 +88,15 @@ impl LeaderClient for Broker {
 
 /// Passes the fates on.
 #[derive(Debug)]
-struct Fates {
-    sender: mpsc::Sender<(usize, DeliveryResult)>,
-    batch_target: Arc<AtomicUsize>,
-}
+struct Fates(mpsc::Sender<(usize, DeliveryResult)>);
 
 impl DeliveryCallback for Fates {
     type Token = usize;
 
     fn on_delivery(&self, tokens: Vec<usize>, result: DeliveryResult) {
         for token in tokens {
-            self.sender.try_send((token, result)).unwrap();
+            self.0.try_send((token, result)).unwrap();
         }
-    }
-
-    fn batch_target(&self) -> usize {
-        self.batch_target.load(Ordering::Relaxed)
     }
 }
 
@@ -111,7 +104,7 @@ struct Setup {
     broker: Broker,
     producer: Producer<Fates>,
     fates: mpsc::Receiver<(usize, DeliveryResult)>,
-    batch_target: Arc<AtomicUsize>,
+    in_flight: Gauge,
     readiness: Readiness,
     tasks: Tasks,
 }
@@ -122,20 +115,18 @@ impl Setup {
         broker.0.lock().connects = connects.into();
         broker.0.lock().produces = produces.into();
         let (sender, fates) = mpsc::channel(10_000);
-        let batch_target = Arc::new(AtomicUsize::new(0));
+        let in_flight = Gauge::default();
         let readiness = Readiness::default();
         let tasks = Tasks::default();
         let settings = ProducerSettings {
             connections,
             max_bytes: 100 * SMALL_BATCH_BYTES,
             delivery_timeout,
+            in_flight: Some(in_flight.clone()),
         };
         let producer = Producer::new(
             settings,
-            Fates {
-                sender,
-                batch_target: Arc::clone(&batch_target),
-            },
+            Fates(sender),
             readiness.health_check("outbox"),
             ProducerMetrics::default(),
         );
@@ -144,7 +135,7 @@ impl Setup {
             broker,
             producer,
             fates,
-            batch_target,
+            in_flight,
             readiness,
             tasks,
         }
@@ -179,13 +170,13 @@ async fn what_arrives_while_a_frame_is_under_way_goes_with_the_next() {
         assert_eq!(setup.result().await, (token, DeliveryResult::Acknowledged));
     }
     assert_eq!(setup.taken(), [vec!["1"], vec!["2", "3"]]);
-    assert_eq!(setup.broker.0.lock().connections, 1, "one connection was batch_target");
+    assert_eq!(setup.broker.0.lock().connections, 1, "one connection is enough");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_worth_a_moment_goes_in_one_frame_without_its_end() {
     let mut setup = Setup::new(ONCE, 2, vec![], vec![]);
-    setup.batch_target.store(3, Ordering::Relaxed);
+    setup.in_flight.set(6);
     let start = Instant::now();
     for token in 1..4 {
         setup.send(token);
@@ -196,10 +187,31 @@ async fn what_is_worth_a_moment_goes_in_one_frame_without_its_end() {
     assert_eq!(setup.taken(), [["1", "2", "3"]]);
 }
 
+#[tokio::test]
+async fn batch_target_is_half_of_the_requests_in_flight() {
+    let setup = Setup::new(ONCE, 1, vec![], vec![]);
+    for (in_flight, batch_target) in [
+        (0, 0),
+        (3, 1),
+        (4, 2),
+        (1_000, 500),
+        (1_024, 512),
+        (16_384, 512),
+        (-1, 0),
+    ] {
+        setup.in_flight.set(in_flight);
+        assert_eq!(
+            setup.producer.shared.batch_target(),
+            batch_target,
+            "{in_flight} in flight"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_moment_has_an_end() {
     let mut setup = Setup::new(ONCE, 2, vec![], vec![]);
-    setup.batch_target.store(3, Ordering::Relaxed);
+    setup.in_flight.set(6);
     let start = Instant::now();
     setup.send(1);
     assert_eq!(setup.result().await, (1, DeliveryResult::Acknowledged));
@@ -210,7 +222,7 @@ async fn a_moment_has_an_end() {
 async fn a_flush_does_not_wait_for_the_end_of_a_moment() {
     let setup = Setup::new(ONCE, 2, vec![], vec![]);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    setup.batch_target.store(3, Ordering::Relaxed);
+    setup.in_flight.set(6);
     let start = Instant::now();
     setup.send(1);
     for _ in 0..10 {
