@@ -131,7 +131,7 @@ impl Gateway {
             let metrics = ReplyMetrics::register(&mut registry);
             async move {
                 let partition = reply_address.open(&health_check).await;
-                let consumer_metrics = consumer_metrics.of(partition.number());
+                let consumer_metrics = consumer_metrics.for_partition(partition.number());
                 let consumer = PartitionConsumer::new(partition, Start::Latest, health_check, consumer_metrics);
                 replies::run(consumer, pending, metrics).await
             }
@@ -171,7 +171,7 @@ impl Gateway {
                 () = connections.finish(common.drain_timeout + LAST_ANSWERS) => {}
                 () = last_word => {}
             }
-            if !producer.flush(LAST_ANSWERS).await {
+            if !producer.close(LAST_ANSWERS).await {
                 warn!("records were still unsent at the end of the drain");
             }
         };
@@ -197,7 +197,7 @@ async fn write_to(
     let mut discovery = PartitionDiscovery::new(&cluster, &topic, partitions);
     loop {
         for partition in discovery.next().await {
-            producer.add(&tasks, Partition::new(&cluster, &topic, partition));
+            producer.add_partition(&tasks, Partition::new(&cluster, &topic, partition));
         }
     }
 }

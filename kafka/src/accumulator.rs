@@ -1,200 +1,205 @@
-//! What waits to be produced, and which connection takes it: the state machine of the producer, without any I/O.
+//! Queues the records to be produced and decides which connection sends them: a state machine without I/O.
 //!
-//! - A connection sends one frame at a time. The *primary* connection of a partition has a connection whenever it can; the partition's
-//!   further connections make one on demand.
-//! - The connection whose turn it is takes whatever waits as soon as it is free, so the producer clocks itself: an idle one sends
-//!   at once, a busy one gathers. The turn goes round the primary connections, one frame each: that spreads the partitions evenly
-//!   and leaves the batches as large as with one.
-//! - Where it is known how many records are worth a moment's wait, that connection gathers as many, or for that moment: Kafka
-//!   costs by the frame.
-//! - Any other connection takes a frame only when a whole one is waiting, so it is used when the others cannot keep up.
-//! - At most one connection is being called at a time; every step that may leave cause for another says whom to call.
+//! - A connection has one batch in flight. It is *connected* while it has a socket to its partition's leader.
+//! - Each partition has one *primary* connection, which stays connected whenever it can. Its other connections connect on
+//!   demand.
+//! - The next idle primary connection sends everything queued as one batch. Whole batches go round-robin over the
+//!   partitions: distributing single records would divide the batch size by the number of partitions.
+//! - Adaptive linger: a broker's CPU cost is per batch. That connection waits until the batch target is queued, for one
+//!   linger at most.
+//! - Any other connection sends only while a full batch is queued.
+//! - At most one connection is [`ConnectionState::Woken`]. Every step that may leave work for another connection returns
+//!   the one to wake.
 
 use std::{collections::VecDeque, ops::Range};
 
 use super::link::SMALL_BATCH_BYTES;
 
-/// There is no room; nothing was taken. Holds what was offered.
+/// The queue has reached its bound or is closed. Holds the entry that was not queued.
 #[derive(Debug)]
 pub struct Full<T>(pub T);
 
-/// A accumulator of entries of a known size.
+/// Entries with their size in bytes, in the order in which they are sent.
+pub(crate) type Batch<T> = Vec<(usize, T)>;
+
+/// A queue of entries of a known size, and the connections that empty it.
 #[derive(Debug)]
 pub(crate) struct Accumulator<T> {
-    waiting: VecDeque<(usize, T)>,
-    waiting_bytes: usize,
+    queue: VecDeque<(usize, T)>,
+    queued_bytes: usize,
     max_bytes: usize,
-    /// The bound on a frame; more than that waiting is cause for a further connection.
+    /// The size limit of a batch. A queue of this size is a full batch.
     batch_bytes: usize,
-    /// So many entries are sent at once, fewer are gathered first.
+    /// How many queued entries end a linger. 0 and 1 turn the linger off.
     batch_target: usize,
-    connections: Vec<ConnectionSlot>,
-    /// How many of them are primary connections: one for each partition.
+    connections: Vec<ProducerConnection>,
+    /// The number of primary connections, which is the number of partitions.
     primaries: usize,
-    /// How many connections may have connections, if there are no more partitions than that.
+    /// The limit on connected connections. Primary connections may exceed it.
     max_connections: usize,
-    /// The primary connection whose turn it is, or the first one after it that has a connection.
-    turn: usize,
-    /// No more entries are taken in, and any connection takes what is left.
+    /// Where the round-robin over the connections goes on.
+    next: usize,
+    /// No entry is queued any more, and any connection sends what is left.
     closed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct ConnectionSlot {
-    /// 0 is the primary connection of its partition.
+struct ProducerConnection {
+    /// Its number within its partition; 0 is the primary connection.
     rank: usize,
-    state: State,
-    /// It has a connection, as far as it knows.
-    connected: bool,
+    state: ConnectionState,
+    /// As far as it has reported.
+    is_connected: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// It waits to be called.
-    Idle,
-    /// Woken, but has not come yet.
+enum ConnectionState {
+    /// Waits to be woken, connected or not.
+    Parked,
+    /// Was woken and has not asked for its next action yet.
     Woken,
-    /// There is something for it, and it waits a moment for more, or to be called.
+    /// Connected; waits for the batch target or the end of the linger.
     Lingering,
-    /// It sends a frame.
+    /// Has a batch in flight.
     Sending,
-    /// It makes a connection, or pauses before the next attempt.
+    /// Connects, or backs off before the next attempt.
     Disconnected,
 }
 
-/// The index of a connection that has to be woken.
+/// The index of a connection to wake.
 pub(crate) type Wake = Option<usize>;
 
-/// What a connection with a connection does next.
+/// What a connected connection does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action<T> {
-    /// Send this frame.
-    Send(Vec<(usize, T)>),
-    /// Wait a moment or to be called, then ask again.
+    /// Send this batch.
+    Send(Batch<T>),
+    /// Ask again when woken, after one linger at the latest.
     Linger,
-    /// Wait to be called.
+    /// Wait to be woken.
     Park,
-    /// Close the connection, then wait to be called.
+    /// Close the socket, then wait to be woken.
     Disconnect,
 }
 
 // === impl Accumulator ===
 
 impl<T> Accumulator<T> {
-    /// A accumulator without connections.
+    /// An empty queue without connections.
     pub(crate) fn new(max_connections: usize, max_bytes: usize) -> Self {
         Self {
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
             max_bytes,
             batch_bytes: SMALL_BATCH_BYTES,
             batch_target: 0,
             connections: Vec::new(),
             primaries: 0,
             max_connections,
-            turn: 0,
+            next: 0,
             closed: false,
         }
     }
 
-    /// Adds the connections of one more partition, which have no connections yet. Gives their indices, the primary connection's first.
+    /// Adds the connections of one more partition, all disconnected. Returns their indices, the primary connection's first.
     pub(crate) fn add_partition(&mut self) -> Range<usize> {
         let first = self.connections.len();
         self.primaries += 1;
-        let ranks = (self.max_connections / self.primaries).max(1);
-        self.connections.extend((0..ranks).map(|rank| ConnectionSlot {
-            rank,
-            state: State::Disconnected,
-            connected: false,
-        }));
+        let per_partition = (self.max_connections / self.primaries).max(1);
+        self.connections
+            .extend((0..per_partition).map(|rank| ProducerConnection {
+                rank,
+                state: ConnectionState::Disconnected,
+                is_connected: false,
+            }));
         first..self.connections.len()
     }
 
-    /// Bounds the connections anew; every connection has to be woken.
+    /// Changes the limit on connections. The caller wakes every connection.
     pub(crate) fn set_max_connections(&mut self, max_connections: usize) {
         self.max_connections = max_connections;
     }
 
-    /// Bounds the batches anew. What holds for one connection of the process holds for all.
+    /// Changes the size limit of batches, for all connections.
     pub(crate) fn set_batch_bytes(&mut self, batch_bytes: usize) {
         self.batch_bytes = batch_bytes;
     }
 
-    /// So many entries are worth a moment's wait, for now.
+    /// Changes how many queued entries end a linger.
     pub(crate) fn set_batch_target(&mut self, entries: usize) {
         self.batch_target = entries;
     }
 
-    /// Adds an entry at the end. An entry larger than the accumulator fits when nothing else waits.
+    /// Queues an entry. One that is larger than the queue's bound fits when nothing else is queued.
     pub(crate) fn push(&mut self, bytes: usize, entry: T) -> Result<Wake, Full<T>> {
-        let fits = self.waiting.is_empty() || self.waiting_bytes + bytes <= self.max_bytes;
+        let fits = self.queue.is_empty() || self.queued_bytes + bytes <= self.max_bytes;
         if self.closed || !fits {
             return Err(Full(entry));
         }
-        self.waiting.push_back((bytes, entry));
-        self.waiting_bytes += bytes;
-        Ok(self.call())
+        self.queue.push_back((bytes, entry));
+        self.queued_bytes += bytes;
+        Ok(self.wake())
     }
 
-    /// A connection that has a connection is free, and asks what to do.
-    pub(crate) fn take(&mut self, connection: usize) -> (Action<T>, Wake) {
+    /// What a connected connection without a batch in flight does next.
+    pub(crate) fn next_action(&mut self, connection: usize) -> (Action<T>, Wake) {
         let before = self.state(connection);
-        if before == Some(State::Sending) && self.first() == Some(connection) {
-            self.turn = connection + 1;
+        if before == Some(ConnectionState::Sending) && self.next_sender() == Some(connection) {
+            self.next = connection + 1;
         }
-        self.set(connection, State::Idle, true);
-        let turn = if self.is_wanted(connection, self.first()) {
-            if self.is_batch_full() || before == Some(State::Lingering) {
-                self.set(connection, State::Sending, true);
-                Action::Send(self.frame())
+        self.set(connection, ConnectionState::Parked, true);
+        let action = if self.has_batch_for(connection, self.next_sender()) {
+            if self.is_linger_over() || before == Some(ConnectionState::Lingering) {
+                self.set(connection, ConnectionState::Sending, true);
+                Action::Send(self.take_batch())
             } else {
-                self.set(connection, State::Lingering, true);
+                self.set(connection, ConnectionState::Lingering, true);
                 Action::Linger
             }
-        } else if self.is_allowed(connection) {
+        } else if self.is_within_limit(connection) {
             Action::Park
         } else {
-            self.set(connection, State::Idle, false);
+            self.set(connection, ConnectionState::Parked, false);
             Action::Disconnect
         };
-        (turn, self.call())
+        (action, self.wake())
     }
 
-    /// A connection without connection asks whether to make one: a primary connection always, any other with cause. Without cause it
-    /// is idle until it is called.
-    pub(crate) fn wants_connection(&mut self, connection: usize) -> (bool, Wake) {
-        self.set(connection, State::Idle, false);
-        let wanted = self.is_wanted(connection, self.first()) || (self.is_primary(connection) && !self.closed);
-        if wanted {
-            self.set(connection, State::Disconnected, false);
+    /// Whether a disconnected connection should connect: a primary always, any other only if there is a batch for it.
+    /// Otherwise it is parked.
+    pub(crate) fn should_connect(&mut self, connection: usize) -> (bool, Wake) {
+        self.set(connection, ConnectionState::Parked, false);
+        let has_batch = self.has_batch_for(connection, self.next_sender());
+        let should_connect = has_batch || (self.is_primary(connection) && !self.closed);
+        if should_connect {
+            self.set(connection, ConnectionState::Disconnected, false);
         }
-        (wanted, self.call())
+        (should_connect, self.wake())
     }
 
-    /// A connection has lost its connection over a frame; what is to be sent again of it is the next to go, whatever the
-    /// bound says.
-    pub(crate) fn lose(&mut self, connection: usize, unsent: Vec<(usize, T)>) -> Wake {
+    /// A connection failed with a batch in flight. `unsent` is what is sent again of it: it goes to the front of the queue,
+    /// over the bound if need be.
+    pub(crate) fn on_disconnect(&mut self, connection: usize, unsent: Batch<T>) -> Wake {
         for (bytes, entry) in unsent.into_iter().rev() {
-            self.waiting_bytes += bytes;
-            self.waiting.push_front((bytes, entry));
+            self.queued_bytes += bytes;
+            self.queue.push_front((bytes, entry));
         }
-        self.set(connection, State::Disconnected, false);
-        self.call()
+        self.set(connection, ConnectionState::Disconnected, false);
+        self.wake()
     }
 
-    /// Takes out what waits, from the front on, as long as it is `old`.
-    pub(crate) fn drain_while(&mut self, old: impl Fn(&T) -> bool) -> Vec<T> {
-        let count = self.waiting.iter().take_while(|(_, entry)| old(entry)).count();
-        let drained = self.waiting.drain(..count);
-        let waiting_bytes = &mut self.waiting_bytes;
-        let entries = drained.map(|(bytes, entry)| {
-            *waiting_bytes -= bytes;
+    /// Removes entries from the front of the queue while `predicate` holds.
+    pub(crate) fn drain_while(&mut self, predicate: impl Fn(&T) -> bool) -> Vec<T> {
+        let count = self.queue.iter().take_while(|(_, entry)| predicate(entry)).count();
+        let queued_bytes = &mut self.queued_bytes;
+        let drained = self.queue.drain(..count).map(|(bytes, entry)| {
+            *queued_bytes -= bytes;
             entry
         });
-        entries.collect()
+        drained.collect()
     }
 
-    /// Closes the accumulator; every connection has to be woken.
+    /// Closes the queue. The caller wakes every connection.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
@@ -203,69 +208,73 @@ impl<T> Accumulator<T> {
         self.closed
     }
 
-    /// Nothing waits and nothing is under way.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.waiting.is_empty() && self.connections.iter().all(|it| it.state != State::Sending)
+    /// Whether nothing is queued and nothing in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_sending = |connection: &ProducerConnection| connection.state == ConnectionState::Sending;
+        self.queue.is_empty() && !self.connections.iter().any(is_sending)
     }
 
-    /// Whether any connection has a connection.
-    pub(crate) fn any_connected(&self) -> bool {
-        self.connections.iter().any(|it| it.connected)
+    pub(crate) fn is_any_connected(&self) -> bool {
+        self.connections.iter().any(|connection| connection.is_connected)
     }
 
-    /// Whether any partition's primary connection has a connection.
-    pub(crate) fn any_primary_connected(&self) -> bool {
-        self.connections.iter().any(|it| it.connected && it.rank == 0)
+    pub(crate) fn is_any_primary_connected(&self) -> bool {
+        let mut connections = self.connections.iter();
+        connections.any(|connection| connection.is_connected && connection.rank == 0)
     }
 
-    /// Whether there is a frame for a connection, if `first` is the first to take one.
-    fn is_wanted(&self, connection: usize, first: Option<usize>) -> bool {
-        match first {
-            // Even one too many: the others may have ended already.
-            _ if self.closed => !self.waiting.is_empty(),
-            _ if !self.is_allowed(connection) => false,
-            // Nobody has a connection: the primary connections see to it, the others would only fail beside them.
-            None => self.is_primary(connection) && !self.waiting.is_empty(),
-            Some(first) if first == connection => !self.waiting.is_empty(),
-            Some(_) => self.waiting_bytes >= self.batch_bytes,
+    /// Whether there is a batch for a connection, given the next sender.
+    fn has_batch_for(&self, connection: usize, next_sender: Option<usize>) -> bool {
+        match next_sender {
+            // Connections over the limit too: the others may have ended already.
+            _ if self.closed => !self.queue.is_empty(),
+            _ if !self.is_within_limit(connection) => false,
+            // No connection is connected. The primaries try; others would only fail beside them.
+            None => self.is_primary(connection) && !self.queue.is_empty(),
+            Some(next) if next == connection => !self.queue.is_empty(),
+            Some(_) => self.queued_bytes >= self.batch_bytes,
         }
     }
 
-    /// Whether what waits is not to be waited for.
-    fn is_batch_full(&self) -> bool {
-        self.closed || self.waiting.len() >= self.batch_target || self.waiting_bytes >= self.batch_bytes
+    fn is_linger_over(&self) -> bool {
+        self.closed || self.queue.len() >= self.batch_target || self.queued_bytes >= self.batch_bytes
     }
 
-    /// The connection that takes whatever waits: a primary connection if one has a connection.
-    fn first(&self) -> Option<usize> {
-        let connected = |connection: &usize| self.connections.get(*connection).is_some_and(|it| it.connected);
-        self.round()
-            .find(|connection| self.is_primary(*connection) && connected(connection))
-            .or_else(|| self.round().find(connected))
+    /// The connection that sends whatever is queued: the next connected primary, or else any connected connection.
+    fn next_sender(&self) -> Option<usize> {
+        let is_connected = |connection: &usize| {
+            let connection = self.connections.get(*connection);
+            connection.is_some_and(|connection| connection.is_connected)
+        };
+        self.round_robin()
+            .find(|connection| self.is_primary(*connection) && is_connected(connection))
+            .or_else(|| self.round_robin().find(is_connected))
     }
 
-    /// All connections, beginning with the turn.
-    fn round(&self) -> impl Iterator<Item = usize> + use<T> {
+    /// The indices of all connections, beginning with the next one.
+    fn round_robin(&self) -> impl Iterator<Item = usize> + use<T> {
         let count = self.connections.len();
-        let turn = self.turn.min(count);
-        (turn..count).chain(0..turn)
+        let next = self.next.min(count);
+        (next..count).chain(0..next)
     }
 
     fn is_primary(&self, connection: usize) -> bool {
-        self.connections.get(connection).is_some_and(|it| it.rank == 0)
+        let connection = self.connections.get(connection);
+        connection.is_some_and(|connection| connection.rank == 0)
     }
 
-    /// Whether a connection may have a connection: each partition has one, and more as long as all have as many.
-    fn is_allowed(&self, connection: usize) -> bool {
-        let rank = self.connections.get(connection).map_or(0, |it| it.rank);
+    /// Whether a connection may be connected. All partitions have the same number of connections, at least one.
+    fn is_within_limit(&self, connection: usize) -> bool {
+        let connection = self.connections.get(connection);
+        let rank = connection.map_or(0, |connection| connection.rank);
         rank == 0 || (rank + 1) * self.primaries <= self.max_connections
     }
 
-    /// The longest run of entries that fits a frame, one at least.
-    fn frame(&mut self) -> Vec<(usize, T)> {
+    /// Takes the longest run of entries within the size limit, at least one entry.
+    fn take_batch(&mut self) -> Batch<T> {
         let mut total = 0;
         let fitting = self
-            .waiting
+            .queue
             .iter()
             .take_while(|(bytes, _)| {
                 total += bytes;
@@ -273,36 +282,38 @@ impl<T> Accumulator<T> {
             })
             .count()
             .max(1);
-        let frame: Vec<_> = self.waiting.drain(..fitting).collect();
-        self.waiting_bytes -= frame.iter().map(|(bytes, _)| bytes).sum::<usize>();
-        frame
+        let batch: Batch<T> = self.queue.drain(..fitting).collect();
+        self.queued_bytes -= batch.iter().map(|(bytes, _)| bytes).sum::<usize>();
+        batch
     }
 
-    fn call(&mut self) -> Wake {
-        if self.connections.iter().any(|it| it.state == State::Woken) {
+    /// Marks the next connection that has something to do as woken, unless one is woken already.
+    fn wake(&mut self) -> Wake {
+        let is_woken = |connection: &ProducerConnection| connection.state == ConnectionState::Woken;
+        if self.connections.iter().any(is_woken) {
             return None;
         }
-        let first = self.first();
-        let called = |connection: &usize| match self.state(*connection) {
-            Some(State::Idle) => self.is_wanted(*connection, first),
-            Some(State::Lingering) => self.is_batch_full(),
+        let next_sender = self.next_sender();
+        let has_work = |connection: &usize| match self.state(*connection) {
+            Some(ConnectionState::Parked) => self.has_batch_for(*connection, next_sender),
+            Some(ConnectionState::Lingering) => self.is_linger_over(),
             _ => false,
         };
-        let connection = self.round().find(called)?;
-        if let Some(called) = self.connections.get_mut(connection) {
-            called.state = State::Woken;
+        let index = self.round_robin().find(has_work)?;
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.state = ConnectionState::Woken;
         }
-        Some(connection)
+        Some(index)
     }
 
-    fn state(&self, connection: usize) -> Option<State> {
-        self.connections.get(connection).map(|it| it.state)
+    fn state(&self, connection: usize) -> Option<ConnectionState> {
+        self.connections.get(connection).map(|connection| connection.state)
     }
 
-    fn set(&mut self, connection: usize, state: State, connected: bool) {
-        if let Some(it) = self.connections.get_mut(connection) {
-            it.state = state;
-            it.connected = connected;
+    fn set(&mut self, connection: usize, state: ConnectionState, is_connected: bool) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.state = state;
+            connection.is_connected = is_connected;
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Where a tail is in its log, and what it asks next: a state machine without any I/O.
+//! Holds the position of a partition consumer and decides its next request: a state machine without I/O.
 //!
-//! - The position moves only past a record that was handed on, or that was skipped and counted.
-//! - A wide fetch that fails moves nothing: there may be good records before the bad one.
+//! - The position moves only past a record that was delivered, or that was skipped and counted.
+//! - A full fetch that fails moves nothing: there may be good records before the bad one.
 //! - Nothing is skipped behind an open transaction.
 //!
-//! What makes it more than a counter: the client fails a whole fetch for one record that it cannot decode, an
-//! empty answer has three possible causes, and a topic can be replaced by another of the same name.
+//! Three things make it more than a counter. rskafka fails a whole fetch for one record that it cannot decode. An empty
+//! answer has three possible causes. And a topic can be replaced by another of the same name.
 
 use tracing::{info, warn};
 
@@ -17,34 +17,34 @@ use super::{
 };
 use shared::{error_chain::ErrorChain, log_limiter::LogLimiter};
 
-/// Where a tail begins.
+/// Where a consumer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Behind the last record there is at the first contact.
+    /// Behind the last record of the log at the first contact.
     Latest,
-    /// At the first record there is.
+    /// At the first record of the log.
     Earliest,
-    /// At this offset; at the first record there is if the log does not have it any more, or not yet.
+    /// At this offset, or at the first record if the offset is outside the log.
     At(i64),
 }
 
-/// What to ask the broker.
+/// A request to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum Request {
     Offset(End),
     Fetch(i64, FetchSize),
 }
 
-/// What an answer leads to.
+/// What follows from a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Hand these on; there is at least one.
+    /// Deliver these records; at least one.
     Deliver(Vec<ConsumedRecord>),
-    /// Ask again.
+    /// Send the next request.
     Again,
     /// An open transaction of another producer holds everything back.
     Stalled,
-    /// Ask again on a new connection.
+    /// Send the next request on a new connection.
     Reconnect,
 }
 
@@ -53,36 +53,36 @@ pub(crate) enum Step {
 pub(crate) struct Cursor {
     start: Start,
     state: State,
-    /// The offset to read next; meaningless while `state` is [`State::Unresolved`].
+    /// The offset to fetch next; meaningless while `state` is [`State::Unresolved`].
     position: i64,
     high_watermark: i64,
-    /// Offset and timestamp of the last record handed on: another record there means another log.
+    /// Offset and timestamp of the last delivered record. Another record there means another log.
     last: Option<(i64, i64)>,
-    /// About batches that cannot be decoded.
+    /// For batches that cannot be decoded.
     log_limiter: LogLimiter,
     metrics: ConsumerMetrics,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The start is not known yet.
+    /// The start offset is not known yet.
     Unresolved,
-    /// Nothing special.
+    /// Fetches as much as there is.
     Reading,
-    /// A wide fetch could not be decoded: batch by batch up to the bad one.
+    /// A full fetch could not be decoded: batch by batch up to the bad one.
     ReadingByBatch,
     /// Inside a batch that cannot be decoded: offset by offset to its end.
     Skipping,
-    /// As [`State::Skipping`], but as far as is known this is the end of the log: is there something to skip?
+    /// As [`State::Skipping`] at the known end of the log: looks up whether there is something to skip.
     AtEnd,
-    /// An empty answer although there is something: is it an open transaction?
+    /// A fetch before the high watermark was empty: looks up whether a transaction is open.
     BehindTransaction,
-    /// It is none: if the answer stays empty, there is nothing for us at this offset.
+    /// No transaction is open: if the next fetch is empty too, this offset is a transaction marker or a hole.
     Confirming,
     /// The position is outside the log.
     OutOfRange,
-    /// The connection is new, or the log looks shorter: is it still the same log? Or the position comes from elsewhere: is it
-    /// in the log?
+    /// The connection is new, or the log looks shorter: compares the last delivered record. Or the start offset is given:
+    /// checks whether the log has it.
     Verifying,
 }
 
@@ -105,13 +105,13 @@ impl Cursor {
         }
     }
 
-    /// Whether the start is fixed: from then on no record is missed.
+    /// Whether the start offset is fixed. From then on no record is missed.
     pub(crate) fn is_resolved(&self) -> bool {
         self.state != State::Unresolved
     }
 
-    /// Whether nothing unusual is being looked into.
-    pub(crate) fn is_flowing(&self) -> bool {
+    /// Whether no irregularity is being looked into.
+    pub(crate) fn is_healthy(&self) -> bool {
         matches!(self.state, State::Reading | State::ReadingByBatch | State::Skipping)
     }
 
@@ -119,39 +119,39 @@ impl Cursor {
         self.position
     }
 
-    /// How many records of the log are not read yet, as of the last answer.
+    /// How many records of the log are not fetched yet, as of the last response.
     pub(crate) fn lag(&self) -> i64 {
         (self.high_watermark - self.position).max(0)
     }
 
-    pub(crate) fn ask(&self) -> Ask {
+    pub(crate) fn request(&self) -> Request {
         match (self.state, self.last) {
-            (State::Unresolved, _) => Ask::Offset(match self.start {
+            (State::Unresolved, _) => Request::Offset(match self.start {
                 Start::Latest => End::Latest,
-                // An offset is fixed from the beginning.
+                // [`Start::At`] is never unresolved.
                 Start::Earliest | Start::At(_) => End::Earliest,
             }),
-            (State::Verifying, Some((offset, _))) => Ask::Fetch(offset, FetchSize::SingleBatch),
-            (State::Reading, _) => Ask::Fetch(self.position, FetchSize::Full),
-            // Nothing was read yet: whether all is well is known without a wait for the next record.
+            (State::Verifying, Some((offset, _))) => Request::Fetch(offset, FetchSize::SingleBatch),
+            (State::Reading, _) => Request::Fetch(self.position, FetchSize::Full),
+            // Nothing was delivered yet. A fetch that does not wait shows whether the offset is in the log.
             (State::Verifying, None) | (State::ReadingByBatch | State::Skipping | State::Confirming, _) => {
-                Ask::Fetch(self.position, FetchSize::SingleBatch)
+                Request::Fetch(self.position, FetchSize::SingleBatch)
             }
-            (State::BehindTransaction | State::AtEnd, _) => Ask::Offset(End::Latest),
-            (State::OutOfRange, _) => Ask::Offset(End::Earliest),
+            (State::BehindTransaction | State::AtEnd, _) => Request::Offset(End::Latest),
+            (State::OutOfRange, _) => Request::Offset(End::Earliest),
         }
     }
 
-    /// A new connection: what is behind it may be another log.
-    pub(crate) fn reconnected(&mut self) {
+    /// A new connection, behind which there may be another log.
+    pub(crate) fn on_connected(&mut self) {
         if self.is_resolved() && self.last.is_some() {
             self.state = State::Verifying;
         }
     }
 
-    /// The cluster does not list the topic. What comes back under its name is a new log, to be read whole; whether it is
-    /// another can be seen from the last record, if there was one.
-    pub(crate) fn gone(&mut self) {
+    /// The topic does not exist. A topic that returns under its name is a new log, to be read from the beginning. If a record
+    /// was delivered, [`State::Verifying`] finds that out; without one it is assumed.
+    pub(crate) fn on_topic_missing(&mut self) {
         if self.is_resolved() && self.last.is_none() {
             info!("the topic is gone; its successor will be read from the beginning");
             self.start = Start::Earliest;
@@ -176,7 +176,7 @@ impl Cursor {
                 self.state = State::Skipping;
                 Step::Again
             }
-            // No record is the cause: it is the broker, or what is between us.
+            // No record is the cause, so the broker or the network is.
             State::AtEnd => {
                 self.state = State::Reading;
                 Step::Reconnect
@@ -185,20 +185,20 @@ impl Cursor {
                 let lost = u64::try_from(offset - self.position).unwrap_or(0);
                 warn!(from = self.position, to = offset, lost, "the position left the log");
                 self.metrics.lost.inc_by(lost);
-                self.begin_at(offset)
+                self.start_at(offset)
             }
-            _ => self.begin_at(offset),
+            _ => self.start_at(offset),
         }
     }
 
-    /// A fetch was answered.
+    /// A fetch was answered, with the records and the high watermark.
     pub(crate) fn on_records(&mut self, records: Vec<ConsumedRecord>, high_watermark: i64) -> Step {
         if self.state == State::Verifying
             && let Some(last) = self.last
         {
             self.high_watermark = high_watermark;
-            let found = records.iter().find(|it| it.offset() == last.0);
-            if found.is_some_and(|it| it.timestamp_ms() != last.1) {
+            let found = records.iter().find(|record| record.offset() == last.0);
+            if found.is_some_and(|record| record.timestamp_ms() != last.1) {
                 warn!(offset = last.0, "the log is another; it is read from the beginning");
                 self.state = State::OutOfRange;
             } else {
@@ -219,7 +219,7 @@ impl Cursor {
             }
             None if high_watermark > self.position => {
                 if self.state == State::Confirming {
-                    // A transaction marker, or a hole left by compaction.
+                    // A transaction marker, or a hole from compaction.
                     self.position += 1;
                     self.state = State::Reading;
                 } else {
@@ -234,12 +234,12 @@ impl Cursor {
         }
     }
 
-    /// A call failed.
+    /// A request failed.
     pub(crate) fn on_error(&mut self, error: &Error) -> Step {
         match error {
             Error::OutOfRange if self.is_resolved() => {
                 self.state = match self.state {
-                    // What was read last has been deleted since; the next fetch tells about the rest.
+                    // The last delivered record was deleted. The next fetch shows whether the position is in the log.
                     State::Verifying => State::Reading,
                     _ => State::OutOfRange,
                 };
@@ -271,7 +271,7 @@ impl Cursor {
         }
     }
 
-    fn begin_at(&mut self, offset: i64) -> Step {
+    fn start_at(&mut self, offset: i64) -> Step {
         self.position = offset;
         self.state = State::Reading;
         self.last = None;

@@ -1,17 +1,17 @@
-//! What a call to Kafka can come to, sorted by what the caller does about it.
+//! Errors of calls to Kafka, by what the caller does about them.
 
 use std::{error::Error as StdError, time::Duration};
 
 use rskafka::client::error::{Error as ClientError, ProtocolError, RequestError};
 
-/// Why a call to Kafka failed. The client's own error, where there is one, is the source.
+/// Why a call to Kafka failed. The error of the client or the broker is the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No answer in time: what became of the call is unknown, and its connection is not to be used again.
+    /// No response in time. The outcome of the call is unknown, and its connection must not be used again.
     #[error("no answer from Kafka within {0:?}")]
     TimedOut(Duration),
-    /// The cluster does not list the topic.
+    /// The cluster has no such topic.
     #[error("topic {0:?} does not exist")]
     TopicMissing(String),
     /// The topic has no such partition.
@@ -19,26 +19,26 @@ pub enum Error {
     PartitionMissing {
         /// The topic.
         topic: String,
-        /// The partition asked for.
+        /// The partition.
         partition: i32,
     },
-    /// The offset lies before the start or behind the end of the log.
+    /// The offset is before the start or behind the end of the log.
     #[error("the offset is outside the log")]
     OutOfRange,
-    /// Something in the answer cannot be decoded; asking again gets the same answer.
+    /// Part of the response cannot be decoded. Another attempt would get the same bytes.
     #[error("the batch cannot be decoded")]
     Undecodable(#[source] Source),
-    /// The broker will never take these records.
+    /// The broker will never accept these records.
     #[error("the broker refuses the records")]
     Refused(#[source] Source),
-    /// Anything else: worth another attempt on a new connection.
+    /// Any other failure: worth another attempt on a new connection.
     #[error("the call to Kafka failed")]
     Failed(#[source] Source),
 }
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// The client panicked inside a call.
+/// rskafka panicked inside a call.
 #[derive(Debug, thiserror::Error)]
 #[error("the Kafka client panicked")]
 pub(crate) struct Panicked;
@@ -46,7 +46,7 @@ pub(crate) struct Panicked;
 // === impl Error ===
 
 impl Error {
-    /// Sorts an error of a call about `topic`.
+    /// Classifies an error of a call about `topic`.
     pub(crate) fn of_call(error: ClientError, topic: &str) -> Self {
         match &error {
             ClientError::ServerError { protocol_error, .. } => match protocol_error {
@@ -55,25 +55,24 @@ impl Error {
                 ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge | ProtocolError::InvalidRecord => {
                     Self::Refused(error.into())
                 }
-                // One whose time has not come (`message.timestamp.after.max.ms`) is taken later: it is our clock or Kafka's.
+                // A timestamp in the future (`message.timestamp.after.max.ms`) means clock skew, and is accepted later.
                 _ => Self::Failed(error.into()),
             },
             _ => Self::Failed(error.into()),
         }
     }
 
-    /// Sorts an error of a fetch, where an answer that cannot be read means a record that cannot be read.
+    /// Classifies an error of a fetch, where a response that cannot be decoded means a record that cannot be decoded.
     pub(crate) fn of_fetch(error: ClientError, topic: &str) -> Self {
         let undecodable = match &error {
             ClientError::Request(
                 RequestError::ReadVersionedError(_) | RequestError::ReadError(_) | RequestError::TooMuchData { .. },
             ) => true,
-            // The client has no more than a text for what it does not understand, of metadata too; these are about
-            // records.
+            // rskafka reports anything invalid by text only. These are the texts about records.
             ClientError::InvalidResponse(text) => {
                 ["Timestamp overflow", "Not a valid timestamp", "Ambiguous timestamp"]
                     .iter()
-                    .any(|it| text.starts_with(it))
+                    .any(|prefix| text.starts_with(prefix))
             }
             _ => false,
         };
@@ -97,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn of(protocol_error: ProtocolError) -> Error {
+    fn classify(protocol_error: ProtocolError) -> Error {
         let error = ClientError::ServerError {
             protocol_error,
             error_message: None,
@@ -109,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_broker_will_never_take_is_refused_and_what_it_may_take_later_is_not() {
-        assert!(matches!(of(ProtocolError::InvalidRecord), Error::Refused(_)));
-        assert!(matches!(of(ProtocolError::MessageTooLarge), Error::Refused(_)));
-        assert!(matches!(of(ProtocolError::InvalidTimestamp), Error::Failed(_)));
-        assert!(matches!(of(ProtocolError::NotLeaderOrFollower), Error::Failed(_)));
-        assert!(matches!(of(ProtocolError::UnknownTopicOrPartition), Error::TopicMissing(topic) if topic == "t"));
+    fn only_permanent_produce_errors_are_refused() {
+        assert!(matches!(classify(ProtocolError::InvalidRecord), Error::Refused(_)));
+        assert!(matches!(classify(ProtocolError::MessageTooLarge), Error::Refused(_)));
+        assert!(matches!(classify(ProtocolError::InvalidTimestamp), Error::Failed(_)));
+        assert!(matches!(classify(ProtocolError::NotLeaderOrFollower), Error::Failed(_)));
+        assert!(matches!(classify(ProtocolError::UnknownTopicOrPartition), Error::TopicMissing(topic) if topic == "t"));
     }
 }

@@ -1,4 +1,4 @@
-//! What the seam counts.
+//! Metrics of the Kafka client.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,55 +6,55 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// What the tails of a topic count: together, but for the lag, which each partition has for itself.
+/// Metrics of the consumers of a topic: counters shared by all partitions, and one lag gauge for each.
 #[derive(Debug, Clone, Default)]
 pub struct ConsumerMetrics {
     /// Records that could not be decoded.
     pub(crate) skipped: Counter,
-    /// Records that were deleted before they were read.
+    /// Records deleted before they were fetched.
     pub(crate) lost: Counter,
-    /// Times that an open transaction of another producer held the tail back.
+    /// Waits for an open transaction of another producer.
     pub(crate) stalls: Counter,
-    /// Records in the log that are not read yet.
+    /// Records in the log that are not fetched yet.
     pub(crate) lag: Gauge,
-    lags: Family<Label, Gauge>,
-    label: Option<Label>,
-    /// New connections after the first.
+    lags: Family<PartitionLabel, Gauge>,
+    label: Option<PartitionLabel>,
+    /// Connections after the first.
     pub(crate) reconnects: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Label {
+struct PartitionLabel {
     partition: i32,
 }
 
-/// What one producer counts.
+/// Metrics of a producer.
 #[derive(Debug, Clone, Default)]
 pub struct ProducerMetrics {
-    /// Frames sent.
+    /// Produce requests sent.
     pub(crate) batches: Counter,
-    /// Frames that failed, and their connections with them.
+    /// Batches that failed, each with its connection.
     pub(crate) connection_failures: Counter,
 }
 
-/// What a worker counts of the offsets that it commits.
+/// Metrics of offset commits.
 #[derive(Debug, Clone, Default)]
 pub struct CommitMetrics {
-    /// Commits that Kafka took.
+    /// Commits that Kafka accepted whole.
     pub(crate) commits: Counter,
-    /// Commits and look-ups that failed, for one partition or for all.
+    /// Commits and offset fetches that failed, for one partition or for all.
     pub(crate) commits_failed: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Commit {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 // === impl ConsumerMetrics ===
 
 impl ConsumerMetrics {
-    /// Registers them under `registry`.
+    /// Registers the metrics with `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -83,10 +83,10 @@ impl ConsumerMetrics {
         metrics
     }
 
-    /// What the tail of one partition counts.
+    /// The metrics of one partition's consumer.
     #[must_use]
-    pub fn of(&self, partition: i32) -> Self {
-        let label = Label { partition };
+    pub fn for_partition(&self, partition: i32) -> Self {
+        let label = PartitionLabel { partition };
         Self {
             lag: self.lags.get_or_create_owned(&label),
             label: Some(label),
@@ -94,8 +94,8 @@ impl ConsumerMetrics {
         }
     }
 
-    /// The partition is not read any more.
-    pub(crate) fn retire(&self) {
+    /// Removes the lag of a partition that is not read any more.
+    pub(crate) fn remove_lag(&self) {
         if let Some(label) = &self.label {
             self.lags.remove(label);
         }
@@ -105,7 +105,7 @@ impl ConsumerMetrics {
 // === impl ProducerMetrics ===
 
 impl ProducerMetrics {
-    /// Registers them under `registry`.
+    /// Registers the metrics with `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -123,13 +123,13 @@ impl ProducerMetrics {
 // === impl CommitMetrics ===
 
 impl CommitMetrics {
-    /// Registers them under `registry`.
+    /// Registers the metrics with `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let commits = Family::<Commit, Counter>::default();
+        let commits = Family::<OutcomeLabel, Counter>::default();
         let metrics = Self {
-            commits: commits.get_or_create_owned(&Commit { outcome: "taken" }),
-            commits_failed: commits.get_or_create_owned(&Commit { outcome: "failed" }),
+            commits: commits.get_or_create_owned(&OutcomeLabel { outcome: "taken" }),
+            commits_failed: commits.get_or_create_owned(&OutcomeLabel { outcome: "failed" }),
         };
         registry.register(
             "position_commits",

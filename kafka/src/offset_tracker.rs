@@ -1,43 +1,43 @@
-//! How far a partition's requests are done.
+//! Tracks which requests of a partition are acknowledged, to find the offset to commit.
 //!
-//! - The position is the lowest offset that is not done: whoever begins there leaves no request out. The connections acknowledge
-//!   out of order, so what is done behind it is remembered.
-//! - Done is a request whose reply Kafka has or will never take, and one that is skipped and counted.
+//! - The committable offset is the lowest one in flight: a worker that begins there skips no request. Acknowledgements come
+//!   out of order, so those behind it are remembered.
+//! - A request is acknowledged when its reply has its outcome, or when it was skipped and counted.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// How far one partition is.
+/// The offsets in flight of one partition.
 #[derive(Debug, Default)]
 pub struct OffsetTracker {
     state: Mutex<State>,
-    /// The state has changed in a way that somebody may wait for.
+    /// Everything may be acknowledged, or the start was offered.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was read from the position on, in the order of tracker.
-    open: VecDeque<Request>,
-    /// Behind the last offset that was read; `None` before the start is fixed.
+    /// What was fetched, from the committable offset on, in the order of offsets.
+    in_flight: VecDeque<Request>,
+    /// The offset to fetch next; `None` before the start is fixed.
     end: Option<i64>,
-    /// The position that Kafka has.
-    saved: Option<i64>,
-    /// Kafka was told the start, or at least asked to keep it.
-    start_offered: bool,
-    /// Which log it is.
+    /// The offset that Kafka has.
+    committed: Option<i64>,
+    /// Kafka has the start, or an attempt to commit it has failed.
+    is_start_offered: bool,
+    /// Changes when the log is replaced by another.
     generation: u32,
 }
 
 #[derive(Debug)]
 struct Request {
     offset: i64,
-    done: bool,
+    acked: bool,
 }
 
-/// A request on its way. Dropped without [`InFlightOffset::done`], it stays undone.
+/// A request in flight. Dropped without [`InFlightOffset::ack`], it is never committed.
 #[derive(Debug)]
 pub struct InFlightOffset {
     tracker: Arc<OffsetTracker>,
@@ -48,23 +48,24 @@ pub struct InFlightOffset {
 // === impl OffsetTracker ===
 
 impl OffsetTracker {
-    /// These were read, and now everything below `end` is.
-    pub fn read(&self, offsets: impl Iterator<Item = i64>, end: i64) {
+    /// Adds fetched records in the order of their offsets; `end` is the offset to fetch next. An `end` that goes back
+    /// means another log: the requests of the old one are forgotten.
+    pub fn fetched(&self, offsets: impl Iterator<Item = i64>, end: i64) {
         let mut state = self.state.lock();
-        if state.end.is_some_and(|it| end < it) {
-            // Another log: what was open is in none any more.
-            state.open.clear();
-            state.saved = None;
+        if state.end.is_some_and(|previous| end < previous) {
+            state.in_flight.clear();
+            state.committed = None;
             state.generation += 1;
         }
-        state.open.extend(offsets.map(|offset| Request { offset, done: false }));
+        let requests = offsets.map(|offset| Request { offset, acked: false });
+        state.in_flight.extend(requests);
         state.end = Some(end);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// One of those that were read.
-    pub fn open(self: &Arc<Self>, offset: i64) -> InFlightOffset {
+    /// The handle of a fetched record.
+    pub fn in_flight(self: &Arc<Self>, offset: i64) -> InFlightOffset {
         InFlightOffset {
             tracker: Arc::clone(self),
             generation: self.state.lock().generation,
@@ -72,49 +73,49 @@ impl OffsetTracker {
         }
     }
 
-    /// The lowest offset that is not done, unless Kafka has it already.
-    pub fn unsaved(&self) -> Option<i64> {
+    /// The offset to commit, unless Kafka has it already.
+    pub fn committable(&self) -> Option<i64> {
         let state = self.state.lock();
-        state.position().filter(|position| state.saved != Some(*position))
+        state.position().filter(|position| state.committed != Some(*position))
     }
 
-    /// Kafka has this position.
-    pub fn saved(&self, position: i64) {
-        self.state.lock().saved = Some(position);
+    /// Kafka has this offset.
+    pub fn committed(&self, offset: i64) {
+        self.state.lock().committed = Some(offset);
     }
 
-    /// Kafka is to be told again.
-    pub fn renew(&self) {
-        self.state.lock().saved = None;
+    /// Makes the offset committable again although it has not changed.
+    pub fn recommit(&self) {
+        self.state.lock().committed = None;
     }
 
-    /// Kafka has the start, or will not take it now.
-    pub fn start_offered(&self) {
-        self.state.lock().start_offered = true;
+    /// Reports that Kafka has the start, or that an attempt to commit it has failed.
+    pub fn mark_start_offered(&self) {
+        self.state.lock().is_start_offered = true;
         self.changed.notify_waiters();
     }
 
-    /// Whether it was: from then on requests are read.
+    /// Whether the start was offered to Kafka. Requests are read from then on.
     pub fn is_start_offered(&self) -> bool {
-        self.state.lock().start_offered
+        self.state.lock().is_start_offered
     }
 
-    /// Waits for that.
-    pub async fn until_start_offered(&self) {
-        self.until(|state| state.start_offered).await;
+    /// Waits until the start was offered to Kafka.
+    pub async fn wait_for_start_offered(&self) {
+        self.wait_for(|state| state.is_start_offered).await;
     }
 
-    /// Waits until everything that was read is done.
-    pub async fn until_all_done(&self) {
-        self.until(|state| state.open.is_empty()).await;
+    /// Waits until every fetched request is acknowledged.
+    pub async fn wait_for_acks(&self) {
+        self.wait_for(|state| state.in_flight.is_empty()).await;
     }
 
-    async fn until(&self, health_check: impl Fn(&State) -> bool) {
+    async fn wait_for(&self, condition: impl Fn(&State) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // Registered before the look, so that no change falls in between.
             changed.as_mut().enable();
-            if health_check(&self.state.lock()) {
+            if condition(&self.state.lock()) {
                 return;
             }
             changed.await;
@@ -126,29 +127,31 @@ impl OffsetTracker {
 
 impl State {
     fn position(&self) -> Option<i64> {
-        self.open.front().map(|it| it.offset).or(self.end)
+        self.in_flight.front().map(|request| request.offset).or(self.end)
     }
 }
 
 // === impl InFlightOffset ===
 
 impl InFlightOffset {
-    /// The request is answered, or skipped and counted.
-    pub fn done(self) {
+    /// The reply has its outcome, or the request was skipped and counted.
+    pub fn ack(self) {
         let mut state = self.tracker.state.lock();
         if state.generation != self.generation {
             return;
         }
-        let found = state.open.binary_search_by_key(&self.offset, |it| it.offset);
-        if let Some(request) = found.ok().and_then(|index| state.open.get_mut(index)) {
-            request.done = true;
+        let found = state
+            .in_flight
+            .binary_search_by_key(&self.offset, |request| request.offset);
+        if let Some(request) = found.ok().and_then(|index| state.in_flight.get_mut(index)) {
+            request.acked = true;
         }
-        while state.open.front().is_some_and(|it| it.done) {
-            state.open.pop_front();
+        while state.in_flight.front().is_some_and(|request| request.acked) {
+            state.in_flight.pop_front();
         }
-        let all_done = state.open.is_empty();
+        let all_acked = state.in_flight.is_empty();
         drop(state);
-        if all_done {
+        if all_acked {
             self.tracker.changed.notify_waiters();
         }
     }
@@ -161,72 +164,81 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_position_is_the_lowest_offset_that_is_not_done() {
+    fn lowest_unacknowledged_offset_is_committable() {
         let tracker = Arc::new(OffsetTracker::default());
-        assert_eq!(tracker.unsaved(), None, "the start is not fixed");
-        tracker.read([].into_iter(), 5);
-        assert_eq!(tracker.unsaved(), Some(5));
-        tracker.saved(5);
-        assert_eq!(tracker.unsaved(), None);
-        // 8 was stepped over.
-        tracker.read([5, 6, 7, 9].into_iter(), 12);
-        assert_eq!(tracker.unsaved(), None, "nothing of it is done");
-        for (done, position) in [(6, None), (9, None), (5, Some(7)), (7, Some(12))] {
-            tracker.open(done).done();
-            assert_eq!(tracker.unsaved(), position, "{done}");
+        assert_eq!(tracker.committable(), None, "the start is not fixed");
+        tracker.fetched([].into_iter(), 5);
+        assert_eq!(tracker.committable(), Some(5));
+        tracker.committed(5);
+        assert_eq!(tracker.committable(), None);
+        // 8 is a hole in the log.
+        tracker.fetched([5, 6, 7, 9].into_iter(), 12);
+        assert_eq!(tracker.committable(), None, "nothing is acknowledged");
+        for (acked, committable) in [(6, None), (9, None), (5, Some(7)), (7, Some(12))] {
+            tracker.in_flight(acked).ack();
+            assert_eq!(tracker.committable(), committable, "{acked}");
         }
     }
 
     #[test]
-    fn a_request_that_is_dropped_is_not_done() {
-        let tracker = Arc::new(OffsetTracker::default());
-        tracker.read(0..2, 2);
-        drop(tracker.open(0));
-        tracker.open(1).done();
-        assert_eq!(tracker.unsaved(), Some(0));
+    fn recommit_offers_the_committed_offset_again() {
+        let tracker = OffsetTracker::default();
+        tracker.fetched([].into_iter(), 5);
+        tracker.committed(5);
+        tracker.recommit();
+        assert_eq!(tracker.committable(), Some(5));
     }
 
     #[test]
-    fn another_log_begins_anew() {
+    fn dropped_request_is_not_acknowledged() {
         let tracker = Arc::new(OffsetTracker::default());
-        tracker.read(7..9, 9);
-        let old = [tracker.open(7), tracker.open(8)];
-        tracker.read([].into_iter(), 0);
-        tracker.saved(0);
-        tracker.read(0..9, 9);
-        old.into_iter().for_each(InFlightOffset::done);
-        assert_eq!(tracker.unsaved(), None);
-        (0..9).for_each(|offset| tracker.open(offset).done());
-        assert_eq!(tracker.unsaved(), Some(9));
+        tracker.fetched(0..2, 2);
+        drop(tracker.in_flight(0));
+        tracker.in_flight(1).ack();
+        assert_eq!(tracker.committable(), Some(0));
+    }
+
+    #[test]
+    fn replaced_log_ignores_acks_of_the_old_one() {
+        let tracker = Arc::new(OffsetTracker::default());
+        tracker.fetched(7..9, 9);
+        let old = [tracker.in_flight(7), tracker.in_flight(8)];
+        tracker.fetched([].into_iter(), 0);
+        tracker.committed(0);
+        tracker.fetched(0..9, 9);
+        old.into_iter().for_each(InFlightOffset::ack);
+        assert_eq!(tracker.committable(), None);
+        (0..9).for_each(|offset| tracker.in_flight(offset).ack());
+        assert_eq!(tracker.committable(), Some(9));
     }
 
     #[tokio::test]
-    async fn whoever_waits_hears_of_the_last_one() {
+    async fn last_ack_ends_the_wait() {
         let tracker = Arc::new(OffsetTracker::default());
-        tracker.until_all_done().await;
-        tracker.read(0..2, 2);
-        let (first, second) = (tracker.open(0), tracker.open(1));
-        second.done();
-        tokio::join!(tracker.until_all_done(), async { first.done() });
-        assert_eq!(tracker.unsaved(), Some(2));
+        tracker.wait_for_acks().await;
+        tracker.fetched(0..2, 2);
+        let (first, second) = (tracker.in_flight(0), tracker.in_flight(1));
+        second.ack();
+        tokio::join!(tracker.wait_for_acks(), async { first.ack() });
+        assert_eq!(tracker.committable(), Some(2));
     }
 
     proptest! {
         #[test]
-        fn in_any_order_nothing_undone_is_passed(
+        fn acks_in_any_order_never_pass_an_unacknowledged_offset(
             gaps in prop::collection::vec(1..4_i64, 1..40),
             order in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
         ) {
             let tracker = Arc::new(OffsetTracker::default());
             let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
-            let end = offsets.last().map_or(0, |it| it + 1);
-            tracker.read(offsets.iter().copied(), end);
-            let mut undone = offsets;
+            let end = offsets.last().map_or(0, |last| last + 1);
+            tracker.fetched(offsets.iter().copied(), end);
+            let mut unacked = offsets;
             for index in order {
-                if !undone.is_empty() {
-                    tracker.open(undone.remove(index.index(undone.len()))).done();
+                if !unacked.is_empty() {
+                    tracker.in_flight(unacked.remove(index.index(unacked.len()))).ack();
                 }
-                prop_assert_eq!(tracker.unsaved(), Some(undone.first().copied().unwrap_or(end)));
+                prop_assert_eq!(tracker.committable(), Some(unacked.first().copied().unwrap_or(end)));
             }
         }
     }

@@ -1,12 +1,12 @@
-//! The consumer: follows one partition, hands whole batches on, and never ends.
+//! Consumes one partition: a poll loop over one connection to the leader, which reconnects after every failure.
 //!
-//! [`cursor`](super::cursor) decides what to ask; here is the connection it is asked on, and how it comes back.
+//! The [`cursor`](super::cursor) decides which request is next.
 
 use tokio::time::Instant;
 
 use super::{
     backoff::Backoff,
-    cursor::{Ask, Cursor, Start, Step},
+    cursor::{Cursor, Request, Start, Step},
     error::Error,
     link::{Connector, LeaderClient, Partition},
     metrics::ConsumerMetrics,
@@ -14,101 +14,104 @@ use super::{
 };
 use shared::{error_chain::ErrorChain, readiness::HealthCheck};
 
-/// What an answer of the broker gave.
+/// What one poll returned.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConsumerRecords {
-    /// The records, in the order of their offsets; none if there were none, or only something to step over.
+    /// The records in the order of their offsets. Empty when the broker had none or the cursor only moved.
     pub records: Vec<ConsumedRecord>,
-    /// The offset to read next. It goes back where another log has taken the place of the one that was read.
+    /// The offset to fetch next. It goes back when the log was replaced by another.
     pub position: i64,
-    /// A fetch was answered, and what it says was the end of the log: nothing is in it that is not read.
+    /// A fetch was answered, and nothing behind `position` was in the log at that time.
     pub at_end: bool,
-    /// When it was asked for. The answer is not older, although it may have been read long after it came.
-    pub asked: Instant,
+    /// When the request was sent: the answer is not older, however long it waited in the socket.
+    pub requested_at: Instant,
 }
 
-/// Reads a partition from a start on.
+/// A consumer of one partition.
 #[derive(Debug)]
 #[expect(
     private_bounds,
-    reason = "its tests script the connection; outside there is only `Partition`"
+    reason = "unit tests script the connection; other crates use `Partition`"
 )]
 pub struct PartitionConsumer<C: Connector = Partition> {
-    connect: C,
+    connector: C,
     cursor: Cursor,
-    link: Option<C::LeaderClient>,
-    connected_before: bool,
+    leader: Option<C::LeaderClient>,
+    has_connected: bool,
     backoff: Backoff,
     health_check: HealthCheck,
     metrics: ConsumerMetrics,
+}
+
+enum Response {
+    Offset(i64),
+    Records(Vec<ConsumedRecord>, i64),
 }
 
 // === impl PartitionConsumer ===
 
 #[expect(private_bounds, reason = "as above")]
 impl<C: Connector> PartitionConsumer<C> {
-    /// A consumer of a partition; it connects when it is first asked. `health_check` is met while the start is fixed
-    /// and the broker answers.
+    /// A consumer that connects at the first poll. `health_check` is ready while the start is fixed and the broker answers.
     #[must_use]
-    pub fn new(connect: C, start: Start, health_check: HealthCheck, metrics: ConsumerMetrics) -> Self {
+    pub fn new(connector: C, start: Start, health_check: HealthCheck, metrics: ConsumerMetrics) -> Self {
         Self {
-            connect,
+            connector,
             cursor: Cursor::new(start, metrics.clone()),
-            link: None,
-            connected_before: false,
+            leader: None,
+            has_connected: false,
             backoff: Backoff::default(),
             health_check,
             metrics,
         }
     }
 
-    /// Waits until the start is fixed: from then on, no record is missed. Cancelling loses nothing.
+    /// Waits until the start offset is fixed. From then on no record is missed. Cancel safe.
     pub async fn wait_for_start(&mut self) {
         while !self.cursor.is_resolved() {
-            // Before the start is fixed there is nothing to hand on.
-            self.advance().await;
+            // No records are fetched before the start is fixed.
+            self.step().await;
         }
     }
 
-    /// The offset to read next, once the start is fixed.
+    /// The offset to fetch next, once the start is fixed.
     #[must_use]
     pub fn position(&self) -> i64 {
         self.cursor.position()
     }
 
-    /// Waits until the broker answers, which it does about twice a second when there is nothing to read. Cancelling loses
-    /// nothing.
+    /// Waits for the broker's next answer: with records at once, without records every 0.5 s. Cancel safe.
     pub async fn poll(&mut self) -> ConsumerRecords {
         loop {
-            if let Some(batch) = self.advance().await {
-                return batch;
+            if let Some(records) = self.step().await {
+                return records;
             }
         }
     }
 
-    /// One call, or one attempt at a connection.
-    async fn advance(&mut self) -> Option<ConsumerRecords> {
-        let Some(link) = &self.link else {
+    /// One request, or one attempt to connect.
+    async fn step(&mut self) -> Option<ConsumerRecords> {
+        let Some(leader) = &self.leader else {
             self.reconnect().await;
             return None;
         };
-        let asked = Instant::now();
-        // The cursor moves only after the last await: a call that is dropped half-way changes nothing.
-        let answer = match self.cursor.ask() {
-            Ask::Offset(end) => link.offset(end).await.map(Answer::Offset),
-            Ask::Fetch(offset, width) => link
-                .fetch(offset, width)
+        let requested_at = Instant::now();
+        // The cursor moves only after the last await, so that a dropped future changes nothing.
+        let response = match self.cursor.request() {
+            Request::Offset(end) => leader.offset(end).await.map(Response::Offset),
+            Request::Fetch(offset, size) => leader
+                .fetch(offset, size)
                 .await
-                .map(|(records, end)| Answer::Records(records, end)),
+                .map(|(records, high_watermark)| Response::Records(records, high_watermark)),
         };
-        let is_fetch = matches!(answer, Ok(Answer::Records(..)));
-        let is_read = answer.is_ok();
-        let step = match answer {
-            Ok(Answer::Offset(offset)) => self.cursor.on_offset(offset),
-            Ok(Answer::Records(records, end)) => self.cursor.on_records(records, end),
+        let is_fetch = matches!(response, Ok(Response::Records(..)));
+        let is_ok = response.is_ok();
+        let step = match response {
+            Ok(Response::Offset(offset)) => self.cursor.on_offset(offset),
+            Ok(Response::Records(records, high_watermark)) => self.cursor.on_records(records, high_watermark),
             Err(error) => match self.cursor.on_error(&error) {
                 Step::Reconnect => {
-                    self.fail(&error).await;
+                    self.on_failure(&error).await;
                     return None;
                 }
                 step => step,
@@ -116,10 +119,10 @@ impl<C: Connector> PartitionConsumer<C> {
         };
         if step == Step::Reconnect {
             let cause = "answers cannot be read, and no record is the cause";
-            self.fail(&Error::Failed(cause.into())).await;
+            self.on_failure(&Error::Failed(cause.into())).await;
             return None;
         }
-        if is_read {
+        if is_ok {
             self.backoff.reset();
         }
         if step == Step::Stalled {
@@ -127,7 +130,7 @@ impl<C: Connector> PartitionConsumer<C> {
                 "an open transaction of another producer at offset {}",
                 self.cursor.position()
             ));
-        } else if self.cursor.is_flowing() {
+        } else if self.cursor.is_healthy() {
             self.health_check.ready();
         }
         let lag = self.cursor.lag();
@@ -141,31 +144,31 @@ impl<C: Connector> PartitionConsumer<C> {
             records,
             position,
             at_end: is_fetch && lag == 0,
-            asked,
+            requested_at,
         })
     }
 
     async fn reconnect(&mut self) {
-        match self.connect.connect().await {
-            Ok(link) => {
-                self.link = Some(link);
-                self.cursor.reconnected();
-                if self.connected_before {
+        match self.connector.connect().await {
+            Ok(leader) => {
+                self.leader = Some(leader);
+                self.cursor.on_connected();
+                if self.has_connected {
                     self.metrics.reconnects.inc();
                 }
-                self.connected_before = true;
+                self.has_connected = true;
             }
             Err(error) => {
                 if matches!(error, Error::TopicMissing(_)) {
-                    self.cursor.gone();
+                    self.cursor.on_topic_missing();
                 }
-                self.fail(&error).await;
+                self.on_failure(&error).await;
             }
         }
     }
 
-    async fn fail(&mut self, error: &Error) {
-        self.link = None;
+    async fn on_failure(&mut self, error: &Error) {
+        self.leader = None;
         self.health_check.not_ready(&ErrorChain(error));
         self.backoff.pause().await;
     }
@@ -173,13 +176,8 @@ impl<C: Connector> PartitionConsumer<C> {
 
 impl<C: Connector> Drop for PartitionConsumer<C> {
     fn drop(&mut self) {
-        self.metrics.retire();
+        self.metrics.remove_lag();
     }
-}
-
-enum Answer {
-    Offset(i64),
-    Records(Vec<ConsumedRecord>, i64),
 }
 
 #[cfg(test)]

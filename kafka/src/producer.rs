@@ -1,8 +1,9 @@
-//! The producer: records go in, batches go out to one partition or to several evenly, and every record's result comes back.
+//! Queues records, sends them in batches to one partition or evenly to several, and reports each record's delivery.
 //!
-//! [`accumulator`](super::accumulator) decides what goes when; here each connection is a task with a connection of its own that it
-//! rebuilds after every failure. One frame is in flight per connection. The one owner of a produce call is its
-//! connection: dropping a call half-way does not undo it, so no caller's future ever holds one.
+//! - The [`accumulator`](super::accumulator) decides what is sent when. Here each connection is a task that reconnects after
+//!   every failure.
+//! - One batch is in flight per connection.
+//! - A produce call belongs to its connection's task. Dropping the call would not undo it, so no caller's future holds one.
 
 use std::{
     sync::{
@@ -20,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    accumulator::{Accumulator, Action, Full, Wake},
+    accumulator::{self, Accumulator, Action, Full, Wake},
     backoff::Backoff,
     error::Error,
     link::{Connector, LeaderClient, Partition},
@@ -29,130 +30,131 @@ use super::{
 };
 use shared::{error_chain::ErrorChain, readiness::HealthCheck, tasks::Tasks};
 
-/// What became of a record.
+/// The outcome of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryResult {
     /// All in-sync replicas have it.
     Acknowledged,
-    /// Kafka did not take it or was out of reach, or the connection broke: then it may have it all the same.
+    /// Kafka refused it or was unreachable, or the connection broke. In the last case the log may have it.
     Failed,
-    /// Kafka did not answer in time: it may have it or not. It is not sent again.
+    /// No acknowledgement in time. The log may have it; it is not sent again.
     Unknown,
 }
 
-/// Whoever wants to know what became of the records.
+/// Receives the outcome of records.
 pub trait DeliveryCallback: Send + Sync + 'static {
-    /// What comes back for a record.
+    /// Identifies a record to the callback.
     type Token: std::fmt::Debug + Send + 'static;
 
-    /// The result of some records. Called from the connections: it must not block.
+    /// Called once for each record, by batch, from the connections' tasks: it must not block.
     fn on_delivery(&self, tokens: Vec<Self::Token>, result: DeliveryResult);
 }
 
-/// Why a record was not taken, and what was offered.
+/// Why a record was not queued.
 #[derive(Debug)]
 pub enum SendError<T> {
-    /// The producer takes nothing more.
+    /// The producer is closed. Gives back what was to be sent.
     Closed(Record, T),
-    /// There is no room, none of its partitions can be reached, and it was not to be waited for.
+    /// The queue is full, no partition is reachable, and the caller does not wait for that.
     Unreachable(T),
 }
 
 /// Connections of a process to produce with: the measured optimum on a small machine, and a bound on a large one.
 pub const MAX_PRODUCER_CONNECTIONS: usize = 4;
 
-/// How long to wait for a frame that is worth it. The runtime's clock has steps of a millisecond, so it is up to two.
+/// How long a connection waits for the batch target. The runtime's clock has steps of 1 ms, so up to 2 ms.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// The largest batch target, in records. With more than twice as many requests in flight, batches grow without a linger.
 const MAX_BATCH_TARGET: usize = 512;
 
-/// So long without one frame taken and a partition is out of reach: a leader that moves, or a broker that is restarted in
-/// order, takes less.
-const OUT_OF_REACH: Duration = Duration::from_secs(3);
+/// A producer counts as unreachable after this long without an answered produce call. A leader election or an orderly
+/// restart of a broker takes less.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
 
-/// How an producer behaves.
+/// Settings of a producer.
 #[derive(Debug, Clone)]
 pub struct ProducerSettings {
-    /// Connections at most, where there are no more partitions than that: each partition has one, and all have as many.
+    /// The limit on connections. Each partition has at least one, and all partitions have the same number.
     pub connections: usize,
-    /// How much may wait, in bytes of records.
+    /// The bound on the queue, in bytes of records.
     pub max_bytes: usize,
-    /// For how long to send a record again that Kafka does not acknowledge: the reader then sees duplicates and no gap.
-    /// With [`Duration::ZERO`] each record is sent once by us; the client repeats what a connection broke over, or what a
-    /// broker that is no longer the leader refused, for half a second.
+    /// For how long a record is sent again that Kafka does not acknowledge: readers may see duplicates, but no gap.
+    /// With [`Duration::ZERO`] the producer sends each record once; rskafka itself repeats a write for 0.5 s when its
+    /// connection breaks or the broker is not the leader.
     pub delivery_timeout: Duration,
     /// The number of requests in flight, each of which sends one record through this producer. A connection lingers until
     /// half of them are queued, at most 512. `None` turns the linger off: what is queued is sent at once.
     pub in_flight: Option<Gauge>,
 }
 
-/// A handle to put records in. Cheap to clone.
+/// A handle to a producer. Cheap to clone.
 #[derive(Debug)]
-pub struct Producer<R: DeliveryCallback> {
-    shared: Arc<Shared<R>>,
+pub struct Producer<C: DeliveryCallback> {
+    shared: Arc<Shared<C>>,
 }
 
 #[derive(Debug)]
-struct Shared<R: DeliveryCallback> {
-    accumulator: Mutex<Accumulator<Entry<R::Token>>>,
-    /// One per connection: there may be a frame for it.
-    calls: RwLock<Vec<Arc<Notify>>>,
-    /// There may be room again, or nothing to hope for.
+struct Shared<C: DeliveryCallback> {
+    accumulator: Mutex<Accumulator<Entry<C::Token>>>,
+    /// Wakes the connection of the same index.
+    wakeups: RwLock<Vec<Arc<Notify>>>,
+    /// The queue may have room, or the producer is closed or unreachable.
     room: Notify,
-    /// The accumulator may be quiet.
-    quiet: Notify,
-    receipts: R,
-    /// Met while a primary connection has a connection.
+    /// The accumulator may be idle.
+    idle: Notify,
+    callback: C,
+    /// Ready while a primary connection is connected.
     health_check: Option<HealthCheck>,
-    /// What was tried in vain since it worked last.
-    failing: Mutex<Option<Failing>>,
-    /// When a frame was taken last.
-    taken: Mutex<Option<Instant>>,
+    outage: Mutex<Option<Outage>>,
+    /// When a produce call was answered last.
+    last_answer: Mutex<Option<Instant>>,
     metrics: ProducerMetrics,
     delivery_timeout: Duration,
     in_flight: Option<Gauge>,
-    /// Nobody wants to wait for what is not settled yet.
+    /// Nothing is sent again any more.
     abandoned: AtomicBool,
 }
 
+/// Failures since the last success.
 #[derive(Debug)]
-struct Failing {
+struct Outage {
     since: Instant,
-    /// Then a connection alone proves nothing: a broker may take it and refuse every frame.
-    frame_lost: bool,
+    /// A produce call failed, so a new connection alone does not end the outage: the broker may accept connections and fail
+    /// every batch.
+    batch_failed: bool,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     record: Record,
     token: T,
-    /// Since when it is to be sent; `None` where nothing is sent again.
-    since: Option<Instant>,
+    /// When the delivery timeout began; `None` if nothing is sent again.
+    queued_at: Option<Instant>,
 }
 
-type Batch<T> = Vec<(usize, Entry<T>)>;
+type Batch<T> = accumulator::Batch<Entry<T>>;
 
 // === impl Producer ===
 
-impl<R: DeliveryCallback> Producer<R> {
-    /// An producer to no partition yet. `health_check` is met while one of its partitions is connected.
+impl<C: DeliveryCallback> Producer<C> {
+    /// A producer without partitions. `health_check` is ready while one of its partitions is connected.
     pub fn new(
         settings: ProducerSettings,
-        receipts: R,
+        callback: C,
         health_check: impl Into<Option<HealthCheck>>,
         metrics: ProducerMetrics,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 accumulator: Mutex::new(Accumulator::new(settings.connections, settings.max_bytes)),
-                calls: RwLock::default(),
+                wakeups: RwLock::default(),
                 room: Notify::new(),
-                quiet: Notify::new(),
-                receipts,
+                idle: Notify::new(),
+                callback,
                 health_check: health_check.into(),
-                failing: Mutex::new(None),
-                taken: Mutex::new(None),
+                outage: Mutex::new(None),
+                last_answer: Mutex::new(None),
                 metrics,
                 delivery_timeout: settings.delivery_timeout,
                 in_flight: settings.in_flight,
@@ -161,19 +163,19 @@ impl<R: DeliveryCallback> Producer<R> {
         }
     }
 
-    /// Adds a partition to those it writes to. Its connections run among `tasks`, and end when the producer is flushed.
-    pub fn add(&self, tasks: &Tasks, partition: Partition) {
-        self.add_over(tasks, partition);
+    /// Adds a partition to write to. Its connections are spawned on `tasks` and end after [`Producer::close`].
+    pub fn add_partition(&self, tasks: &Tasks, partition: Partition) {
+        self.add_connector(tasks, partition);
     }
 
-    fn add_over<C: Connector>(&self, tasks: &Tasks, connect: C) {
-        let connect = Arc::new(connect);
+    fn add_connector(&self, tasks: &Tasks, connector: impl Connector) {
+        let connector = Arc::new(connector);
         let connections = {
             let mut accumulator = self.shared.accumulator.lock();
             let connections = accumulator.add_partition();
-            let calls = connections.clone().map(|_| Arc::new(Notify::new()));
-            // Under the lock of the accumulator, so that connections and calls are numbered alike.
-            self.shared.calls.write().extend(calls);
+            let wakeups = connections.clone().map(|_| Arc::new(Notify::new()));
+            // Under the lock of the accumulator, so that both have the same indices.
+            self.shared.wakeups.write().extend(wakeups);
             connections
         };
         let primary = connections.start;
@@ -181,39 +183,39 @@ impl<R: DeliveryCallback> Producer<R> {
             let is_primary = connection == primary;
             tasks.spawn(run_connection(
                 Arc::clone(&self.shared),
-                Arc::clone(&connect),
+                Arc::clone(&connector),
                 connection,
                 is_primary,
             ));
         }
     }
 
-    /// Bounds the connections anew.
+    /// Changes the limit on connections.
     pub fn set_max_connections(&self, connections: usize) {
         self.shared.accumulator.lock().set_max_connections(connections);
         self.shared.wake_all();
     }
 
-    /// Takes a record in, or gives its token back when there is no room (or the producer is closed).
+    /// Queues a record without waiting.
     ///
     /// # Errors
-    /// [`Full`] when what waits has reached the bound.
-    pub fn try_send(&self, record: Record, token: R::Token) -> Result<(), Full<R::Token>> {
+    /// [`Full`], with the token, when the queue is full or closed.
+    pub fn try_send(&self, record: Record, token: C::Token) -> Result<(), Full<C::Token>> {
         self.push(self.entry(record, token))
             .map_err(|Full(entry)| Full(entry.token))
     }
 
-    /// Takes a record in as soon as there is room; once its partitions are out of reach, it waits for that only if `insists`
-    /// says so. Cancelling loses the record, but nothing else.
+    /// Queues a record as soon as there is room. While the producer is unreachable it waits only if `keep_waiting` says so.
+    /// Dropping the future loses this record and nothing else.
     ///
     /// # Errors
-    /// [`SendError::Closed`] after [`Producer::flush`], else [`SendError::Unreachable`].
+    /// [`SendError::Closed`] after [`Producer::close`], else [`SendError::Unreachable`].
     pub async fn send(
         &self,
         record: Record,
-        token: R::Token,
-        insists: impl Fn() -> bool,
-    ) -> Result<(), SendError<R::Token>> {
+        token: C::Token,
+        keep_waiting: impl Fn() -> bool,
+    ) -> Result<(), SendError<C::Token>> {
         let mut entry = match self.push(self.entry(record, token)) {
             Ok(()) => return Ok(()),
             Err(Full(back)) => back,
@@ -229,64 +231,70 @@ impl<R: DeliveryCallback> Producer<R> {
             if self.shared.accumulator.lock().is_closed() {
                 return Err(SendError::Closed(entry.record, entry.token));
             }
-            if self.is_out_of_reach() && !insists() {
+            if self.is_unreachable() && !keep_waiting() {
                 return Err(SendError::Unreachable(entry.token));
             }
-            // As long as it is out of reach nobody makes room.
-            let _ = timeout(OUT_OF_REACH, room).await;
+            // Bounded, because an unreachable producer makes no room.
+            let _ = timeout(UNREACHABLE_AFTER, room).await;
         }
     }
 
-    /// Takes nothing more in, and waits until everything is settled or `limit` has passed. Returns whether
-    /// everything was settled.
-    pub async fn flush(&self, limit: Duration) -> bool {
+    /// Closes the queue, and waits up to `limit` until every record has its outcome. Returns whether all have.
+    pub async fn close(&self, limit: Duration) -> bool {
         self.shared.accumulator.lock().close();
         self.shared.wake_all();
         self.shared.room.notify_waiters();
-        let all_settled = async {
+        let all_delivered = async {
             loop {
-                let mut quiet = std::pin::pin!(self.shared.quiet.notified());
-                quiet.as_mut().enable();
-                if self.shared.accumulator.lock().is_quiet() {
+                let mut idle = std::pin::pin!(self.shared.idle.notified());
+                idle.as_mut().enable();
+                if self.shared.accumulator.lock().is_idle() {
                     return;
                 }
-                quiet.await;
+                idle.await;
             }
         };
-        timeout(limit, all_settled).await.is_ok()
+        timeout(limit, all_delivered).await.is_ok()
     }
 
-    /// Whether a frame was taken within the last seconds.
+    /// Whether a produce call was answered within the last 3 s.
     #[must_use]
-    pub fn is_in_reach(&self) -> bool {
-        self.shared.taken.lock().is_some_and(|it| it.elapsed() < OUT_OF_REACH)
+    pub fn is_reachable(&self) -> bool {
+        let last_answer = self.shared.last_answer.lock();
+        last_answer.is_some_and(|answer| answer.elapsed() < UNREACHABLE_AFTER)
     }
 
-    /// Whether all that was tried for seconds was in vain.
-    fn is_out_of_reach(&self) -> bool {
-        let failing = self.shared.failing.lock();
-        failing.as_ref().is_some_and(|it| it.since.elapsed() >= OUT_OF_REACH)
+    /// Whether every attempt of the last 3 s failed.
+    fn is_unreachable(&self) -> bool {
+        let outage = self.shared.outage.lock();
+        outage
+            .as_ref()
+            .is_some_and(|outage| outage.since.elapsed() >= UNREACHABLE_AFTER)
     }
 
-    /// Gives up what is not settled yet: what waits has failed, and what is under way is not sent again.
+    /// Fails every queued record, and does not send again what is in flight.
     pub fn abandon(&self) {
         self.shared.abandoned.store(true, Ordering::Relaxed);
-        self.shared.fail_waiting();
+        self.shared.fail_queued();
     }
 
-    fn entry(&self, record: Record, token: R::Token) -> Entry<R::Token> {
-        let since = (!self.shared.delivery_timeout.is_zero()).then(Instant::now);
-        Entry { record, token, since }
+    fn entry(&self, record: Record, token: C::Token) -> Entry<C::Token> {
+        let queued_at = (!self.shared.delivery_timeout.is_zero()).then(Instant::now);
+        Entry {
+            record,
+            token,
+            queued_at,
+        }
     }
 
-    fn push(&self, entry: Entry<R::Token>) -> Result<(), Full<Entry<R::Token>>> {
+    fn push(&self, entry: Entry<C::Token>) -> Result<(), Full<Entry<C::Token>>> {
         let wake = self.shared.accumulator.lock().push(entry.record.size_bytes(), entry)?;
         self.shared.wake(wake);
         Ok(())
     }
 }
 
-impl<R: DeliveryCallback> Clone for Producer<R> {
+impl<C: DeliveryCallback> Clone for Producer<C> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -294,56 +302,112 @@ impl<R: DeliveryCallback> Clone for Producer<R> {
     }
 }
 
+/// Runs one connection: connects, sends batch after batch, and reconnects after a failure. Ends when the producer is
+/// closed and empty.
+async fn run_connection<C: DeliveryCallback, L: Connector>(
+    shared: Arc<Shared<C>>,
+    connector: Arc<L>,
+    connection: usize,
+    is_primary: bool,
+) {
+    let mut backoff = Backoff::default();
+    let mut leader: Option<L::LeaderClient> = None;
+    loop {
+        let Some(connected) = &leader else {
+            if !shared.wait_to_connect(connection).await {
+                return;
+            }
+            match connector.connect().await {
+                Ok(new) => {
+                    if is_primary {
+                        shared.on_connected();
+                    }
+                    leader = Some(new);
+                }
+                Err(error) => {
+                    shared.on_failure(&error, false);
+                    shared.fail_queued_unless_connected();
+                    backoff.pause().await;
+                }
+            }
+            continue;
+        };
+        let Some(batch) = shared.next_batch(connection, connected).await else {
+            leader = None;
+            continue;
+        };
+        match shared.send_batch(connected, batch).await {
+            Ok(()) => {
+                *shared.outage.lock() = None;
+                *shared.last_answer.lock() = Some(Instant::now());
+                backoff.reset();
+            }
+            Err((error, unsent)) => {
+                shared.metrics.connection_failures.inc();
+                leader = None;
+                let wake = shared.accumulator.lock().on_disconnect(connection, unsent);
+                shared.on_failure(&error, true);
+                shared.wake(wake);
+                if backoff.has_failed() {
+                    shared.fail_queued_unless_connected();
+                }
+                backoff.pause_unless_first().await;
+            }
+        }
+    }
+}
+
 // === impl Shared ===
 
-impl<R: DeliveryCallback> Shared<R> {
-    fn wake(&self, connection: Wake) {
-        if let Some(call) = connection.and_then(|it| self.call(it)) {
-            call.notify_one();
+impl<C: DeliveryCallback> Shared<C> {
+    /// Waits until a disconnected connection should connect. Returns `false` when the producer is closed and has no batch
+    /// for it.
+    async fn wait_to_connect(&self, connection: usize) -> bool {
+        loop {
+            let (should_connect, wake, closed) = {
+                let mut accumulator = self.accumulator.lock();
+                let (should_connect, wake) = accumulator.should_connect(connection);
+                (should_connect, wake, accumulator.is_closed())
+            };
+            self.wake(wake);
+            if should_connect {
+                return true;
+            }
+            if closed {
+                self.idle.notify_waiters();
+                return false;
+            }
+            self.woken(connection).await;
         }
     }
 
-    fn wake_all(&self) {
-        for call in self.calls.read().iter() {
-            call.notify_one();
-        }
-    }
-
-    fn call(&self, connection: usize) -> Option<Arc<Notify>> {
-        self.calls.read().get(connection).cloned()
-    }
-
-    async fn called(&self, connection: usize) {
-        match self.call(connection) {
-            Some(call) => call.notified().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Whether an entry is worth sending again.
-    fn insists(&self, entry: &Entry<R::Token>) -> bool {
-        entry.since.is_some_and(|it| it.elapsed() < self.delivery_timeout) && !self.abandoned.load(Ordering::Relaxed)
-    }
-
-    /// A connection has a connection.
-    fn connected(&self) {
-        self.failing.lock().take_if(|it| !it.frame_lost);
-        self.health_check.as_ref().inspect(|it| it.ready());
-    }
-
-    /// A connection has none, because of `error`, or lost a frame and its connection over it.
-    fn disconnected(&self, error: &Error, frame_lost: bool) {
-        if self.accumulator.lock().any_primary_connected() {
-            return;
-        }
-        let failing = || Failing {
-            since: Instant::now(),
-            frame_lost,
-        };
-        self.failing.lock().get_or_insert_with(failing).frame_lost |= frame_lost;
-        self.room.notify_waiters();
-        if let Some(health_check) = &self.health_check {
-            health_check.not_ready(&ErrorChain(error));
+    /// The next batch of a connected connection. `None` when it should disconnect: the producer is closed and empty, or the
+    /// limit on connections has fallen.
+    async fn next_batch(&self, connection: usize, leader: &impl LeaderClient) -> Option<Batch<C::Token>> {
+        loop {
+            let (action, wake, closed) = {
+                let mut accumulator = self.accumulator.lock();
+                accumulator.set_batch_bytes(leader.batch_bytes());
+                accumulator.set_batch_target(self.batch_target());
+                let (action, wake) = accumulator.next_action(connection);
+                (action, wake, accumulator.is_closed())
+            };
+            self.wake(wake);
+            match action {
+                Action::Send(batch) => {
+                    self.room.notify_waiters();
+                    return Some(batch);
+                }
+                Action::Linger => {
+                    // Woken or not, it asks again.
+                    let _ = timeout(LINGER, self.woken(connection)).await;
+                }
+                Action::Park if !closed => self.woken(connection).await,
+                Action::Park | Action::Disconnect => {
+                    self.idle.notify_waiters();
+                    return None;
+                }
+            }
         }
     }
 
@@ -354,90 +418,17 @@ impl<R: DeliveryCallback> Shared<R> {
         usize::try_from(in_flight / 2).unwrap_or(0).min(MAX_BATCH_TARGET)
     }
 
-    /// The next frame for a connection; `None` when it is to close its connection, because the producer is closed and empty or
-    /// because there are to be fewer connections.
-    async fn next_batch(&self, connection: usize, link: &impl LeaderClient) -> Option<Batch<R::Token>> {
-        loop {
-            let (turn, wake, closed) = {
-                let mut accumulator = self.accumulator.lock();
-                accumulator.set_batch_bytes(link.batch_bytes());
-                accumulator.set_batch_target(self.batch_target());
-                let (turn, wake) = accumulator.take(connection);
-                (turn, wake, accumulator.is_closed())
-            };
-            self.wake(wake);
-            match turn {
-                Action::Send(frame) => {
-                    self.room.notify_waiters();
-                    return Some(frame);
-                }
-                Action::Linger => {
-                    // Called or not, it asks again.
-                    let _ = timeout(LINGER, self.called(connection)).await;
-                }
-                Action::Park if !closed => self.called(connection).await,
-                Action::Park | Action::Disconnect => {
-                    self.quiet.notify_waiters();
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Waits until a connection that has no connection should make one. `false` when the producer is closed and has nothing for
-    /// it.
-    async fn connection_wanted(&self, connection: usize) -> bool {
-        loop {
-            let (wanted, wake, closed) = {
-                let mut accumulator = self.accumulator.lock();
-                let (wanted, wake) = accumulator.wants_connection(connection);
-                (wanted, wake, accumulator.is_closed())
-            };
-            self.wake(wake);
-            if wanted {
-                return true;
-            }
-            if closed {
-                self.quiet.notify_waiters();
-                return false;
-            }
-            self.called(connection).await;
-        }
-    }
-
-    fn settle(&self, frame: Batch<R::Token>, result: DeliveryResult) {
-        let tokens = frame.into_iter().map(|(_, entry)| entry.token).collect();
-        self.receipts.on_delivery(tokens, result);
-    }
-
-    /// If Kafka is out of reach for every connection, the senders of what is not to be sent again should know now.
-    fn give_up_waiting(&self) {
-        if !self.accumulator.lock().any_connected() {
-            self.fail_waiting();
-        }
-    }
-
-    fn fail_waiting(&self) {
-        // The oldest wait in front.
-        let waiting = self.accumulator.lock().drain_while(|entry| !self.insists(entry));
-        if !waiting.is_empty() {
-            let tokens = waiting.into_iter().map(|entry| entry.token).collect();
-            self.receipts.on_delivery(tokens, DeliveryResult::Failed);
-            self.room.notify_waiters();
-        }
-    }
-
-    /// Sends a frame; gives back what is to be sent again of it.
+    /// Sends a batch. On a failure of the connection it returns what is to be sent again.
     async fn send_batch(
         &self,
-        link: &impl LeaderClient,
-        mut frame: Batch<R::Token>,
-    ) -> Result<(), (Error, Batch<R::Token>)> {
-        let keep = self.insists_on(&frame);
-        let records = frame
+        leader: &impl LeaderClient,
+        mut batch: Batch<C::Token>,
+    ) -> Result<(), (Error, Batch<C::Token>)> {
+        let may_retry = self.should_retry_batch(&batch);
+        let records = batch
             .iter_mut()
             .map(|(_, entry)| {
-                if keep {
+                if may_retry {
                     entry.record.clone()
                 } else {
                     entry.record.take()
@@ -445,89 +436,105 @@ impl<R: DeliveryCallback> Shared<R> {
             })
             .collect();
         self.metrics.batches.inc();
-        let error = match link.produce(records).await {
+        let error = match leader.produce(records).await {
             Ok(()) => {
-                self.settle(frame, DeliveryResult::Acknowledged);
+                self.deliver(batch, DeliveryResult::Acknowledged);
                 return Ok(());
             }
             Err(error) => error,
         };
         match error {
             Error::Refused(_) => {
-                self.settle(frame, DeliveryResult::Failed);
+                self.deliver(batch, DeliveryResult::Failed);
                 tracing::warn!(error = %ErrorChain(&error), "records dropped");
                 Ok(())
             }
-            _ if keep && self.insists_on(&frame) => Err((error, frame)),
+            _ if may_retry && self.should_retry_batch(&batch) => Err((error, batch)),
             Error::TimedOut(_) => {
-                self.settle(frame, DeliveryResult::Unknown);
+                self.deliver(batch, DeliveryResult::Unknown);
                 Err((error, Vec::new()))
             }
             _ => {
-                self.settle(frame, DeliveryResult::Failed);
+                self.deliver(batch, DeliveryResult::Failed);
                 Err((error, Vec::new()))
             }
         }
     }
 
-    /// A frame goes again as a whole, while its youngest record is worth it.
-    fn insists_on(&self, frame: &Batch<R::Token>) -> bool {
-        frame.last().is_some_and(|(_, entry)| self.insists(entry))
+    /// A batch is sent again as a whole, within the delivery timeout of its youngest record.
+    fn should_retry_batch(&self, batch: &Batch<C::Token>) -> bool {
+        batch.last().is_some_and(|(_, entry)| self.should_retry(entry))
     }
-}
 
-/// A connection: connects, sends frame after frame, connects anew after a failure. Ends when the producer is closed and
-/// empty.
-async fn run_connection<C: Connector, R: DeliveryCallback>(
-    shared: Arc<Shared<R>>,
-    connect: Arc<C>,
-    connection: usize,
-    is_primary: bool,
-) {
-    let mut backoff = Backoff::default();
-    let mut link: Option<C::LeaderClient> = None;
-    loop {
-        let Some(connected) = &link else {
-            if !shared.connection_wanted(connection).await {
-                return;
-            }
-            match connect.connect().await {
-                Ok(new) => {
-                    if is_primary {
-                        shared.connected();
-                    }
-                    link = Some(new);
-                }
-                Err(error) => {
-                    shared.disconnected(&error, false);
-                    shared.give_up_waiting();
-                    backoff.pause().await;
-                }
-            }
-            continue;
-        };
-        let Some(frame) = shared.next_batch(connection, connected).await else {
-            link = None;
-            continue;
-        };
-        match shared.send_batch(connected, frame).await {
-            Ok(()) => {
-                *shared.failing.lock() = None;
-                *shared.taken.lock() = Some(Instant::now());
-                backoff.reset();
-            }
-            Err((error, unsent)) => {
-                shared.metrics.connection_failures.inc();
-                link = None;
-                let wake = shared.accumulator.lock().lose(connection, unsent);
-                shared.disconnected(&error, true);
-                shared.wake(wake);
-                if backoff.has_failed() {
-                    shared.give_up_waiting();
-                }
-                backoff.pause_unless_first().await;
-            }
+    fn should_retry(&self, entry: &Entry<C::Token>) -> bool {
+        let is_in_time = |queued_at: Instant| queued_at.elapsed() < self.delivery_timeout;
+        entry.queued_at.is_some_and(is_in_time) && !self.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn deliver(&self, batch: Batch<C::Token>, result: DeliveryResult) {
+        let tokens = batch.into_iter().map(|(_, entry)| entry.token).collect();
+        self.callback.on_delivery(tokens, result);
+    }
+
+    fn on_connected(&self) {
+        self.outage.lock().take_if(|outage| !outage.batch_failed);
+        self.health_check.as_ref().inspect(|health_check| health_check.ready());
+    }
+
+    /// An attempt to connect failed, or a batch and its connection with it.
+    fn on_failure(&self, error: &Error, batch_failed: bool) {
+        if self.accumulator.lock().is_any_primary_connected() {
+            return;
         }
+        let outage = || Outage {
+            since: Instant::now(),
+            batch_failed,
+        };
+        self.outage.lock().get_or_insert_with(outage).batch_failed |= batch_failed;
+        self.room.notify_waiters();
+        if let Some(health_check) = &self.health_check {
+            health_check.not_ready(&ErrorChain(error));
+        }
+    }
+
+    /// Without any connection, records that are not sent again fail at once instead of waiting.
+    fn fail_queued_unless_connected(&self) {
+        if !self.accumulator.lock().is_any_connected() {
+            self.fail_queued();
+        }
+    }
+
+    fn fail_queued(&self) {
+        // The oldest records are at the front.
+        let failed = self.accumulator.lock().drain_while(|entry| !self.should_retry(entry));
+        if !failed.is_empty() {
+            let tokens = failed.into_iter().map(|entry| entry.token).collect();
+            self.callback.on_delivery(tokens, DeliveryResult::Failed);
+            self.room.notify_waiters();
+        }
+    }
+
+    fn wake(&self, connection: Wake) {
+        if let Some(wakeup) = connection.and_then(|connection| self.wakeup(connection)) {
+            wakeup.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        for wakeup in self.wakeups.read().iter() {
+            wakeup.notify_one();
+        }
+    }
+
+    async fn woken(&self, connection: usize) {
+        match self.wakeup(connection) {
+            Some(wakeup) => wakeup.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn wakeup(&self, connection: usize) -> Option<Arc<Notify>> {
+        self.wakeups.read().get(connection).cloned()
     }
 }
 

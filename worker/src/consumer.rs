@@ -125,7 +125,7 @@ impl Shift {
                 () = sleep_until(self.retry_at), if !self.starting.is_empty() => self.start().await,
                 () = self.fixed.notified() => { self.commit().await; }
                 _ = commits.tick() => { self.commit().await; }
-                _ = renewals.tick() => self.workers.values().for_each(|it| it.offsets().renew()),
+                _ = renewals.tick() => self.workers.values().for_each(|it| it.offsets().recommit()),
             }
         }
     }
@@ -194,7 +194,7 @@ impl Shift {
                     consumer
                         .readiness
                         .health_check(format!("requests of partition {partition}")),
-                    consumer.consumer_metrics.of(partition),
+                    consumer.consumer_metrics.for_partition(partition),
                 ),
                 replies: consumer.replies.clone(),
                 metrics: consumer.metrics.clone(),
@@ -229,7 +229,7 @@ impl Shift {
     /// nothing out.
     async fn commit_last(&mut self, partitions: &BTreeSet<i32>) {
         let commit = async {
-            let unsaved = |worker: &PartitionWorker| worker.offsets().unsaved().is_some();
+            let unsaved = |worker: &PartitionWorker| worker.offsets().committable().is_some();
             while partitions.iter().filter_map(|it| self.workers.get(it)).any(unsaved) {
                 if !self.commit().await {
                     sleep(RETRY / 4).await;
@@ -245,7 +245,7 @@ impl Shift {
         let unsaved: Vec<(i32, i64)> = self
             .workers
             .iter()
-            .filter_map(|(partition, worker)| Some((*partition, worker.offsets().unsaved()?)))
+            .filter_map(|(partition, worker)| Some((*partition, worker.offsets().committable()?)))
             .collect();
         if unsaved.is_empty() {
             return true;
@@ -260,9 +260,9 @@ impl Shift {
         for (partition, position) in unsaved {
             if let Some(worker) = self.workers.get(&partition) {
                 if taken.contains(&partition) {
-                    worker.offsets().saved(position);
+                    worker.offsets().committed(position);
                 }
-                worker.offsets().start_offered();
+                worker.offsets().mark_start_offered();
             }
         }
         self.take_stock();

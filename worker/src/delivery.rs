@@ -24,7 +24,7 @@ impl Written {
     /// It is on_delivery, in whatever way.
     pub(crate) fn done(self) {
         match self {
-            Self::Reply(open) => open.done(),
+            Self::Reply(open) => open.ack(),
             Self::Heartbeat(permit) => drop(permit),
         }
     }

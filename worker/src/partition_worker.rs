@@ -101,7 +101,7 @@ async fn run(context: Context, offsets: Arc<OffsetTracker>, stopped: watch::Rece
     };
     let work = async {
         read(context, &offsets, told(stopped.clone())).await;
-        offsets.until_all_done().await;
+        offsets.wait_for_acks().await;
     };
     tokio::select! {
         () = work => {}
@@ -116,10 +116,10 @@ async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Fut
     let mut stop = pin!(stop);
     let begin = async {
         context.consumer.wait_for_start().await;
-        offsets.read([].into_iter(), context.consumer.position());
+        offsets.fetched([].into_iter(), context.consumer.position());
         context.fixed.notify_one();
         // A quiet partition must not be begun at its newest record again by somebody else.
-        offsets.until_start_offered().await;
+        offsets.wait_for_start_offered().await;
     };
     tokio::select! {
         biased;
@@ -133,16 +133,16 @@ async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Fut
             () = &mut stop => return,
             batch = context.consumer.poll() => batch,
         };
-        offsets.read(batch.records.iter().map(ConsumedRecord::offset), batch.position);
+        offsets.fetched(batch.records.iter().map(ConsumedRecord::offset), batch.position);
         watch_clocks(&context.clocks, &mut freshness, &batch);
         for (index, record) in batch.records.into_iter().enumerate() {
             if index % TURN == TURN - 1 {
                 yield_now().await;
             }
             context.metrics.requests.inc();
-            let open = offsets.open(record.offset());
+            let open = offsets.in_flight(record.offset());
             if is_expired(&context.clocks, &freshness, &record) {
-                open.done();
+                open.ack();
                 context.metrics.expired.inc();
                 continue;
             }
@@ -160,7 +160,7 @@ async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Fut
 /// Learns how far apart the clocks are from requests that have just been written.
 fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &ConsumerRecords) {
     let (now, now_ms) = (Instant::now(), since_1970_ms());
-    freshness.read(batch.at_end, batch.asked);
+    freshness.read(batch.at_end, batch.requested_at);
     if batch.at_end {
         for record in &batch.records {
             if let Some(deadline) = Deadline::of(record.headers()) {
@@ -207,7 +207,7 @@ async fn serve(
     let (reply_to, reply) = match respond(record.headers(), value) {
         Ok(response) => response,
         Err(skipped) => {
-            open.done();
+            open.ack();
             return Err(skipped);
         }
     };

@@ -136,7 +136,7 @@ impl ReplyProducers {
             health_check,
             metrics.clone(),
         );
-        default.add(tasks, Partition::new(cluster, topic, 0));
+        default.add_partition(tasks, Partition::new(cluster, topic, 0));
         Self {
             shared: Arc::new(Shared {
                 cluster: Arc::clone(cluster),
@@ -223,7 +223,7 @@ impl ReplyProducers {
     /// Takes nothing more, and waits until everything is on_delivery or `limit` has passed. Returns whether it was.
     pub(crate) async fn flush(&self, limit: Duration) -> bool {
         let producers = self.shared.places.lock().producers();
-        let all = producers.iter().chain([&self.shared.default]).map(|it| it.flush(limit));
+        let all = producers.iter().chain([&self.shared.default]).map(|it| it.close(limit));
         join_all(all).await.into_iter().all(|flushed| flushed)
     }
 }
@@ -242,7 +242,7 @@ fn settings(delivery_timeout: Duration) -> ProducerSettings {
 impl Shared {
     /// Whether there is a place that has had replies and takes them.
     fn others_are_served(&self) -> bool {
-        let default = self.home_had_replies.load(Ordering::Relaxed) && self.default.is_in_reach();
+        let default = self.home_had_replies.load(Ordering::Relaxed) && self.default.is_reachable();
         default || self.places.lock().are_served()
     }
 
@@ -323,11 +323,11 @@ impl Shared {
         for it in open.iter().chain([&self.default]) {
             it.set_max_connections(connections);
         }
-        producer.add(&self.tasks, Partition::new(&self.cluster, topic, partition));
+        producer.add_partition(&self.tasks, Partition::new(&self.cluster, topic, partition));
         info!(topic, partition, places = open.len() + 1, "replies go to another place");
         if let Some(closed) = closed {
             self.tasks.spawn(async move {
-                if !closed.flush(LAST_REPLIES).await {
+                if !closed.close(LAST_REPLIES).await {
                     closed.abandon();
                 }
             });
@@ -356,7 +356,7 @@ impl Producers {
     /// Whether one that has had replies takes them.
     fn are_served(&self) -> bool {
         let mut places = self.open.values().flat_map(BTreeMap::values);
-        places.any(|it| it.had_replies && it.producer.is_in_reach())
+        places.any(|it| it.had_replies && it.producer.is_reachable())
     }
 
     /// Whether the cluster has a place, as far as it was asked; `None` if it is to be asked. Patience is not content with an

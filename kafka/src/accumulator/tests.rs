@@ -1,303 +1,316 @@
 use super::*;
 
 const RECORD: usize = 100;
-const PER_FRAME: usize = SMALL_BATCH_BYTES / RECORD;
+const PER_BATCH: usize = SMALL_BATCH_BYTES / RECORD;
 
-/// A accumulator whose connections all have connections and nothing to do.
+/// An accumulator for one partition, with all connections connected and parked.
 fn accumulator(connections: usize) -> Accumulator<usize> {
     let mut accumulator = disconnected(connections, 1 << 20);
     for connection in 0..connections {
-        assert_eq!(
-            accumulator.take(connection).0,
-            Action::Park,
-            "an empty accumulator has no frame"
-        );
+        assert_eq!(accumulator.next_action(connection).0, Action::Park, "nothing is queued");
     }
     accumulator
 }
 
-/// A accumulator for one partition whose connections have no connection yet.
+/// An accumulator for one partition, with all connections disconnected.
 fn disconnected(connections: usize, max_bytes: usize) -> Accumulator<usize> {
     let mut accumulator = Accumulator::new(connections, max_bytes);
     assert_eq!(accumulator.add_partition(), 0..connections);
     accumulator
 }
 
-/// A accumulator for so many partitions whose primary connections have connections and nothing to do, and these connections.
+/// An accumulator for `COUNT` partitions with all primaries connected and parked, and the indices of the primaries.
 fn partitions<const COUNT: usize>(max_connections: usize) -> (Accumulator<usize>, [usize; COUNT]) {
     let mut accumulator = Accumulator::new(max_connections, 1 << 20);
     let primaries = [(); COUNT].map(|()| accumulator.add_partition().start);
     primaries
         .iter()
-        .for_each(|connection| drop(accumulator.take(*connection)));
+        .for_each(|connection| drop(accumulator.next_action(*connection)));
     (accumulator, primaries)
 }
 
-fn frame(turn: Action<usize>) -> Option<Vec<(usize, usize)>> {
-    match turn {
-        Action::Send(frame) => Some(frame),
+fn batch(action: Action<usize>) -> Option<Batch<usize>> {
+    match action {
+        Action::Send(batch) => Some(batch),
         Action::Linger | Action::Park | Action::Disconnect => None,
     }
 }
 
-fn entries(turn: Action<usize>) -> Vec<usize> {
-    frame(turn).into_iter().flatten().map(|(_, it)| it).collect()
+fn entries(action: Action<usize>) -> Vec<usize> {
+    batch(action).into_iter().flatten().map(|(_, entry)| entry).collect()
 }
 
 #[test]
-fn an_idle_outbox_sends_at_once() {
+fn idle_connection_sends_at_once() {
     let mut accumulator = accumulator(2);
     assert_eq!(accumulator.push(RECORD, 1).unwrap(), Some(0));
-    assert_eq!(entries(accumulator.take(0).0), [1]);
+    assert_eq!(entries(accumulator.next_action(0).0), [1]);
 }
 
 #[test]
-fn what_arrives_meanwhile_goes_with_the_next_frame() {
+fn records_queued_during_a_batch_go_with_the_next_batch() {
     let mut accumulator = accumulator(2);
     accumulator.push(RECORD, 1).unwrap();
-    accumulator.take(0);
+    accumulator.next_action(0);
     for entry in 2..5 {
         assert_eq!(
             accumulator.push(RECORD, entry).unwrap(),
             None,
-            "less than a frame waits"
+            "less than a full batch is queued"
         );
     }
-    assert_eq!(entries(accumulator.take(0).0), [2, 3, 4]);
+    assert_eq!(entries(accumulator.next_action(0).0), [2, 3, 4]);
 }
 
 #[test]
-fn a_second_lane_is_called_for_whole_frames_only() {
+fn second_connection_is_woken_for_full_batches_only() {
     let mut accumulator = accumulator(2);
     accumulator.push(RECORD, 0).unwrap();
-    accumulator.take(0);
-    let called: Vec<Wake> = (0..=PER_FRAME)
+    accumulator.next_action(0);
+    let woken: Vec<Wake> = (0..=PER_BATCH)
         .map(|entry| accumulator.push(RECORD, entry).unwrap())
         .collect();
-    assert_eq!(called.iter().flatten().collect::<Vec<_>>(), [&1]);
-    assert_eq!(entries(accumulator.take(1).0), (0..PER_FRAME).collect::<Vec<_>>());
-    assert_eq!(accumulator.take(1).0, Action::Park, "the rest is less than a frame");
-    assert_eq!(entries(accumulator.take(0).0), [PER_FRAME]);
+    assert_eq!(woken.iter().flatten().collect::<Vec<_>>(), [&1]);
+    assert_eq!(
+        entries(accumulator.next_action(1).0),
+        (0..PER_BATCH).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        accumulator.next_action(1).0,
+        Action::Park,
+        "the rest is less than a full batch"
+    );
+    assert_eq!(entries(accumulator.next_action(0).0), [PER_BATCH]);
 }
 
 #[test]
-fn a_burst_calls_lane_after_lane() {
+fn burst_wakes_connections_one_after_another() {
     let mut accumulator = accumulator(3);
-    let called: Vec<usize> = (0..3 * PER_FRAME)
+    let woken: Vec<usize> = (0..3 * PER_BATCH)
         .filter_map(|entry| accumulator.push(RECORD, entry).unwrap())
         .collect();
-    assert_eq!(called, [0], "the called connection calls the next");
-    let (first, wake) = accumulator.take(0);
-    assert_eq!((entries(first).len(), wake), (PER_FRAME, Some(1)));
-    let (second, wake) = accumulator.take(1);
-    assert_eq!((entries(second).len(), wake), (PER_FRAME, Some(2)));
-    assert_eq!(entries(accumulator.take(2).0).len(), PER_FRAME);
+    assert_eq!(woken, [0], "the woken connection wakes the next");
+    let (first, wake) = accumulator.next_action(0);
+    assert_eq!((entries(first).len(), wake), (PER_BATCH, Some(1)));
+    let (second, wake) = accumulator.next_action(1);
+    assert_eq!((entries(second).len(), wake), (PER_BATCH, Some(2)));
+    assert_eq!(entries(accumulator.next_action(2).0).len(), PER_BATCH);
 }
 
 #[test]
-fn no_frame_is_larger_than_the_limit_but_for_a_single_record() {
+fn batch_size_limit_is_exceeded_by_a_single_record_only() {
     let mut accumulator = accumulator(1);
     accumulator.push(RECORD, 1).unwrap();
     accumulator.push(SMALL_BATCH_BYTES + 1, 2).unwrap();
     accumulator.push(RECORD, 3).unwrap();
-    assert_eq!(entries(accumulator.take(0).0), [1]);
-    assert_eq!(entries(accumulator.take(0).0), [2]);
-    assert_eq!(entries(accumulator.take(0).0), [3]);
+    assert_eq!(entries(accumulator.next_action(0).0), [1]);
+    assert_eq!(entries(accumulator.next_action(0).0), [2]);
+    assert_eq!(entries(accumulator.next_action(0).0), [3]);
 }
 
 #[test]
-fn a_lane_gathers_until_there_is_enough() {
+fn linger_ends_at_the_batch_target() {
     let mut accumulator = accumulator(2);
     accumulator.set_batch_target(3);
     assert_eq!(accumulator.push(RECORD, 1).unwrap(), Some(0));
-    assert_eq!(accumulator.take(0), (Action::Linger, None));
+    assert_eq!(accumulator.next_action(0), (Action::Linger, None));
     assert_eq!(accumulator.push(RECORD, 2).unwrap(), None);
     assert_eq!(accumulator.push(RECORD, 3).unwrap(), Some(0));
-    assert_eq!(entries(accumulator.take(0).0), [1, 2, 3]);
+    assert_eq!(entries(accumulator.next_action(0).0), [1, 2, 3]);
 }
 
 #[test]
-fn a_lane_gathers_no_longer_than_a_moment() {
+fn linger_ends_when_the_connection_asks_again() {
     let mut accumulator = accumulator(2);
     accumulator.set_batch_target(3);
     accumulator.push(RECORD, 1).unwrap();
-    assert_eq!(accumulator.take(0).0, Action::Linger);
-    assert_eq!(entries(accumulator.take(0).0), [1], "it asks again");
+    assert_eq!(accumulator.next_action(0).0, Action::Linger);
+    assert_eq!(entries(accumulator.next_action(0).0), [1], "the linger is over");
     accumulator.push(RECORD, 2).unwrap();
-    assert_eq!(accumulator.take(0).0, Action::Linger, "the next frame, too");
+    assert_eq!(
+        accumulator.next_action(0).0,
+        Action::Linger,
+        "the next batch lingers too"
+    );
 }
 
 #[test]
-fn a_whole_frame_is_enough_and_so_is_the_end() {
+fn linger_ends_with_a_full_batch_or_close() {
     let mut accumulator = accumulator(2);
     accumulator.set_batch_target(usize::MAX);
     accumulator.push(RECORD, 0).unwrap();
-    assert_eq!(accumulator.take(0).0, Action::Linger);
-    for entry in 1..PER_FRAME - 1 {
-        assert_eq!(accumulator.push(RECORD, entry).unwrap(), None, "less than a frame");
+    assert_eq!(accumulator.next_action(0).0, Action::Linger);
+    for entry in 1..PER_BATCH - 1 {
+        assert_eq!(accumulator.push(RECORD, entry).unwrap(), None, "less than a full batch");
     }
-    assert_eq!(accumulator.push(RECORD, PER_FRAME - 1).unwrap(), Some(0));
-    assert_eq!(entries(accumulator.take(0).0).len(), PER_FRAME);
-    accumulator.push(RECORD, PER_FRAME).unwrap();
+    assert_eq!(accumulator.push(RECORD, PER_BATCH - 1).unwrap(), Some(0));
+    assert_eq!(entries(accumulator.next_action(0).0).len(), PER_BATCH);
+    accumulator.push(RECORD, PER_BATCH).unwrap();
     accumulator.close();
-    assert_eq!(entries(accumulator.take(0).0), [PER_FRAME]);
+    assert_eq!(entries(accumulator.next_action(0).0), [PER_BATCH]);
 }
 
 #[test]
-fn the_next_partition_gathers_while_a_frame_is_under_way() {
+fn next_partition_lingers_after_a_batch_of_the_first() {
     let (mut accumulator, primaries) = partitions::<2>(2);
     accumulator.push(RECORD, 0).unwrap();
-    accumulator.take(primaries[0]);
+    accumulator.next_action(primaries[0]);
     accumulator.push(RECORD, 1).unwrap();
     accumulator.set_batch_target(2);
-    assert_eq!(accumulator.take(primaries[0]), (Action::Park, Some(primaries[1])));
-    assert_eq!(accumulator.take(primaries[1]), (Action::Linger, None));
+    assert_eq!(
+        accumulator.next_action(primaries[0]),
+        (Action::Park, Some(primaries[1]))
+    );
+    assert_eq!(accumulator.next_action(primaries[1]), (Action::Linger, None));
     assert_eq!(accumulator.push(RECORD, 2).unwrap(), Some(primaries[1]));
-    assert_eq!(entries(accumulator.take(primaries[1]).0), [1, 2]);
+    assert_eq!(entries(accumulator.next_action(primaries[1]).0), [1, 2]);
 }
 
 #[test]
-fn a_full_queue_gives_the_entry_back() {
+fn full_queue_returns_the_entry() {
     let mut accumulator = disconnected(1, 250);
     assert!(accumulator.push(300, 1).is_ok(), "alone, any entry fits");
     assert_eq!(accumulator.push(1, 2).unwrap_err().0, 2);
-    accumulator.take(0);
+    accumulator.next_action(0);
     assert!(accumulator.push(125, 3).is_ok());
     assert!(accumulator.push(125, 4).is_ok());
     assert!(accumulator.push(1, 5).is_err());
 }
 
 #[test]
-fn a_frame_that_is_to_be_sent_again_is_the_next_one_in_its_old_order() {
+fn requeued_batch_is_sent_next_in_its_order() {
     let mut accumulator = accumulator(1);
     for entry in 0..3 {
         accumulator.push(RECORD, entry).unwrap();
     }
-    let frame = frame(accumulator.take(0).0).unwrap();
+    let batch = batch(accumulator.next_action(0).0).unwrap();
     accumulator.push(RECORD, 3).unwrap();
-    accumulator.lose(0, frame);
-    assert_eq!(entries(accumulator.take(0).0), [0, 1, 2, 3]);
+    accumulator.on_disconnect(0, batch);
+    assert_eq!(entries(accumulator.next_action(0).0), [0, 1, 2, 3]);
 }
 
 #[test]
-fn a_frame_that_another_lane_lost_calls_the_idle_one() {
+fn requeued_batch_wakes_the_idle_connection() {
     let mut accumulator = accumulator(2);
     accumulator.push(RECORD, 0).unwrap();
-    accumulator.take(0);
-    for entry in 1..=PER_FRAME {
+    accumulator.next_action(0);
+    for entry in 1..=PER_BATCH {
         accumulator.push(RECORD, entry).unwrap();
     }
-    let frame = frame(accumulator.take(1).0).unwrap();
-    accumulator.take(0);
-    accumulator.take(0);
-    assert_eq!(accumulator.lose(1, frame), Some(0));
-    assert_eq!(entries(accumulator.take(0).0).len(), PER_FRAME);
-    assert!(!accumulator.wants_connection(1).0, "there is nothing left for it");
+    let batch = batch(accumulator.next_action(1).0).unwrap();
+    accumulator.next_action(0);
+    accumulator.next_action(0);
+    assert_eq!(accumulator.on_disconnect(1, batch), Some(0));
+    assert_eq!(entries(accumulator.next_action(0).0).len(), PER_BATCH);
+    assert!(!accumulator.should_connect(1).0, "nothing is left for it");
 }
 
 #[test]
-fn while_the_first_lane_is_away_the_next_stands_in_for_it() {
+fn other_connection_sends_while_the_primary_is_disconnected() {
     let mut accumulator = accumulator(2);
     accumulator.push(RECORD, 0).unwrap();
-    accumulator.take(0);
-    accumulator.lose(0, Vec::new());
-    assert_eq!(accumulator.wants_connection(0), (true, None));
+    accumulator.next_action(0);
+    accumulator.on_disconnect(0, Vec::new());
+    assert_eq!(accumulator.should_connect(0), (true, None));
     assert_eq!(accumulator.push(RECORD, 1).unwrap(), Some(1));
-    assert_eq!(entries(accumulator.take(1).0), [1]);
-    assert!(accumulator.any_connected());
-    assert_eq!(accumulator.take(0).0, Action::Park, "back again");
+    assert_eq!(entries(accumulator.next_action(1).0), [1]);
+    assert!(accumulator.is_any_connected());
+    assert_eq!(accumulator.next_action(0).0, Action::Park, "the primary is back");
     accumulator.push(RECORD, 2).unwrap();
-    assert_eq!(entries(accumulator.take(0).0), [2]);
+    assert_eq!(entries(accumulator.next_action(0).0), [2]);
 }
 
 #[test]
-fn what_waits_is_given_up_only_when_no_lane_has_a_connection() {
+fn any_connected_is_false_only_without_all_connections() {
     let mut accumulator = accumulator(2);
     for connection in [0, 1] {
         accumulator.push(RECORD, connection).unwrap();
-        accumulator.take(connection);
+        accumulator.next_action(connection);
         accumulator.push(RECORD, 10).unwrap();
-        assert!(accumulator.any_connected());
-        accumulator.lose(connection, Vec::new());
+        assert!(accumulator.is_any_connected());
+        accumulator.on_disconnect(connection, Vec::new());
     }
-    assert!(!accumulator.any_connected());
+    assert!(!accumulator.is_any_connected());
     assert_eq!(accumulator.drain_while(|_| true), [10]);
-    assert!(accumulator.is_quiet());
+    assert!(accumulator.is_idle());
 }
 
 #[test]
-fn a_closed_queue_is_emptied_by_any_lane_and_takes_nothing_in() {
+fn closed_queue_is_drained_by_any_connection_and_rejects_entries() {
     let mut accumulator = accumulator(2);
     accumulator.push(RECORD, 1).unwrap();
     accumulator.close();
     assert!(accumulator.push(RECORD, 2).is_err());
-    assert!(!accumulator.is_quiet());
-    assert_eq!(entries(accumulator.take(1).0), [1]);
-    assert!(!accumulator.is_quiet(), "a connection is sending");
-    accumulator.take(1);
-    accumulator.take(0);
-    assert!(accumulator.is_quiet());
+    assert!(!accumulator.is_idle());
+    assert_eq!(entries(accumulator.next_action(1).0), [1]);
+    assert!(!accumulator.is_idle(), "a connection is sending");
+    accumulator.next_action(1);
+    accumulator.next_action(0);
+    assert!(accumulator.is_idle());
 }
 
 #[test]
-fn a_lane_without_connection_makes_one_only_for_a_whole_frame() {
+fn second_connection_connects_for_a_full_batch_only() {
     let mut accumulator = disconnected(2, 1 << 20);
-    assert_eq!(accumulator.wants_connection(1), (false, None));
+    assert_eq!(accumulator.should_connect(1), (false, None));
     assert_eq!(
-        accumulator.wants_connection(0),
+        accumulator.should_connect(0),
         (true, None),
-        "the first connection always has one"
+        "the primary always connects"
     );
     accumulator.push(RECORD, 0).unwrap();
-    assert_eq!(entries(accumulator.take(0).0), [0]);
-    let called = (0..PER_FRAME).find_map(|entry| accumulator.push(RECORD, entry).unwrap());
-    assert_eq!(called, Some(1));
-    assert_eq!(accumulator.wants_connection(1), (true, None));
+    assert_eq!(entries(accumulator.next_action(0).0), [0]);
+    let woken = (0..PER_BATCH).find_map(|entry| accumulator.push(RECORD, entry).unwrap());
+    assert_eq!(woken, Some(1));
+    assert_eq!(accumulator.should_connect(1), (true, None));
 }
 
 #[test]
-fn without_any_connection_only_the_first_lane_is_tried() {
+fn only_the_primary_connects_while_all_are_disconnected() {
     let mut accumulator = disconnected(2, 1 << 20);
-    accumulator.wants_connection(0);
-    accumulator.wants_connection(1);
-    let called = (0..3 * PER_FRAME).find_map(|entry| accumulator.push(RECORD, entry).unwrap());
-    assert_eq!(called, None);
+    accumulator.should_connect(0);
+    accumulator.should_connect(1);
+    let woken = (0..3 * PER_BATCH).find_map(|entry| accumulator.push(RECORD, entry).unwrap());
+    assert_eq!(woken, None);
 }
 
 #[test]
-fn the_turn_goes_round_the_partitions_frame_by_frame() {
+fn batches_go_round_robin_over_the_partitions() {
     let (mut accumulator, primaries) = partitions::<3>(4);
     for (entry, connection) in primaries.into_iter().cycle().take(7).enumerate() {
         assert_eq!(accumulator.push(RECORD, entry).unwrap(), Some(connection));
-        assert_eq!(entries(accumulator.take(connection).0), [entry]);
-        assert_eq!(accumulator.take(connection), (Action::Park, None));
+        assert_eq!(entries(accumulator.next_action(connection).0), [entry]);
+        assert_eq!(accumulator.next_action(connection), (Action::Park, None));
     }
 }
 
 #[test]
-fn what_arrives_meanwhile_goes_to_the_next_partition_in_one_frame() {
+fn records_queued_during_a_batch_go_to_the_next_partition_as_one_batch() {
     let (mut accumulator, primaries) = partitions::<2>(4);
     accumulator.push(RECORD, 0).unwrap();
-    accumulator.take(primaries[0]);
-    assert_eq!(accumulator.push(RECORD, 1).unwrap(), None, "a frame is under way");
-    assert_eq!(accumulator.push(RECORD, 2).unwrap(), None, "a frame is under way");
-    assert_eq!(accumulator.take(primaries[0]), (Action::Park, Some(primaries[1])));
-    assert_eq!(entries(accumulator.take(primaries[1]).0), [1, 2]);
+    accumulator.next_action(primaries[0]);
+    assert_eq!(accumulator.push(RECORD, 1).unwrap(), None, "a batch is in flight");
+    assert_eq!(accumulator.push(RECORD, 2).unwrap(), None, "a batch is in flight");
+    assert_eq!(
+        accumulator.next_action(primaries[0]),
+        (Action::Park, Some(primaries[1]))
+    );
+    assert_eq!(entries(accumulator.next_action(primaries[1]).0), [1, 2]);
 }
 
 #[test]
-fn a_partition_without_connection_is_passed_over() {
+fn disconnected_partition_is_skipped() {
     let (mut accumulator, primaries) = partitions::<2>(2);
-    accumulator.lose(primaries[0], Vec::new());
+    accumulator.on_disconnect(primaries[0], Vec::new());
     for entry in 0..3 {
         assert_eq!(accumulator.push(RECORD, entry).unwrap(), Some(primaries[1]));
-        assert_eq!(entries(accumulator.take(primaries[1]).0), [entry]);
-        assert_eq!(accumulator.take(primaries[1]), (Action::Park, None));
+        assert_eq!(entries(accumulator.next_action(primaries[1]).0), [entry]);
+        assert_eq!(accumulator.next_action(primaries[1]), (Action::Park, None));
     }
 }
 
 #[test]
-fn partitions_have_as_many_lanes_each_and_one_at_least() {
+fn connection_limit_is_shared_equally_with_one_per_partition() {
     for (partitions, allowed) in [(1, 4), (2, 4), (3, 3), (4, 4), (6, 6)] {
         let mut accumulator = Accumulator::<usize>::new(4, 1 << 20);
         for _ in 0..partitions {
@@ -306,7 +319,7 @@ fn partitions_have_as_many_lanes_each_and_one_at_least() {
         let connections = 0..accumulator.connections.len();
         assert_eq!(
             connections
-                .filter(|connection| accumulator.is_allowed(*connection))
+                .filter(|connection| accumulator.is_within_limit(*connection))
                 .count(),
             allowed,
             "{partitions}"
@@ -315,21 +328,21 @@ fn partitions_have_as_many_lanes_each_and_one_at_least() {
 }
 
 #[test]
-fn a_lane_too_many_closes_its_connection_when_its_frame_is_sent() {
+fn connection_over_the_limit_disconnects_after_its_batch() {
     let mut accumulator = accumulator(2);
-    for entry in 0..3 * PER_FRAME {
+    for entry in 0..3 * PER_BATCH {
         accumulator.push(RECORD, entry).unwrap();
     }
-    accumulator.take(0);
-    accumulator.take(1);
+    accumulator.next_action(0);
+    accumulator.next_action(1);
     accumulator.set_max_connections(1);
-    assert_eq!(accumulator.take(1).0, Action::Disconnect);
-    assert_eq!(accumulator.wants_connection(1), (false, None));
-    assert_eq!(entries(accumulator.take(0).0).len(), PER_FRAME);
+    assert_eq!(accumulator.next_action(1).0, Action::Disconnect);
+    assert_eq!(accumulator.should_connect(1), (false, None));
+    assert_eq!(entries(accumulator.next_action(0).0).len(), PER_BATCH);
 }
 
 mod model {
-    //! Lanes that do anything in any order: nothing is lost, doubled, or left with nobody to take it.
+    //! Runs random steps of connections: no entry is lost, sent twice, or left queued.
 
     use proptest::prelude::*;
 
@@ -339,69 +352,67 @@ mod model {
     const MAX_PRODUCER_CONNECTIONS: usize = 6;
 
     #[derive(Debug, Clone, Copy)]
-    enum Act {
+    enum Event {
         Push {
             bytes: usize,
         },
-        /// A connection that runs takes its next step; it ends well or badly.
-        Step {
+        /// A connection finishes what it does.
+        Finish {
             connection: usize,
-            well: bool,
+            ok: bool,
         },
-        /// The bound on the connections changes.
-        Limit {
+        MaxConnections {
             connections: usize,
         },
-        /// So many are worth a wait from now on.
-        Enough {
+        BatchTarget {
             entries: usize,
         },
     }
 
     #[derive(Debug)]
-    enum Doing {
-        /// Asleep until it is called.
-        Sleeping {
-            connected: bool,
-        },
-        /// Asleep for a moment, or until it is called.
-        Gathering,
+    enum Activity {
+        Parked { connected: bool },
+        Lingering,
         Connecting,
-        Sending(Vec<(usize, usize)>),
+        Sending(Batch<usize>),
     }
 
-    fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let push = (1..SMALL_BATCH_BYTES).prop_map(|bytes| Act::Push { bytes });
-        let step = (0..MAX_PRODUCER_CONNECTIONS, prop::bool::weighted(0.7))
-            .prop_map(|(connection, well)| Act::Step { connection, well });
-        let limit = (1..=MAX_PRODUCER_CONNECTIONS).prop_map(|connections| Act::Limit { connections });
-        let batch_target = (0..5_usize).prop_map(|entries| Act::Enough { entries });
-        prop::collection::vec(prop_oneof![8 => push, 8 => step, 1 => limit, 1 => batch_target], 0..200)
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let push = (1..SMALL_BATCH_BYTES).prop_map(|bytes| Event::Push { bytes });
+        let finish = (0..MAX_PRODUCER_CONNECTIONS, prop::bool::weighted(0.7))
+            .prop_map(|(connection, ok)| Event::Finish { connection, ok });
+        let max_connections =
+            (1..=MAX_PRODUCER_CONNECTIONS).prop_map(|connections| Event::MaxConnections { connections });
+        let batch_target = (0..5_usize).prop_map(|entries| Event::BatchTarget { entries });
+        prop::collection::vec(
+            prop_oneof![8 => push, 8 => finish, 1 => max_connections, 1 => batch_target],
+            0..200,
+        )
     }
 
     struct World {
         accumulator: Accumulator<usize>,
-        connections: Vec<Doing>,
+        connections: Vec<Activity>,
         sent: Vec<usize>,
     }
 
     impl World {
         fn ask(&mut self, connection: usize, connected: bool) {
             let wake = if connected {
-                let (turn, wake) = self.accumulator.take(connection);
-                self.connections[connection] = match turn {
-                    Action::Send(frame) => Doing::Sending(frame),
-                    Action::Linger => Doing::Gathering,
-                    Action::Park => Doing::Sleeping { connected },
-                    Action::Disconnect => Doing::Sleeping { connected: false },
+                let (action, wake) = self.accumulator.next_action(connection);
+                self.connections[connection] = match action {
+                    Action::Send(batch) => Activity::Sending(batch),
+                    Action::Linger => Activity::Lingering,
+                    Action::Park => Activity::Parked { connected },
+                    Action::Disconnect => Activity::Parked { connected: false },
                 };
                 wake
             } else {
-                let (wanted, wake) = self.accumulator.wants_connection(connection);
-                self.connections[connection] = if wanted {
-                    Doing::Connecting
+                let (should_connect, wake) = self.accumulator.should_connect(connection);
+                self.connections[connection] = if should_connect {
+                    Activity::Connecting
                 } else {
-                    Doing::Sleeping { connected }
+                    Activity::Parked { connected }
                 };
                 wake
             };
@@ -411,8 +422,8 @@ mod model {
         fn wake(&mut self, wake: Wake) {
             if let Some(connection) = wake {
                 assert!(
-                    self.rouse(connection),
-                    "lane {connection} was called while it was {:?}",
+                    self.try_wake(connection),
+                    "connection {connection} was woken while {:?}",
                     self.connections[connection]
                 );
             }
@@ -420,32 +431,32 @@ mod model {
 
         fn wake_all(&mut self) {
             for connection in 0..self.connections.len() {
-                self.rouse(connection);
+                self.try_wake(connection);
             }
         }
 
-        /// It asks what to do, if it is asleep.
-        fn rouse(&mut self, connection: usize) -> bool {
+        /// Lets a parked or lingering connection ask for its next action.
+        fn try_wake(&mut self, connection: usize) -> bool {
             let connected = match self.connections[connection] {
-                Doing::Sleeping { connected } => connected,
-                Doing::Gathering => true,
-                Doing::Connecting | Doing::Sending(_) => return false,
+                Activity::Parked { connected } => connected,
+                Activity::Lingering => true,
+                Activity::Connecting | Activity::Sending(_) => return false,
             };
             self.ask(connection, connected);
             true
         }
 
-        fn step(&mut self, connection: usize, well: bool) {
-            match std::mem::replace(&mut self.connections[connection], Doing::Connecting) {
-                asleep @ Doing::Sleeping { .. } => self.connections[connection] = asleep,
-                Doing::Gathering => self.ask(connection, true),
-                Doing::Connecting => self.ask(connection, well),
-                Doing::Sending(frame) if well => {
-                    self.sent.extend(frame.into_iter().map(|(_, entry)| entry));
+        fn finish(&mut self, connection: usize, ok: bool) {
+            match std::mem::replace(&mut self.connections[connection], Activity::Connecting) {
+                parked @ Activity::Parked { .. } => self.connections[connection] = parked,
+                Activity::Lingering => self.ask(connection, true),
+                Activity::Connecting => self.ask(connection, ok),
+                Activity::Sending(batch) if ok => {
+                    self.sent.extend(batch.into_iter().map(|(_, entry)| entry));
                     self.ask(connection, true);
                 }
-                Doing::Sending(frame) => {
-                    let wake = self.accumulator.lose(connection, frame);
+                Activity::Sending(batch) => {
+                    let wake = self.accumulator.on_disconnect(connection, batch);
                     self.wake(wake);
                     self.ask(connection, false);
                 }
@@ -455,7 +466,7 @@ mod model {
 
     proptest! {
         #[test]
-        fn everything_is_sent_once(acts in acts()) {
+        fn every_entry_is_sent_exactly_once(events in events()) {
             let mut accumulator = Accumulator::new(MAX_PRODUCER_CONNECTIONS, usize::MAX);
             for _ in 0..PARTITIONS {
                 accumulator.add_partition();
@@ -463,34 +474,34 @@ mod model {
             let connections = accumulator.connections.len();
             let mut world = World {
                 accumulator,
-                connections: (0..connections).map(|_| Doing::Connecting).collect(),
+                connections: (0..connections).map(|_| Activity::Connecting).collect(),
                 sent: Vec::new(),
             };
             (0..connections).for_each(|connection| world.ask(connection, false));
             let mut pushed = 0;
-            for act in acts {
-                match act {
-                    Act::Push { bytes } => {
+            for event in events {
+                match event {
+                    Event::Push { bytes } => {
                         let wake = world.accumulator.push(bytes, pushed).unwrap();
                         pushed += 1;
                         world.wake(wake);
                     }
-                    Act::Step { connection, well } => world.step(connection % connections, well),
-                    Act::Limit { connections } => {
+                    Event::Finish { connection, ok } => world.finish(connection % connections, ok),
+                    Event::MaxConnections { connections } => {
                         world.accumulator.set_max_connections(connections);
                         world.wake_all();
                     }
-                    Act::Enough { entries } => world.accumulator.set_batch_target(entries),
+                    Event::BatchTarget { entries } => world.accumulator.set_batch_target(entries),
                 }
             }
-            // From here on all goes well, and nobody is called from outside: at worst one connection connects, and then gathers
-            // and sends entry by entry.
+            // From here on nothing fails and nothing is pushed. At worst one connection connects, then lingers and sends entry
+            // by entry.
             for _ in 0..2 * (pushed + 1) {
-                (0..connections).for_each(|connection| world.step(connection, true));
+                (0..connections).for_each(|connection| world.finish(connection, true));
             }
             world.sent.sort_unstable();
             prop_assert_eq!(world.sent, (0..pushed).collect::<Vec<_>>());
-            prop_assert!(world.accumulator.is_quiet());
+            prop_assert!(world.accumulator.is_idle());
         }
     }
 }
