@@ -28,6 +28,9 @@ const USABLE: f64 = 0.8;
 /// So many callers are let in however slow the replies are: without callers there would be no more replies to learn from.
 const MIN_LIMIT: usize = 16;
 
+/// The fastest reply counts for one to two of these periods.
+const FASTEST_PERIOD: Duration = Duration::from_secs(30);
+
 /// Watches the replies.
 #[derive(Debug)]
 pub(crate) struct AdaptiveLimit {
@@ -64,8 +67,8 @@ impl AdaptiveLimit {
     pub(crate) fn replied(&mut self, count: u32, waited: Duration, now: Instant) {
         self.waited = waited;
         self.fastest
-            .get_or_insert_with(|| WindowedMin::new(waited, now))
-            .see(waited, now);
+            .get_or_insert_with(|| WindowedMin::new(FASTEST_PERIOD, waited, now))
+            .observe(waited, now);
         let gap = self.last.replace(now).map(|last| now - last);
         if let Some(gap) = gap.filter(|it| *it <= self.queuing) {
             let decay = (-gap.as_secs_f64() / WINDOW.as_secs_f64()).exp();

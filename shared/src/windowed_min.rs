@@ -1,55 +1,55 @@
-//! The smallest of the values that were seen of late, at a constant cost in time and memory.
+//! The smallest of the values seen lately, at a constant cost in time and memory.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A value counts for one to two of these.
-pub const PERIOD: Duration = Duration::from_secs(30);
-
-/// The smallest value of late.
+/// A sliding-window minimum in two buckets of one period each: a value counts for one to two periods.
 #[derive(Debug)]
 pub struct WindowedMin<T> {
-    /// When the period began.
+    period: Duration,
+    /// When the current period began.
     since: Instant,
     current: T,
-    /// In the period before.
-    before: Option<T>,
+    /// The minimum of the period before.
+    previous: Option<T>,
 }
 
 // === impl WindowedMin ===
 
 impl<T: Copy + Ord> WindowedMin<T> {
-    /// The first value.
+    /// A window with its first value.
     #[must_use]
-    pub fn new(value: T, now: Instant) -> Self {
+    pub fn new(period: Duration, value: T, now: Instant) -> Self {
         Self {
+            period,
             since: now,
             current: value,
-            before: None,
+            previous: None,
         }
     }
 
-    /// One more value.
-    pub fn see(&mut self, value: T, now: Instant) {
-        if now - self.since >= PERIOD {
-            self.before = self.is_recent(now).then_some(self.current);
+    /// Adds a value.
+    pub fn observe(&mut self, value: T, now: Instant) {
+        if now - self.since >= self.period {
+            self.previous = self.is_recent(now).then_some(self.current);
             self.current = value;
             self.since = now;
         }
         self.current = self.current.min(value);
     }
 
-    /// The smallest.
+    /// The smallest value in the window, as of the last [`WindowedMin::observe`].
     #[must_use]
     pub fn get(&self) -> T {
-        self.before.map_or(self.current, |it| it.min(self.current))
+        self.previous
+            .map_or(self.current, |previous| previous.min(self.current))
     }
 
-    /// Whether any of its values counts still.
+    /// Whether the current period began less than two periods ago. Older values say nothing about `now`.
     #[must_use]
     pub fn is_recent(&self, now: Instant) -> bool {
-        now - self.since < 2 * PERIOD
+        now - self.since < 2 * self.period
     }
 }
 
@@ -57,27 +57,30 @@ impl<T: Copy + Ord> WindowedMin<T> {
 mod tests {
     use super::*;
 
+    const PERIOD: Duration = Duration::from_secs(30);
+
     #[test]
-    fn a_value_counts_for_one_to_two_periods() {
+    fn value_counts_for_one_to_two_periods() {
         let mut now = Instant::now();
-        let mut windowed_min = WindowedMin::new(3, now);
-        windowed_min.see(1, now);
-        windowed_min.see(2, now);
-        assert_eq!(windowed_min.get(), 1);
+        let mut minimum = WindowedMin::new(PERIOD, 3, now);
+        minimum.observe(1, now);
+        minimum.observe(2, now);
+        assert_eq!(minimum.get(), 1);
         now += PERIOD;
-        windowed_min.see(5, now);
-        assert_eq!(windowed_min.get(), 1);
+        minimum.observe(5, now);
+        assert_eq!(minimum.get(), 1);
         now += PERIOD;
-        windowed_min.see(6, now);
-        assert_eq!(windowed_min.get(), 5);
+        minimum.observe(6, now);
+        assert_eq!(minimum.get(), 5);
     }
 
     #[test]
-    fn after_a_long_silence_only_what_is_new_counts() {
+    fn values_expire_after_two_idle_periods() {
         let now = Instant::now();
-        let mut windowed_min = WindowedMin::new(1, now);
-        assert!(!windowed_min.is_recent(now + 2 * PERIOD));
-        windowed_min.see(5, now + 2 * PERIOD);
-        assert_eq!(windowed_min.get(), 5);
+        let mut minimum = WindowedMin::new(PERIOD, 1, now);
+        assert!(minimum.is_recent(now + 2 * PERIOD - Duration::from_millis(1)));
+        assert!(!minimum.is_recent(now + 2 * PERIOD));
+        minimum.observe(5, now + 2 * PERIOD);
+        assert_eq!(minimum.get(), 5);
     }
 }

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use shared::windowed_min::WindowedMin;
 use tokio::time::Instant;
 
+const PERIOD: Duration = Duration::from_secs(30);
+
 /// Gateways that are remembered; any client can make up any number.
 const MAX_GATEWAYS: usize = 1024;
 
@@ -39,14 +41,14 @@ impl Clocks {
     pub(crate) fn saw(&self, gateway: &[u8], difference_ms: i64, now: Instant) {
         let mut gateways = self.gateways.lock();
         if let Some(windowed_min) = gateways.get_mut(gateway) {
-            windowed_min.see(difference_ms, now);
+            windowed_min.observe(difference_ms, now);
             return;
         }
         if gateways.len() >= MAX_GATEWAYS {
             gateways.retain(|_, windowed_min| windowed_min.is_recent(now));
         }
         if gateways.len() < MAX_GATEWAYS {
-            gateways.insert(gateway.into(), WindowedMin::new(difference_ms, now));
+            gateways.insert(gateway.into(), WindowedMin::new(PERIOD, difference_ms, now));
         }
     }
 
@@ -84,8 +86,6 @@ impl Freshness {
 
 #[cfg(test)]
 mod tests {
-    use shared::windowed_min::PERIOD;
-
     use super::*;
 
     const HOUR_MS: i64 = 3_600_000;
