@@ -1,6 +1,6 @@
 //! Errors of calls to Kafka, by what the caller does about them.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use rskafka::client::error::{Error as ClientError, ProtocolError, RequestError};
 
@@ -31,6 +31,9 @@ pub enum Error {
     /// The broker will never accept these records.
     #[error("the broker refuses the records")]
     Refused(#[source] Source),
+    /// An attempt to bootstrap failed whose result other callers share.
+    #[error(transparent)]
+    Bootstrap(Arc<Error>),
     /// Any other failure: worth another attempt on a new connection.
     #[error("the call to Kafka failed")]
     Failed(#[source] Source),
