@@ -27,7 +27,7 @@ use rskafka::{
 };
 use tracing::info;
 
-use super::{backoff, call::with_timeout, error::Error};
+use super::{backoff, call::with_timeout, error::Error, metadata};
 
 /// Bound on the first contact with one bootstrap broker; rskafka has none of its own.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ pub struct Cluster {
     shared: Arc<Shared>,
     /// The attempt under way: callers share it and its result.
     attempt: Mutex<Option<WeakShared<Attempt>>>,
+    /// The number of the bootstrap broker that is asked for metadata.
+    metadata_broker: AtomicUsize,
 }
 
 type Attempt = BoxFuture<'static, Result<Arc<Client>, Arc<Error>>>;
@@ -85,6 +87,7 @@ impl Cluster {
                 next_broker: AtomicUsize::new(0),
             }),
             attempt: Mutex::new(None),
+            metadata_broker: AtomicUsize::new(0),
         }
     }
 
@@ -120,13 +123,22 @@ impl Cluster {
         }
     }
 
-    /// The partitions of a topic: one bounded attempt.
+    /// The partitions of one topic: one bounded attempt, which asks for nothing else and creates nothing.
     ///
     /// # Errors
-    /// [`Error::TopicMissing`], or what [`Cluster::topics`] fails with.
+    /// [`Error::TopicMissing`] if the cluster does not have the topic; other errors are worth another attempt.
     pub async fn partitions(&self, topic: &str) -> Result<BTreeSet<i32>, Error> {
-        let found = self.topics().await?.remove(topic);
-        found.ok_or_else(|| Error::TopicMissing(topic.to_owned()))
+        // The first contact creates missing topics.
+        self.client().await?;
+        let number = self.metadata_broker.load(Ordering::Relaxed);
+        let call = metadata::partitions(self.shared.broker(number), self.shared.client_id, topic);
+        let found = with_timeout(METADATA_LIMIT, call, |error| error).await;
+        if let Err(error) = &found
+            && !matches!(error, Error::TopicMissing(_))
+        {
+            self.metadata_broker.fetch_add(1, Ordering::Relaxed);
+        }
+        found
     }
 
     /// The client in use. Callers that arrive during an attempt to bootstrap share its result, success or failure.

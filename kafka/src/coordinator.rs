@@ -29,8 +29,8 @@ use self::{calls::Call, connection::Connection, error::InvalidResponse};
 use crate::membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicPartition};
 
 mod calls;
-mod connection;
-mod error;
+pub(crate) mod connection;
+pub(crate) mod error;
 pub(crate) mod frame;
 #[cfg(test)]
 pub(crate) mod peer;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, OffsetCommitResponse,
-    OffsetFetchResponse,
+    ApiVersionsResponse, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, MetadataResponse,
+    OffsetCommitResponse, OffsetFetchResponse,
 };
 
 use crate::coordinator::frame;
@@ -23,6 +23,7 @@ pub fn coordinator(bytes: &[u8]) {
         4 => drop(frame::decode::<OffsetFetchResponse>(answer, 9, 0)),
         5 => drop(frame::decode::<OffsetCommitResponse>(answer, 8, 0)),
         6 => drop(frame::decode::<OffsetFetchResponse>(answer, 8, 0)),
+        7 => drop(frame::decode::<MetadataResponse>(answer, 12, 0)),
         _ => {}
     }
 }

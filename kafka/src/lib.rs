@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod group;
 mod link;
 mod membership;
+mod metadata;
 mod metrics;
 #[cfg(target_os = "linux")]
 mod nodelay;

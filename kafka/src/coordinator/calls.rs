@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use kafka_protocol::{
     messages::{
         ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-        FindCoordinatorRequest, FindCoordinatorResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-        OffsetFetchResponse,
+        FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest,
+        OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
     },
     protocol::{Decodable, Encodable, HeaderVersion},
 };
@@ -31,6 +31,17 @@ impl Call for ApiVersionsRequest {
 
     fn missing() -> Error {
         Error::TooOld("ApiVersions v3 (Kafka 2.4)")
+    }
+}
+
+impl Call for MetadataRequest {
+    const KEY: ApiKey = ApiKey::Metadata;
+    /// 9 is the first flexible version.
+    const VERSIONS: RangeInclusive<i16> = 9..=12;
+    type Answer = MetadataResponse;
+
+    fn missing() -> Error {
+        Error::TooOld("Metadata v9 (Kafka 2.4)")
     }
 }
 

@@ -77,6 +77,7 @@ impl Asked {
                 ApiKey::ConsumerGroupHeartbeat,
                 ApiKey::OffsetCommit,
                 ApiKey::OffsetFetch,
+                ApiKey::Metadata,
             ]))),
             ApiKey::FindCoordinator => {
                 let found = find_coordinator_response::Coordinator::default()
