@@ -63,7 +63,7 @@ pub fn reply(value: &[u8]) {
 /// # Panics
 /// When it finds another caller than the one whose id it is, or finds one though a header says that it does not count.
 pub fn key(bytes: &[u8]) {
-    let id = headers::correlation(&Headers::new(), Some(bytes));
+    let id = headers::correlation_id(&Headers::new(), Some(bytes));
     let hyphens = bytes.len() == 36;
     let named = Uuid::try_parse_ascii(bytes).ok().filter(|_| hyphens);
     assert_eq!(id, named);
@@ -73,7 +73,7 @@ pub fn key(bytes: &[u8]) {
     }
     for name in ["kafka_correlationId", "REPLY_CORRELATION_ID"] {
         let theirs = Headers::from([(name.to_owned(), b"theirs".to_vec())]);
-        assert_eq!(headers::correlation(&theirs, Some(bytes)), None);
+        assert_eq!(headers::correlation_id(&theirs, Some(bytes)), None);
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn run(mut consumer: PartitionConsumer, pending: InFlight, metr
         let mut sign = Sign::Nothing;
         let batch = consumer.poll().await;
         let replies = batch.records.into_iter().filter_map(|record| {
-            let Some(id) = headers::correlation(record.headers(), record.key()) else {
+            let Some(id) = headers::correlation_id(record.headers(), record.key()) else {
                 if headers::is_heartbeat(record.key()) {
                     sign = Sign::Heartbeat;
                     metrics.heartbeat.inc();
@@ -72,7 +72,7 @@ pub(crate) async fn run(mut consumer: PartitionConsumer, pending: InFlight, metr
 
 /// What a reply says: its value, or that the service failed. How it failed is not for the caller.
 fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
-    if let Some(error) = headers::failure(record.headers()) {
+    if let Some(error) = headers::handler_error(record.headers()) {
         let shown = error.get(..SHOWN_BYTES).unwrap_or(error);
         debug!(%id, error = %shown.escape_ascii(), "the service failed");
         return Err(GatewayError::ServiceFailed);

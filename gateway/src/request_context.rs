@@ -9,7 +9,7 @@ use hyper::{
 };
 use shared::{
     headers::{Headers, TRACEPARENT, TRACESTATE},
-    server::Answer,
+    server::Response,
 };
 
 static TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
@@ -79,7 +79,7 @@ impl RequestContext {
     }
 
     /// Gives the request's name back in its answer.
-    pub(crate) fn sign(self, answer: &mut Answer) {
+    pub(crate) fn sign(self, answer: &mut Response) {
         if let Some(id) = self.request_id {
             answer.headers_mut().insert(&REQUEST_ID_NAME, id);
         }

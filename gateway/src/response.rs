@@ -2,11 +2,11 @@
 
 use http_body_util::Full;
 use hyper::{
-    Response, StatusCode,
+    StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde::Serializer;
-use shared::server::Answer;
+use shared::server::Response;
 
 /// The contract's content type.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -36,7 +36,7 @@ pub(crate) enum GatewayError {
 }
 
 /// 200 with the reply's bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
-pub(crate) fn reply(value: &[u8]) -> Answer {
+pub(crate) fn reply(value: &[u8]) -> Response {
     json(StatusCode::OK, "message", &String::from_utf8_lossy(value))
 }
 
@@ -90,7 +90,7 @@ impl GatewayError {
     }
 
     /// The answer.
-    pub(crate) fn answer(self) -> Answer {
+    pub(crate) fn answer(self) -> Response {
         let (status, error) = self.status();
         let mut answer = json(status, "error", error);
         let mut add = |name: HeaderName, value| answer.headers_mut().insert(name, value);
@@ -116,7 +116,7 @@ impl GatewayError {
 }
 
 /// `{"<name>":"<text>"}`
-fn json(status: StatusCode, name: &str, text: &str) -> Answer {
+fn json(status: StatusCode, name: &str, text: &str) -> Response {
     // As large as most of them are in the end: a body with limit to spare costs one more allocation.
     let mut body = Vec::with_capacity(r#"{"":""}"#.len() + name.len() + text.len());
     // Strings always serialize.
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    fn body(answer: Answer) -> Vec<u8> {
+    fn body(answer: Response) -> Vec<u8> {
         let mut body = std::pin::pin!(answer.into_body().collect());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match Future::poll(body.as_mut(), &mut context) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::{body::Incoming, http::request::Parts};
 use kafka::Producer;
-use shared::server::{Answer, Handler, Peer};
+use shared::server::{Handler, Peer, Response};
 use tracing::{debug, field};
 
 use crate::{
@@ -30,9 +30,9 @@ pub(crate) struct GatewayService {
 // === impl GatewayService ===
 
 impl Handler for GatewayService {
-    type Asked = (RequestContext, Result<Route, GatewayError>);
+    type Head = (RequestContext, Result<Route, GatewayError>);
 
-    fn read(&self, head: &Parts, peer: Peer) -> Self::Asked {
+    fn read_head(&self, head: &Parts, peer: Peer) -> Self::Head {
         let route = match peer {
             Peer::Admitted => Route::of(head),
             Peer::Excess => Err(GatewayError::TooManyConnections),
@@ -40,7 +40,7 @@ impl Handler for GatewayService {
         (RequestContext::of(&head.headers), route)
     }
 
-    async fn answer(&self, (context, route): Self::Asked, body: &mut Incoming) -> Answer {
+    async fn respond(&self, (context, route): Self::Head, body: &mut Incoming) -> Response {
         let outcome = match route {
             Ok(route) => self.ping(route, body, &context).await,
             Err(error) => Err(error),

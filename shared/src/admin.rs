@@ -1,11 +1,11 @@
-//! The admin listener: `/live`, `/ready` and `/metrics`, and the client of `/ready` for health checks.
+//! The admin listener (`/live`, `/ready` and `/metrics`), and the health check that asks it.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    HeaderMap, Method, Response, StatusCode,
+    Method, StatusCode,
     body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
     http::request::Parts,
@@ -16,10 +16,9 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use crate::{
     http_client, logging,
     readiness::Readiness,
-    server::{Answer, Handler, Limits, Peer, Server},
+    server::{Handler, Limits, Peer, Response, Server},
 };
 
-/// Probes and scrapers are few.
 const LIMITS: Limits = Limits {
     max_connections: 64,
     header_timeout: Duration::from_secs(10),
@@ -28,16 +27,16 @@ const LIMITS: Limits = Limits {
 /// The content type that Prometheus asks for.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A running admin listener. It outlives everything else in the process, so that a drain can be watched.
+/// A running admin listener. It is stopped last, so that a drain can be observed.
 #[derive(Debug)]
 pub struct Admin {
-    end: oneshot::Sender<()>,
+    shutdown: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// What the admin listener shows.
+/// Answers the requests to the admin listener.
 #[derive(Debug)]
-struct View {
+struct AdminService {
     readiness: Readiness,
     registry: Registry,
 }
@@ -49,92 +48,93 @@ impl Admin {
     #[must_use]
     pub fn spawn(listener: TcpListener, readiness: Readiness, mut registry: Registry) -> Self {
         logging::register(&mut registry);
-        let view = View { readiness, registry };
-        let (end, ended) = oneshot::channel();
+        let service = AdminService { readiness, registry };
+        let (shutdown, on_shutdown) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let ended = async {
-                // Dropped is as good as sent.
-                let _ = ended.await;
+            let on_shutdown = async {
+                // An error means that the sender was dropped: that asks for a shutdown as well.
+                let _ = on_shutdown.await;
             };
-            // A probe in flight is not waited for.
-            drop(Server::new(listener, LIMITS).serve(view, ended).await);
+            // Open connections are not drained.
+            drop(Server::new(listener, LIMITS).serve(service, on_shutdown).await);
         });
-        Self { end, task }
+        Self { shutdown, task }
     }
 
-    /// Closes it.
+    /// Stops accepting, and returns without a drain.
     pub async fn stop(self) {
-        drop(self.end);
-        // It ends at once, and has no result.
+        drop(self.shutdown);
+        // An error is a panic, which the panic hook has logged.
         let _ = self.task.await;
     }
 }
 
-// === impl View ===
+// === impl AdminService ===
 
-impl View {
-    fn ready(&self) -> Answer {
-        let unmet = self.readiness.not_ready();
-        let status = if unmet.is_empty() {
+impl AdminService {
+    fn ready(&self) -> Response {
+        let not_ready = self.readiness.not_ready();
+        let status = if not_ready.is_empty() {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        let causes: serde_json::Map<_, _> = unmet
+        let causes: serde_json::Map<_, _> = not_ready
             .into_iter()
-            .map(|(name, cause)| (name.to_owned(), cause.into()))
+            .map(|(name, cause)| (name, cause.into()))
             .collect();
         let body = serde_json::json!({ "ready": causes.is_empty(), "causes": causes });
-        plain(status, "application/json", body.to_string())
+        response(status, "application/json", body.to_string())
     }
 
-    fn metrics(&self) -> Answer {
+    fn metrics(&self) -> Response {
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
-            Ok(()) => plain(StatusCode::OK, OPENMETRICS, text),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+            Ok(()) => response(StatusCode::OK, OPENMETRICS, text),
+            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
         }
     }
 }
 
-impl Handler for View {
-    type Asked = Answer;
+impl Handler for AdminService {
+    type Head = Response;
 
-    fn read(&self, request: &Parts, _: Peer) -> Answer {
-        if !matches!(request.method, Method::GET | Method::HEAD) {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
-            let headers: &mut HeaderMap = answer.headers_mut();
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
+    fn read_head(&self, head: &Parts, _: Peer) -> Response {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
+            refused
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
         }
-        match request.uri.path() {
-            "/live" => plain(StatusCode::OK, "text/plain", "live\n"),
+        match head.uri.path() {
+            "/live" => response(StatusCode::OK, "text/plain", "live\n"),
             "/ready" => self.ready(),
             "/metrics" => self.metrics(),
-            _ => plain(StatusCode::NOT_FOUND, "text/plain", "/live, /ready or /metrics\n"),
+            _ => response(StatusCode::NOT_FOUND, "text/plain", "/live, /ready or /metrics\n"),
         }
     }
 
-    async fn answer(&self, answer: Answer, _: &mut Incoming) -> Answer {
-        answer
+    async fn respond(&self, response: Response, _: &mut Incoming) -> Response {
+        response
     }
 }
 
-fn plain(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer
+fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
+    response
 }
 
-/// Asks the `/ready` of the process on this host that has `admin_addr`: exit code 0 when it is ready, else 1 with
-/// the cause on stderr. A health check for images that hold nothing but the binary.
+/// Asks `/ready` of the process on this host whose admin listener is at `admin_addr`. Exit code 0 when it is ready, else 1
+/// with the cause on stderr. It serves as health check in images that contain only the binary.
 pub async fn healthcheck(admin_addr: SocketAddr) -> ExitCode {
     let cause = match http_client::get(admin_addr, "/ready").await {
-        Ok(answer) if answer.status == 200 => return ExitCode::SUCCESS,
-        Ok(answer) => answer.body,
+        Ok(response) if response.status == 200 => return ExitCode::SUCCESS,
+        Ok(response) => response.body,
         Err(error) => error.to_string(),
     };
     #[expect(

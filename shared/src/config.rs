@@ -1,7 +1,7 @@
-//! Configuration that both binaries take: every setting is an environment variable and a flag of the same name.
+//! Settings of every binary, and parsers for their values. Each setting is an environment variable and a flag.
 //!
-//! A bad value is one line that names the variable, the value and what is allowed, and exit code 64 (`EX_USAGE`
-//! of sysexits.h).
+//! A bad value ends the process with exit code 64 (`EX_USAGE` of sysexits.h) and one line on stderr. The line names the
+//! variable, the value and what is allowed.
 
 use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -14,6 +14,9 @@ use crate::{logging::LogFormat, message};
 
 /// Exit code for a bad command line or environment.
 const EX_USAGE: u8 = 64;
+
+/// The longest duration of a setting.
+const MAX_DURATION: Duration = Duration::from_secs(3600);
 
 /// Settings of every process that talks to Kafka.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,24 +49,24 @@ pub struct Common {
 /// Which partitions of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partitions {
-    /// These.
+    /// The listed ones.
     Listed(BTreeSet<i32>),
-    /// All there are, those that are added later too.
+    /// All of the topic, including partitions that are added later.
     All,
 }
 
-/// Where a worker begins.
+/// The offset at which a worker starts to read a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StartFrom {
-    /// Where the last worker was, or else with what comes after its start.
+    /// At the committed offset; without one, at the end of the log.
     Resume,
-    /// With what comes after its start.
+    /// At the end of the log.
     Latest,
-    /// With the first request in the log.
+    /// At the first request in the log.
     Earliest,
 }
 
-/// What a binary does instead of serving.
+/// The subcommands. Without one, a binary serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Ask /ready of the process that runs with the same settings; exit 0 when ready, else 1
@@ -77,7 +80,7 @@ pub enum Command {
 pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Without a terminal to print to, there is nobody to tell.
+            // An error means that stdout is closed.
             let _ = error.print();
             ExitCode::SUCCESS
         }
@@ -85,11 +88,8 @@ pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
     })
 }
 
-/// Says why the process does not start, and gives the exit code for it.
-#[expect(
-    clippy::print_stderr,
-    reason = "the logs are not set up before the configuration is known"
-)]
+/// Prints why the process does not start, and returns the exit code.
+#[expect(clippy::print_stderr, reason = "the logs start after the configuration is parsed")]
 pub(crate) fn usage_error(line: &str) -> ExitCode {
     eprintln!("{line}");
     ExitCode::from(EX_USAGE)
@@ -97,16 +97,18 @@ pub(crate) fn usage_error(line: &str) -> ExitCode {
 
 fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
     let mut command = T::command();
-    // Arguments have no name to display before.
+    // Before `build`, arguments do not display their names.
     command.build();
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
     if let (Some(arg), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
-        && let Some(id) = command.get_arguments().find(|it| it.to_string() == arg)
+        && let Some(argument) = command.get_arguments().find(|argument| argument.to_string() == arg)
     {
-        let variable = id.get_env().map_or_else(|| arg.into(), |it| it.to_string_lossy());
+        let variable = argument
+            .get_env()
+            .map_or_else(|| arg.into(), |name| name.to_string_lossy());
         let allowed = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
             (Some(source), _) => source.to_string(),
             (None, Some(ContextValue::Strings(valid))) => format!("one of {}", valid.join(", ")),
@@ -115,23 +117,23 @@ fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
         return format!("{variable}: {value:?} is not allowed: it must be {allowed}");
     }
     let rendered = error.to_string();
-    let mut lines = rendered.lines().map(str::trim).take_while(|it| !it.is_empty());
+    let mut lines = rendered.lines().map(str::trim).take_while(|line| !line.is_empty());
     let first = lines.next().unwrap_or("error: bad command line");
-    lines.fold(first.to_owned(), |all, line| format!("{all} {line}"))
+    lines.fold(first.to_owned(), |joined, line| format!("{joined} {line}"))
 }
 
-/// A duration above zero and of an hour at most, such as `500ms` or `10s`.
+/// Parses a duration above zero and of at most one hour, such as `500ms` or `10s`.
 ///
 /// # Errors
 /// What is allowed.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(it) if !it.is_zero() && it <= HOUR => Ok(it),
+        Ok(duration) if !duration.is_zero() && duration <= MAX_DURATION => Ok(duration),
         _ => Err("a duration above zero, 1h at most, such as 500ms, 10s or 2m".to_owned()),
     }
 }
 
-/// Partitions: `all`, or their numbers.
+/// Parses `all`, or partition numbers separated by commas.
 ///
 /// # Errors
 /// What is allowed.
@@ -139,24 +141,24 @@ pub fn partitions(text: &str) -> Result<Partitions, String> {
     if text.trim() == "all" {
         return Ok(Partitions::All);
     }
-    let listed = text.split(',').map(|it| partition(it.trim()));
+    let listed = text.split(',').map(|number| partition(number.trim()));
     match listed.collect() {
         Ok(listed) => Ok(Partitions::Listed(listed)),
         Err(_) => Err("all, or partition numbers such as 0 or 0,1,2".to_owned()),
     }
 }
 
-/// The number of a partition.
+/// Parses a partition number.
 ///
 /// # Errors
 /// What is allowed.
 pub fn partition(text: &str) -> Result<i32, String> {
-    let digits = !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);
     number.ok_or_else(|| "a partition number such as 0".to_owned())
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 ///
 /// # Errors
 /// What is allowed.
@@ -165,11 +167,9 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 fn up_to_an_hour(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(it) if it <= HOUR => Ok(it),
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         _ => Err("a duration, 1h at most, such as 0s, 500ms, 10s or 2m".to_owned()),
     }
 }
@@ -177,7 +177,7 @@ fn up_to_an_hour(text: &str) -> Result<Duration, String> {
 fn broker(text: &str) -> Result<String, String> {
     let text = text.trim();
     let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
-    let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok_and(|it| it > 0);
+    let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok_and(|number| number > 0);
     match text.rsplit_once(':') {
         Some((host, port)) if is_host(host) && is_port(port) => Ok(text.to_owned()),
         _ => Err("host:port, or several separated by commas".to_owned()),
@@ -191,10 +191,10 @@ fn topic(text: &str) -> Result<String, String> {
     Err("a topic name: 1 to 249 of a-z A-Z 0-9 . _ -".to_owned())
 }
 
-/// Kafka's own rule for topic names.
+/// Whether Kafka allows it as the name of a topic (`org.apache.kafka.common.internals.Topic`).
 pub(crate) fn is_topic_name(text: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    matches!(text.len(), 1..=249) && !matches!(text, "." | "..") && text.bytes().all(legal)
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    matches!(text.len(), 1..=249) && !matches!(text, "." | "..") && text.bytes().all(is_legal)
 }
 
 // === impl Common ===
@@ -230,7 +230,7 @@ mod tests {
         common: Common,
     }
 
-    fn refusal(args: &[&str]) -> String {
+    fn usage_line(args: &[&str]) -> String {
         let args = std::iter::once(&"test").chain(args);
         match Settings::try_parse_from(args) {
             Ok(settings) => settings.common.validate().unwrap_err(),
@@ -239,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_one_line_with_variable_value_and_what_is_allowed() {
-        for (args, words) in [
+    fn bad_value_is_one_line_with_variable_value_and_what_is_allowed() {
+        for (args, expected) in [
             (["--kafka-brokers", "a:1,b"], ["KAFKA_BROKERS", "\"b\"", "host:port"]),
             (["--kafka-brokers", ""], ["KAFKA_BROKERS", "\"\"", "host:port"]),
             (["--kafka-brokers", "a:0"], ["KAFKA_BROKERS", "\"a:0\"", "host:port"]),
@@ -257,14 +257,14 @@ mod tests {
             (["--rust-log", "a=b=c"], ["RUST_LOG", "\"a=b=c\"", "directives"]),
             (["--no-such-flag", "1"], ["error", "'--no-such-flag'", ""]),
         ] {
-            let line = refusal(&args);
-            assert!(words.iter().all(|it| line.contains(it)), "{args:?}: {line}");
+            let line = usage_line(&args);
+            assert!(expected.iter().all(|text| line.contains(text)), "{args:?}: {line}");
             assert_eq!(line.lines().count(), 1, "{line}");
         }
     }
 
     #[test]
-    fn partitions_are_all_or_numbers() {
+    fn partitions_parse_all_or_numbers() {
         let listed = |numbers: &[i32]| Ok(Partitions::Listed(numbers.iter().copied().collect()));
         assert_eq!(partitions("all"), Ok(Partitions::All));
         assert_eq!(partitions("0"), listed(&[0]));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn several_brokers_are_a_list() {
+    fn brokers_are_separated_by_commas() {
         let settings = Settings::try_parse_from(["test", "--kafka-brokers", "a:1, [::1]:2"]).unwrap();
         assert_eq!(settings.common.kafka_brokers, ["a:1", "[::1]:2"]);
     }

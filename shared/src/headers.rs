@@ -1,19 +1,18 @@
-//! What request and reply say of each other in their headers: every name, and its bytes, for both halves.
+//! Record headers of request and reply: every name and its bytes, in every dialect, for the gateway and the worker.
 //!
-//! | dialect | correlation | reply topic | reply partition |
+//! | dialect | correlation id | reply topic | reply partition |
 //! |---|---|---|---|
-//! | common | `kafka_correlationId`, text | `kafka_replyTopic` | `pingpong_replyPartition`, decimal, unless 0 |
+//! | common | `kafka_correlationId`, text | `kafka_replyTopic` | `pingpong_replyPartition`, decimal, absent for 0 |
 //! | Spring | `kafka_correlationId`, text | `kafka_replyTopic` | `kafka_replyPartition`, 4 bytes big-endian |
 //! | NestJS | `kafka_correlationId`, text | `kafka_replyTopic` | `kafka_replyPartition`, decimal |
 //! | SmallRye | `REPLY_CORRELATION_ID`, text | `REPLY_TOPIC` | `REPLY_PARTITION`, 4 bytes big-endian |
 //!
-//! - The correlation id is a UUID in its 36 ASCII characters, in every dialect. Spring's own clients write 16 raw bytes
-//!   by default, but a Spring listener sends back whatever bytes came, and only text survives a service that takes
-//!   headers for strings.
-//! - Spring reads four bytes or more of `kafka_replyPartition` as a number and fails on fewer, NestJS reads decimal: no
-//!   bytes suit both. So the common dialect keeps off that name.
-//! - The other three always say the partition, 0 too: where it is not said, their producers choose one.
-//! - A header name is there once: the client keeps headers in a map.
+//! - The correlation id is a UUID of 36 ASCII characters in every dialect. Spring's own clients write 16 raw bytes by
+//!   default. A Spring listener echoes the bytes as they are, but services that read headers as strings need text.
+//! - Spring reads `kafka_replyPartition` as a big-endian number and fails on fewer than four bytes; NestJS reads decimal
+//!   text. No bytes suit both, so the common dialect has a header of its own.
+//! - The other dialects always name the partition, 0 too: without the header their producers choose one.
+//! - A header name occurs once: the Kafka client keeps headers in a map.
 
 mod deadline;
 mod reply_to;
@@ -26,22 +25,22 @@ use uuid::Uuid;
 use self::deadline::DEADLINE;
 pub use self::{
     deadline::Deadline,
-    reply_to::{Malformed, ReplyTo},
+    reply_to::{MalformedHeader, ReplyTo},
 };
 
 /// Headers of a record.
 pub type Headers = BTreeMap<String, Vec<u8>>;
 
-/// W3C's trace context: where the caller is in its trace.
+/// W3C trace context: the caller's trace and span.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// W3C's trace context: what the vendors add to it.
+/// W3C trace context: vendor data.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Ours: the key of the records with which workers say that they are there. It is no UUID, so whoever does not know it takes it for nobody's reply.
+/// Own name: the record key of a worker's heartbeat. It is not a UUID, so other clients take it for a reply to another one.
 pub const HEARTBEAT_KEY: &[u8] = b"pingpong_worker";
 
-/// Ours: the partition for the reply, decimal.
+/// Own name: the reply partition, decimal.
 const OWN_REPLY_PARTITION: &str = "pingpong_replyPartition";
 
 /// Spring's `KafkaHeaders.CORRELATION_ID`, and NestJS's.
@@ -56,7 +55,7 @@ const REPLY_PARTITION: &str = "kafka_replyPartition";
 /// NestJS's `KafkaHeaders.NEST_ERR`: the handler failed; the value is its error as text or JSON.
 const NEST_ERR: &str = "kafka_nest-err";
 
-/// NestJS's `KafkaHeaders.NEST_IS_DISPOSED`: there are no more replies to this request.
+/// NestJS's `KafkaHeaders.NEST_IS_DISPOSED`: this is the last reply to the request.
 const NEST_IS_DISPOSED: &str = "kafka_nest-is-disposed";
 
 /// SmallRye's `KafkaRequestReply.DEFAULT_REPLY_CORRELATION_ID_HEADER`.
@@ -68,57 +67,57 @@ const SMALLRYE_REPLY_TOPIC: &str = "REPLY_TOPIC";
 /// SmallRye's `KafkaRequestReply.DEFAULT_REPLY_PARTITION_HEADER` (`replyPartitionToBytes`).
 const SMALLRYE_REPLY_PARTITION: &str = "REPLY_PARTITION";
 
-/// Whose headers a request has.
+/// The header names and encodings of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dialect {
-    /// What Spring and NestJS both understand.
+    /// Spring and NestJS both understand it.
     Common,
-    /// Spring Kafka's.
+    /// Spring Kafka.
     Spring,
-    /// NestJS's.
+    /// NestJS.
     Nest,
-    /// SmallRye Reactive Messaging's (Quarkus).
+    /// SmallRye Reactive Messaging (Quarkus).
     #[value(name = "smallrye")]
     SmallRye,
-    /// No headers: the record key is all there is, and replies go where the contract says.
+    /// No headers: a reply is matched by the record key and goes to the contract's reply topic, partition 0.
     None,
 }
 
-/// What all requests of one gateway say in their headers, but for the id.
+/// The headers that all requests of a gateway have in common. Only the correlation id is missing.
 #[derive(Debug, Default)]
 pub struct Template {
-    /// The correlation is empty.
+    /// The value of the correlation header is empty.
     headers: Headers,
-    /// The name of its header; `None` without headers.
-    correlation: Option<&'static str>,
+    /// The name of the correlation header; `None` for [`Dialect::None`].
+    correlation_name: Option<&'static str>,
 }
 
 // === impl Dialect ===
 
 impl Dialect {
-    /// For requests whose replies belong into this partition of this topic.
+    /// The template of requests whose replies go to this partition of `topic`.
     #[must_use]
     pub fn template(self, topic: &str, partition: i32) -> Template {
-        let (correlation, topic_name) = match self {
+        let (correlation_name, topic_name) = match self {
             Self::None => return Template::default(),
             Self::SmallRye => (SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_TOPIC),
             Self::Common | Self::Spring | Self::Nest => (CORRELATION_ID, REPLY_TOPIC),
         };
         let decimal = || partition.to_string().into_bytes();
         let big_endian = || partition.to_be_bytes().to_vec();
-        let place = match self {
+        let partition = match self {
             Self::None => None,
             Self::Common => (partition != 0).then(|| (OWN_REPLY_PARTITION, decimal())),
             Self::Spring => Some((REPLY_PARTITION, big_endian())),
             Self::Nest => Some((REPLY_PARTITION, decimal())),
             Self::SmallRye => Some((SMALLRYE_REPLY_PARTITION, big_endian())),
         };
-        let id = (correlation, Vec::new());
+        let correlation_id = (correlation_name, Vec::new());
         let topic = (topic_name, topic.as_bytes().to_vec());
-        let headers = [id, topic].into_iter().chain(place);
+        let headers = [correlation_id, topic].into_iter().chain(partition);
         Template {
             headers: headers.map(|(name, bytes)| (name.to_owned(), bytes)).collect(),
-            correlation: Some(correlation),
+            correlation_name: Some(correlation_name),
         }
     }
 }
@@ -126,63 +125,63 @@ impl Dialect {
 // === impl Template ===
 
 impl Template {
-    /// Says how long callers wait, where there are headers at all.
+    /// Adds the deadline header, except for [`Dialect::None`].
     #[must_use]
     pub fn with_deadline(mut self, deadline: Deadline<'_>) -> Self {
-        if self.correlation.is_some() {
+        if self.correlation_name.is_some() {
             deadline.write(&mut self.headers);
         }
         self
     }
 
-    /// The headers of the request with this id.
+    /// The headers of the request with this correlation id.
     #[must_use]
     pub fn headers(&self, id: Uuid) -> Headers {
         let mut headers = self.headers.clone();
-        if let Some(bytes) = self.correlation.and_then(|name| headers.get_mut(name)) {
+        if let Some(bytes) = self.correlation_name.and_then(|name| headers.get_mut(name)) {
             bytes.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
         }
         headers
     }
 }
 
-/// The request that a reply answers, if it can be one of ours: what its correlation header says, as 36 ASCII
-/// characters or 16 raw bytes; without such a header, its key.
+/// The correlation id of a reply: its correlation header as 36 ASCII characters or 16 raw bytes; without the header, its
+/// key as 36 ASCII characters.
 ///
-/// A header that is no UUID is somebody else's, and the key does not count then: a service that asks another one on the
-/// way may well keep the key, but gives its own request an id of its own.
+/// A correlation header that is no UUID belongs to another client, and then the key does not count. A service that sends a
+/// request of its own may keep the key, but it sets its own correlation id.
 #[must_use]
-pub fn correlation(headers: &Headers, key: Option<&[u8]>) -> Option<Uuid> {
+pub fn correlation_id(headers: &Headers, key: Option<&[u8]>) -> Option<Uuid> {
     match get(headers, [CORRELATION_ID, SMALLRYE_CORRELATION_ID]) {
-        Some((_, bytes)) => Uuid::from_slice(bytes).ok().or_else(|| uuid_of_text(bytes)),
-        None => uuid_of_text(key?),
+        Some((_, bytes)) => Uuid::from_slice(bytes).ok().or_else(|| parse_uuid(bytes)),
+        None => parse_uuid(key?),
     }
 }
 
-/// What a reply says of a handler that failed: the error's text.
+/// The error text in a reply whose handler failed (NestJS).
 #[must_use]
-pub fn failure(headers: &Headers) -> Option<&[u8]> {
+pub fn handler_error(headers: &Headers) -> Option<&[u8]> {
     headers.get(NEST_ERR).map(Vec::as_slice)
 }
 
-/// Whether a record is one, by its key.
+/// Whether a record with this key is a worker's heartbeat.
 #[must_use]
 pub fn is_heartbeat(key: Option<&[u8]>) -> bool {
     key == Some(HEARTBEAT_KEY)
 }
 
-/// 36 ASCII characters of a UUID. (Shorter forms of one are somebody else's.)
-fn uuid_of_text(bytes: &[u8]) -> Option<Uuid> {
+/// A UUID of 36 ASCII characters. The crate also accepts other forms, which no gateway writes.
+fn parse_uuid(bytes: &[u8]) -> Option<Uuid> {
     if bytes.len() != 36 {
         return None;
     }
     Uuid::try_parse_ascii(bytes).ok()
 }
 
-/// The first of these headers that is there.
+/// Name and value of the first header that is present.
 fn get<'a>(headers: &'a Headers, names: [&'static str; 2]) -> Option<(&'static str, &'a [u8])> {
-    let mut found = names.into_iter().filter_map(|name| Some((name, headers.get(name)?)));
-    found.next().map(|(name, bytes)| (name, bytes.as_slice()))
+    let mut present = names.into_iter().filter_map(|name| Some((name, headers.get(name)?)));
+    present.next().map(|(name, bytes)| (name, bytes.as_slice()))
 }
 
 #[cfg(test)]

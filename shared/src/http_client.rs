@@ -1,4 +1,4 @@
-//! The smallest HTTP client that can ask one of our own listeners.
+//! A minimal HTTP client for listeners of this host: one `GET`, the whole response, no TLS.
 
 use std::{
     io,
@@ -12,22 +12,22 @@ use tokio::{
     time::timeout,
 };
 
-/// Bound on the whole exchange: less than the time that container runtimes give a health check by default.
-const LIMIT: Duration = Duration::from_secs(2);
+/// Bound on the whole exchange. The health checks in the Dockerfile have 3 s.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// More than any answer of ours; whatever else listens there may send what it likes.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// The most that is read of a response. A foreign process may listen on the port and send without end.
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
-    /// The body, what is not UTF-8 replaced.
+    /// The body; bytes that are not UTF-8 are replaced by U+FFFD.
     pub body: String,
 }
 
-/// Where on this host a listener on `addr` is reached.
+/// The address at which this host reaches a listener on `addr`: the unspecified address becomes loopback.
 #[must_use]
 pub fn reachable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
@@ -42,25 +42,27 @@ pub fn reachable(mut addr: SocketAddr) -> SocketAddr {
 /// Gets `path` from the listener on `addr` of this host.
 ///
 /// # Errors
-/// When nobody answers within two seconds, or not in HTTP.
-pub async fn get(addr: SocketAddr, path: &str) -> io::Result<Answer> {
+/// When there is no complete response within two seconds, or it is not HTTP.
+pub async fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
     let addr = reachable(addr);
-    timeout(LIMIT, exchange(addr, path))
+    timeout(TIMEOUT, exchange(addr, path))
         .await
         .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn exchange(addr: SocketAddr, path: &str) -> io::Result<Answer> {
+async fn exchange(addr: SocketAddr, path: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect(addr).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes).await?;
+    stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut bytes).await?;
     let text = String::from_utf8_lossy(&bytes);
-    let not_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
+    let not_http = || io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP");
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(not_http)?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|it| it.get(..3)?.parse().ok());
-    Ok(Answer {
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok());
+    Ok(Response {
         status: status.ok_or_else(not_http)?,
         body: body.to_owned(),
     })

@@ -1,5 +1,9 @@
-//! What the gateway and the worker have in common: the contract's message, the Kafka seam, and what every
-//! process of ours does the same way (configuration, logs, readiness, admin listener, shutdown).
+//! The contract between gateway and worker (message, topics, record headers), and what every process needs:
+//! configuration, logs, readiness, admin listener, HTTP server, shutdown.
+//!
+//! - It depends on no other crate of this workspace. `kafka` depends on it; `gateway` and `worker` depend on both.
+//! - It has no side effect on its process. The two exceptions are part of a binary's `main`: [`process::run`] (logs, panic
+//!   hook, exit code) and [`signals::Signals`] (signal handlers, exit at a second signal).
 
 #![forbid(unsafe_code)]
 

@@ -1,13 +1,12 @@
-//! A rate limit for log lines about records: a few lines, however many bad records there are.
+//! A rate limit for log lines about records: one line a second, whatever the rate of bad records.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One line per this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lets one complaint through at a time and counts the rest.
+/// Allows one log line per second and counts the suppressed ones.
 #[derive(Debug, Default)]
 pub struct LogLimiter {
     last: Option<Instant>,
@@ -17,7 +16,7 @@ pub struct LogLimiter {
 // === impl LogLimiter ===
 
 impl LogLimiter {
-    /// Whether to complain now; if so, how many log limiter were held back since the last one.
+    /// `Some` if a line may be logged now, with the number of lines suppressed since the last one.
     pub fn allow(&mut self) -> Option<u64> {
         let now = Instant::now();
         if self.last.is_some_and(|last| now - last < INTERVAL) {
@@ -34,7 +33,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_line_per_interval_says_how_many_were_held_back() {
+    async fn one_line_per_interval_with_the_number_of_suppressed_lines() {
         let mut log_limiter = LogLimiter::default();
         assert_eq!(log_limiter.allow(), Some(0));
         for _ in 0..5 {

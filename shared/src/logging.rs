@@ -1,7 +1,8 @@
-//! Logs: to stderr, as text or JSON.
+//! Logs to stderr, as text or JSON.
 //!
-//! A thread of its own writes them: whoever reads the log may stop, and the process goes on. What there is no room for
-//! then is dropped and counted.
+//! - A thread of its own writes the lines. If the reader of stderr stalls, the process continues, and lines beyond 16,384 are
+//!   dropped and counted.
+//! - Starting the logs and the panic hook changes the process. Only [`process::run`](crate::process::run) does it.
 
 use std::{
     convert::Infallible,
@@ -28,123 +29,125 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// The Kafka client logs every attempt at info to error; what matters of it comes back to us as an error, and is
-/// logged once, where it is handled.
-const QUIET: &str = "rskafka=off";
+/// rskafka logs every attempt, at levels up to error. Its errors are logged where they are handled.
+const RSKAFKA_DIRECTIVE: &str = "rskafka=off";
 
-/// Whatever else is logged: where a panic was.
-const PANICS: &str = "panic=error";
+/// Panics are logged whatever the filter says.
+const PANIC_DIRECTIVE: &str = "panic=error";
 
-/// Lines that wait to be written.
-const MAX_LINES: usize = 16_384;
+/// The most lines that wait for the writing thread.
+const MAX_BUFFERED_LINES: usize = 16_384;
 
-/// How long the last lines may take.
-const LAST_LINES: Duration = Duration::from_millis(500);
+/// Bound on writing the last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The thread that writes. There is one log for the whole process.
+/// The writing thread of the process.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Lines that were dropped.
+/// Counts dropped lines.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// What is counted of the log.
-#[derive(Debug)]
-struct Dropped;
-
-/// The form of the logs.
+/// The format of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable lines.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Reads the filter; an empty one is `info`. The error is the directive that is none.
+/// Writes the buffered lines when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct LogGuard(());
+
+/// The metric of dropped lines.
+#[derive(Debug)]
+struct DroppedLines;
+
+/// Parses the filter; an empty one means `info`. The error names the invalid directive.
 pub(crate) fn directives(text: &str) -> Result<Targets, String> {
     let text = if text.is_empty() { "info" } else { text };
-    // A target or a level without a name is none, but the parser takes it.
-    let unnamed = |directive: &&str| directive.split('=').any(|it| it.trim().is_empty());
-    if let Some(directive) = text.split(',').find(unnamed) {
+    // The parser accepts a directive with an empty target or level.
+    let has_empty_part = |directive: &&str| directive.split('=').any(|part| part.trim().is_empty());
+    if let Some(directive) = text.split(',').find(has_empty_part) {
         return Err(format!("{directive:?}"));
     }
-    // What the user says about the client comes later and wins.
-    let filter = format!("{QUIET},{PANICS},{text}");
+    // Later directives win, so the user can turn rskafka's lines on.
+    let filter = format!("{RSKAFKA_DIRECTIVE},{PANIC_DIRECTIVE},{text}");
     filter.parse().map_err(|error: ParseError| error.to_string())
 }
 
-/// Writes what waits at the end, in whatever way it comes.
-#[derive(Debug)]
-#[must_use]
-pub struct Log(());
-
-/// Starts logging, until [`finish`] or the end of [`Log`]. `filter` was validated with the configuration.
-pub fn init(filter: &str, format: LogFormat) -> Log {
+/// Starts logging, until [`finish`] or the drop of the guard. `filter` was validated with the configuration.
+pub(crate) fn init(filter: &str, format: LogFormat) -> LogGuard {
     let (writer, guard) = writer(std::io::stderr());
-    // Set before, if a test has set up its own.
+    // An error means that it is set: `init` ran before in this process.
     let _ = DROPPED.set(writer.error_counter());
     let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        // It would report a line that cannot be written with `eprintln!`, which panics where stderr is the trouble:
-        // a full disk or a log collector that is gone must not end the process.
+        // The layer reports a failed write with `eprintln!`, which panics when stderr itself fails. A full disk or a dead
+        // log collector must not end the process.
         .log_internal_errors(false)
         .with_writer(writer);
     let filter = directives(filter).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
-    // An error means that a test has set up its own.
+    // An error means that the process has a subscriber already.
     let _ = match format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json()).try_init(),
     };
     *WRITER.lock() = Some(guard);
-    // Not to stderr itself, for which the thread would have to wait.
+    LogGuard(())
+}
+
+/// Sets a panic hook that logs. The default hook writes to stderr itself, and would block while stderr is stalled.
+pub(crate) fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let cause = panic.payload_as_str().unwrap_or_default();
         tracing::error!(target: "panic", at = panic.location().map(display), cause, "panicked");
     }));
-    Log(())
 }
 
-/// Writes what waits, unless that takes longer than half a second. Nothing is logged from then on.
-pub fn finish() {
+/// Writes the buffered lines, for at most 500 ms. Later lines are lost.
+pub(crate) fn finish() {
     let Some(guard) = WRITER.lock().take() else {
         return;
     };
-    // Where nobody takes the log it says so with `println!`, and waits for somebody to take that.
-    let (written, all_written) = mpsc::channel::<Infallible>();
-    let end = thread::Builder::new().name("end of log".to_owned());
-    let ended = end.spawn(move || {
+    // In a thread, because the guard's drop has no bound: when stderr is stalled, it blocks on a `println!`.
+    let (sender, on_dropped) = mpsc::channel::<Infallible>();
+    let flusher = thread::Builder::new().name("log flush".to_owned());
+    let spawned = flusher.spawn(move || {
         drop(guard);
-        drop(written);
+        drop(sender);
     });
-    if ended.is_ok() {
-        let _ = all_written.recv_timeout(LAST_LINES);
+    if spawned.is_ok() {
+        let _ = on_dropped.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
 fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default()
-        .buffered_lines_limit(MAX_LINES)
+        .buffered_lines_limit(MAX_BUFFERED_LINES)
         .thread_name("log")
         .finish(to)
 }
 
-/// Shows what is counted of the log.
+/// Registers the metric of dropped lines.
 pub(crate) fn register(registry: &mut Registry) {
-    registry.register_collector(Box::new(Dropped));
+    registry.register_collector(Box::new(DroppedLines));
 }
 
-// === impl Log ===
+// === impl LogGuard ===
 
-impl Drop for Log {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         finish();
     }
 }
 
-// === impl Dropped ===
+// === impl DroppedLines ===
 
-impl Collector for Dropped {
+impl Collector for DroppedLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let lines = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
         let counter = ConstCounter::new(u64::try_from(lines).unwrap_or(u64::MAX));
@@ -162,12 +165,11 @@ mod tests {
 
     use super::*;
 
-    /// Takes nothing before it is told to.
-    struct Shut(Receiver<()>);
+    /// Blocks until the sender is dropped.
+    struct Stalled(Receiver<()>);
 
-    impl Write for Shut {
+    impl Write for Stalled {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            // It opens by the end of the test.
             let _ = self.0.recv();
             Ok(line.len())
         }
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_panic_was_is_said_whatever_else_is_not() {
+    fn panics_are_logged_whatever_the_filter() {
         for text in ["", "off", "worker=debug"] {
             let filter = directives(text).unwrap();
             assert!(filter.would_enable("panic", &tracing::Level::ERROR), "{text}");
@@ -187,16 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_dropped_and_counted() {
-        let (open, shut) = mpsc::channel();
-        let (mut writer, guard) = writer(Shut(shut));
-        let (excess, held) = (10, 1);
-        for _ in 0..MAX_LINES + excess + held {
+    fn lines_beyond_the_buffer_are_dropped_and_counted() {
+        let (resume, stalled) = mpsc::channel();
+        let (mut writer, guard) = writer(Stalled(stalled));
+        let (excess, taken) = (10, 1);
+        for _ in 0..MAX_BUFFERED_LINES + excess + taken {
             writer.write_all(b"line\n").unwrap();
         }
-        // One may have been taken out already, to be written.
+        // The writing thread may have taken one line.
         let dropped = writer.error_counter().dropped_lines();
-        assert!((excess..=excess + held).contains(&dropped), "{dropped}");
-        drop((open, guard));
+        assert!((excess..=excess + taken).contains(&dropped), "{dropped}");
+        drop((resume, guard));
     }
 }

@@ -1,4 +1,4 @@
-//! The contract's message: the JSON value of a request record.
+//! The contract of `/ping`: default topics, and the JSON value of a request record.
 
 use std::borrow::Cow;
 
@@ -16,10 +16,10 @@ pub struct MyMessage<'a> {
     /// The correlation id; the gateway's are UUIDs v4 as 36 ASCII characters.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
-    /// The first word of the answer.
+    /// The first word of the reply.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
-    /// The second word of the answer.
+    /// The second word of the reply.
     #[serde(borrow)]
     pub value: Cow<'a, str>,
 }
@@ -27,19 +27,19 @@ pub struct MyMessage<'a> {
 // === impl MyMessage ===
 
 impl<'a> MyMessage<'a> {
-    /// Reads a record's value. Strings without escapes are borrowed from it.
+    /// Parses the value of a request record. Strings without escapes are borrowed.
     ///
     /// # Errors
-    /// When `json` is anything but an object that holds the three strings.
+    /// When `json` is not an object with the three strings.
     pub fn from_json(json: &'a [u8]) -> Result<Self, BadJson> {
         from_object(json)
     }
 }
 
-/// A value that the contract does not know.
+/// The value is not JSON, or not an object with the expected fields.
 pub type BadJson = serde_json::Error;
 
-/// Reads a JSON object. For serde an array of the same values in order would do as well; for the contract not.
+/// Parses a JSON object. The contract does not allow an array; serde would accept one with the same values in order.
 ///
 /// # Errors
 /// When `json` is not an object, or its fields are not those of `T`.
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_written_as_the_contract_says() {
+    fn message_serializes_to_the_contract_bytes() {
         let message = MyMessage {
             id: "1".into(),
             name: "Ping".into(),
@@ -70,15 +70,15 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_are_ignored() {
+    fn unknown_fields_are_ignored() {
         let json = br#" {"value":"c","x":[1,{}],"name":"b","id":"a"} "#;
         let message = MyMessage::from_json(json).unwrap();
         assert_eq!((&*message.id, &*message.name, &*message.value), ("a", "b", "c"));
     }
 
     #[test]
-    fn anything_but_an_object_with_three_strings_is_refused() {
-        for bad in [
+    fn value_without_three_strings_is_rejected() {
+        for json in [
             "",
             "null",
             "[]",
@@ -90,7 +90,7 @@ mod tests {
             r#"{"id":"a","name":"b","value":"c"} x"#,
             "\u{feff}{}",
         ] {
-            assert!(MyMessage::from_json(bad.as_bytes()).is_err(), "{bad}");
+            assert!(MyMessage::from_json(json.as_bytes()).is_err(), "{json}");
         }
     }
 }

@@ -1,4 +1,7 @@
-//! The life of a process of ours: configuration, logs, runtime, serve, exit code.
+//! What the `main` of each binary calls: it parses the configuration, starts the logs and the runtime, and serves.
+//!
+//! Only a binary may call [`run`]. It changes the process: it sets the global subscriber and the panic hook, and decides
+//! the exit code.
 
 use std::{error::Error, net::SocketAddr, process::ExitCode};
 
@@ -12,18 +15,18 @@ use crate::{
     signals::Signals,
 };
 
-/// Why a process cannot start or go on.
+/// Why a process cannot start or continue.
 pub type Fatal = Box<dyn Error + Send + Sync>;
 
-/// The settings of a process.
+/// The settings of a binary.
 pub trait Settings: clap::Parser {
-    /// What it has in common with the others.
+    /// The settings that all binaries have.
     fn common(&self) -> &Common;
 
-    /// Where its admin listener is.
+    /// The address of its admin listener.
     fn admin_addr(&self) -> SocketAddr;
 
-    /// What it does instead of serving.
+    /// The subcommand; `None` to serve.
     fn command(&self) -> Option<Command>;
 
     /// Checks that the settings agree with each other.
@@ -35,7 +38,7 @@ pub trait Settings: clap::Parser {
     }
 }
 
-/// Runs a process to its end. Exit code 0 after a shutdown, 64 for a bad configuration, 1 for anything else.
+/// Runs a process to its end. Exit code 0 after a shutdown, 64 for a bad configuration, 1 for any other error.
 pub fn run<S, F>(serve: impl FnOnce(S, Signals) -> F) -> ExitCode
 where
     S: Settings,
@@ -49,10 +52,11 @@ where
         return config::usage_error(&line);
     }
     let _log = logging::init(&settings.common().rust_log, settings.common().log_format);
-    // One thread: it beats two where the broker shares the machine, because a batch then needs no other thread.
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = built.map_err(Fatal::from).and_then(|runtime| {
-        let ended = runtime.block_on(async {
+    logging::log_panics();
+    // One thread. Where the broker shares the machine it beats two, because no batch wakes a second thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(Fatal::from).and_then(|runtime| {
+        let result = runtime.block_on(async {
             match settings.command() {
                 Some(Command::Healthcheck) => Ok(admin::healthcheck(settings.admin_addr()).await),
                 None => {
@@ -62,11 +66,11 @@ where
                 }
             }
         });
-        // Not dropped: that would wait for a look-up of a broker's name, and a name server may take its time.
+        // Dropping the runtime would wait for blocking tasks, such as a DNS lookup of a broker without an answer.
         runtime.shutdown_background();
-        ended
+        result
     });
-    ended.unwrap_or_else(|cause| {
+    result.unwrap_or_else(|cause| {
         error!("{}", ErrorChain(&*cause));
         ExitCode::FAILURE
     })

@@ -1,7 +1,8 @@
-//! Whether the process can do its work, and if not, why not.
+//! Readiness of the process: the health checks of its components, and the cause of each that fails.
 //!
-//! Each part of the process owns one [`HealthCheck`] and says when it is met and when no longer. The process is
-//! ready while all are met. A change is logged once, with its cause. A part that ends takes its health check with it.
+//! - A component owns a [`HealthCheck`] and reports when it is ready and when it is not. Dropping the check removes it.
+//! - The process is ready while all checks are ready.
+//! - A change is logged once, with its cause.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,9 @@ use std::{
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+/// The cause before the first report.
+const STARTING: &str = "starting";
+
 /// All health checks of a process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
@@ -20,7 +24,7 @@ pub struct Readiness {
 
 #[derive(Debug, Default)]
 struct HealthChecks {
-    next: u64,
+    next_number: u64,
     /// In the order in which they were added.
     states: BTreeMap<u64, State>,
 }
@@ -28,11 +32,11 @@ struct HealthChecks {
 #[derive(Debug)]
 struct State {
     name: String,
-    /// Why it is not met; `None` if it is.
+    /// Why it is not ready; `None` when it is.
     cause: Option<String>,
 }
 
-/// One health check of readiness, owned by the part that fulfils it.
+/// One health check, owned by the component that it describes.
 pub struct HealthCheck {
     health_checks: Arc<Mutex<HealthChecks>>,
     number: u64,
@@ -41,15 +45,15 @@ pub struct HealthCheck {
 // === impl Readiness ===
 
 impl Readiness {
-    /// Adds a health check, not met yet. It is gone when it is dropped.
+    /// Adds a health check that is not ready yet. Dropping it removes it.
     #[must_use]
     pub fn health_check(&self, name: impl Into<String>) -> HealthCheck {
         let mut health_checks = self.health_checks.lock();
-        let number = health_checks.next;
-        health_checks.next += 1;
+        let number = health_checks.next_number;
+        health_checks.next_number += 1;
         let state = State {
             name: name.into(),
-            cause: Some("starting".to_owned()),
+            cause: Some(STARTING.to_owned()),
         };
         health_checks.states.insert(number, state);
         HealthCheck {
@@ -58,14 +62,14 @@ impl Readiness {
         }
     }
 
-    /// What is not met: name and cause of each. Empty means ready.
+    /// Name and cause of each health check that is not ready. Empty means that the process is ready.
     #[must_use]
     pub fn not_ready(&self) -> Vec<(String, String)> {
         self.health_checks
             .lock()
             .states
             .values()
-            .filter_map(|it| Some((it.name.clone(), it.cause.clone()?)))
+            .filter_map(|state| Some((state.name.clone(), state.cause.clone()?)))
             .collect()
     }
 }
@@ -73,7 +77,7 @@ impl Readiness {
 // === impl HealthCheck ===
 
 impl HealthCheck {
-    /// The health check is met.
+    /// Reports that the component is ready.
     pub fn ready(&self) {
         let mut health_checks = self.health_checks.lock();
         if let Some(state) = health_checks.states.get_mut(&self.number)
@@ -83,13 +87,13 @@ impl HealthCheck {
         }
     }
 
-    /// The health check is not met. Only the first cause in a row is logged.
+    /// Reports that the component is not ready. Of consecutive reports, only the first is logged.
     pub fn not_ready(&self, cause: &dyn Display) {
         let mut health_checks = self.health_checks.lock();
         if let Some(state) = health_checks.states.get_mut(&self.number) {
             let cause = cause.to_string();
-            let initial = state.cause.as_deref() == Some("starting");
-            if state.cause.is_none() || initial {
+            let is_starting = state.cause.as_deref() == Some(STARTING);
+            if state.cause.is_none() || is_starting {
                 warn!(health_check = state.name, %cause, "not ready");
             }
             state.cause = Some(cause);
@@ -105,7 +109,7 @@ impl Drop for HealthCheck {
 
 impl fmt::Debug for HealthCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Condition")
+        f.debug_struct("HealthCheck")
             .field("number", &self.number)
             .finish_non_exhaustive()
     }
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_means_that_all_conditions_are_met() {
+    fn process_is_ready_while_all_health_checks_are() {
         let readiness = Readiness::default();
         let (a, b) = (readiness.health_check("a"), readiness.health_check("b"));
         assert_eq!(readiness.not_ready().len(), 2);
@@ -128,8 +132,9 @@ mod tests {
         a.not_ready(&"gone");
         assert_eq!(readiness.not_ready(), [("a".to_owned(), "gone".to_owned())]);
     }
+
     #[test]
-    fn a_condition_goes_with_its_owner() {
+    fn dropping_a_health_check_removes_it() {
         let readiness = Readiness::default();
         let (a, b) = (readiness.health_check("a"), readiness.health_check("b"));
         drop(a);

@@ -1,18 +1,17 @@
-//! An HTTP/1.1 server: accepts up to a bound, serves, drains.
+//! An HTTP/1.1 server: it accepts up to a bound, serves and drains. [`Handler`] says what it answers.
 //!
-//! - A connection beyond the bound is answered by the service in its own words (it sees [`Peer::Excess`]) and
-//!   closed; beyond a small reserve of those, the kernel's backlog waits.
-//! - An error of `accept` never ends the server. Without descriptors it pauses instead of spinning.
-//! - What of a request's body its handler has left is read if it is small and there; else the connection closes, and
-//!   the answer says so.
-//! - A client that takes nothing of its answers is cut off by the kernel.
-//! - Draining: no new connections; a request on an open one is still served, and told that it was the last.
+//! - The handler also answers a connection beyond the bound (it sees [`Peer::Excess`]); then the server closes it. At most
+//!   64 such connections are open. Further ones wait in the kernel's backlog.
+//! - An error of `accept` never ends the server. Without descriptors or memory it pauses instead of spinning.
+//! - The server reads what a handler leaves of a request body if it is short and arrives soon. Otherwise it closes the
+//!   connection, and the response has `connection: close`.
+//! - The kernel resets the connection of a client that does not read its responses (`TCP_USER_TIMEOUT`).
+//! - A drain accepts no new connection. A request on an open connection is served, and its response closes the connection.
 
 use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -25,7 +24,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Request, Response,
+    Request,
     body::{Body, Incoming},
     header::{CONNECTION, EXPECT, HeaderValue},
     http::request::Parts,
@@ -38,128 +37,102 @@ use hyper_util::{
 };
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::unconstrained,
     time::{sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-/// An answer: all of ours fit in memory.
-pub type Answer = Response<Full<Bytes>>;
+pub use self::listener::{BindError, bind};
 
-/// Connections beyond the bound that are told so before they are closed.
-const EXCESS: usize = 64;
+mod listener;
 
-/// The most that hyper buffers of a head, and of a body at a time, in bytes; and the largest answer after which a connection
-/// goes on.
+/// A response whose body is in memory.
+pub type Response = hyper::Response<Full<Bytes>>;
+
+/// Connections beyond the bound that get a response before they are closed.
+const MAX_EXCESS_CONNECTIONS: usize = 64;
+
+/// The most that hyper buffers of a head, or of a body at a time, in bytes. A larger response closes its connection.
 const MAX_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Connections that the kernel may take for us ahead: as many as it will (`net.core.somaxconn`). Those that come beyond are
-/// reset after a fifth of a second, with SYN cookies in use.
-const BACKLOG: u32 = i32::MAX.cast_unsigned();
-
-/// The pause after an `accept` that failed for want of descriptors or memory.
+/// The pause after an `accept` that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long idle connections stay open in a drain, so that a request already under way to us is served instead
-/// of being cut off.
+/// How long a drain keeps idle connections open. A request that is already on the network is then served, not reset.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_millis(250);
 
-/// As long as it takes the runtime to look at all connections.
+/// The time in which the runtime polls every connection once.
 const TICK: Duration = Duration::from_millis(1);
 
-/// The most that is read of a body that nobody wants, to keep the connection: its head came in the same packets.
-const LEFT_BYTES: usize = 16 * 1024;
+/// The most that is read of the unread rest of a body, in bytes.
+const MAX_UNREAD_BYTES: usize = 16 * 1024;
 
-/// How long the rest of such a body may take.
-const LEFT_LIMIT: Duration = Duration::from_millis(250);
+/// Bound on reading the unread rest of a body.
+const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Whether a connection is within the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// It is.
+    /// Within the bound.
     Admitted,
-    /// It is not: it gets one answer.
+    /// Beyond the bound: the connection gets one response.
     Excess,
 }
 
-/// What answers requests.
+/// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// What a request's head asks for.
-    type Asked: Send;
+    /// The parsed request head.
+    type Head: Send;
 
-    /// Reads a request's head, which is dropped before any future is polled: hyper reads on before that, and takes
-    /// another buffer while anything of the head lives. So what is kept of it is a copy.
-    fn read(&self, head: &Parts, peer: Peer) -> Self::Asked;
+    /// Parses a request head. What is kept must be a copy: hyper allocates another read buffer while a part of the head
+    /// lives. So the head is dropped before the future of [`respond`](Self::respond) is polled.
+    fn read_head(&self, head: &Parts, peer: Peer) -> Self::Head;
 
-    /// Answers one request. What it leaves of the body is seen to.
-    fn answer(&self, asked: Self::Asked, body: &mut Incoming) -> impl Future<Output = Answer> + Send;
+    /// Answers one request. It may leave the body unread.
+    fn respond(&self, head: Self::Head, body: &mut Incoming) -> impl Future<Output = Response> + Send;
 }
 
 /// Bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections served at the same time.
+    /// Connections that are served at the same time.
     pub max_connections: usize,
-    /// How long a client may take to send a request's head, and to take anything of what it is sent; and how long a
-    /// connection may be idle.
+    /// Bound on three times: to receive a request head, to be idle, and for a client to acknowledge no byte of its
+    /// responses.
     pub header_timeout: Duration,
 }
 
-/// A server in the making: it has its port.
+/// A server that listens and does not accept yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
 }
 
-/// Connections that are still open after the last new one was accepted.
+/// The connections that are open when the server has stopped accepting.
 #[must_use]
 #[derive(Debug)]
 pub struct Draining {
     connections: GracefulShutdown,
 }
 
-/// A port cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("{variable}: cannot listen on {addr}; set it to another address")]
-pub struct BindError {
-    variable: &'static str,
-    addr: SocketAddr,
-    source: io::Error,
+struct Acceptor<H> {
+    admitted: Arc<Semaphore>,
+    excess: Arc<Semaphore>,
+    connections: GracefulShutdown,
+    http: http1::Builder,
+    /// How long a client may acknowledge nothing of what it is sent.
+    write_timeout: Duration,
+    context: Arc<Context<H>>,
 }
 
-impl BindError {
-    /// The address that `variable` configures cannot be had.
-    #[must_use]
-    pub fn new(variable: &'static str, addr: SocketAddr, source: io::Error) -> Self {
-        Self { variable, addr, source }
-    }
-}
-
-/// Listens on the address that `variable` configures.
-///
-/// # Errors
-/// When the port is in use, or not ours to have.
-pub fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError::new(variable, addr, source);
-    let listener = listen(addr).map_err(failed)?;
-    // What was bound, not what was asked for: port 0 means any.
-    let addr = listener.local_addr().map_err(failed)?;
-    info!(variable, %addr, "listening");
-    Ok(listener)
-}
-
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match addr {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // After a restart connections of the process before may still linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
+/// Shared by all connections.
+struct Context<H> {
+    handler: H,
+    /// From now on every response closes its connection.
+    is_closing: AtomicBool,
 }
 
 // === impl Server ===
@@ -171,18 +144,18 @@ impl Server {
         Self { listener, limits }
     }
 
-    /// Accepts connections until `shutdown` resolves, and gives back those that are open.
+    /// Accepts connections until `shutdown` resolves, and returns the open ones.
     pub async fn serve<H: Handler>(self, handler: H, shutdown: impl Future<Output = ()>) -> Draining {
         let Self { listener, limits } = self;
-        let accepting = Accepting {
+        let acceptor = Acceptor {
             admitted: Arc::new(Semaphore::new(limits.max_connections)),
-            excess: Arc::new(Semaphore::new(EXCESS)),
+            excess: Arc::new(Semaphore::new(MAX_EXCESS_CONNECTIONS)),
             connections: GracefulShutdown::new(),
             http: http(limits.header_timeout),
             write_timeout: limits.header_timeout,
             context: Arc::new(Context {
                 handler,
-                closing: AtomicBool::new(false),
+                is_closing: AtomicBool::new(false),
             }),
         };
         let mut shutdown = pin!(shutdown);
@@ -195,61 +168,44 @@ impl Server {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
-                    if !is_about_the_connection(&error) {
+                    if !is_connection_error(&error) {
                         sleep(ACCEPT_PAUSE).await;
                     }
                     continue;
                 }
             };
             tokio::select! {
-                // In this order: who was taken, and has a place, is served.
+                // Biased: an accepted connection with a permit is served even when the shutdown comes at the same time.
                 biased;
-                (peer, permit) = accepting.permit() => accepting.spawn(stream, peer, permit),
+                (peer, permit) = acceptor.permit() => acceptor.spawn(stream, peer, permit),
                 () = &mut shutdown => break,
             }
         }
-        // Whoever is in the backlog has connected, and may have asked: they are answered, not reset.
-        // All of them in one turn: the runtime's budget for one is spent after some dozens.
-        let last = async {
+        // Connections in the backlog are established and may have sent a request: they get a response instead of a reset.
+        // Unconstrained, because the task's budget in tokio ends after some dozens of them.
+        let backlog = async {
             while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-                let Some((peer, permit)) = accepting.permit().now_or_never() else {
+                let Some((peer, permit)) = acceptor.permit().now_or_never() else {
                     break;
                 };
-                accepting.spawn(stream, peer, permit);
+                acceptor.spawn(stream, peer, permit);
             }
         };
-        unconstrained(last).await;
-        accepting.context.closing.store(true, Ordering::Release);
+        unconstrained(backlog).await;
+        acceptor.context.is_closing.store(true, Ordering::Release);
         Draining {
-            connections: accepting.connections,
+            connections: acceptor.connections,
         }
     }
 }
 
-struct Accepting<H> {
-    admitted: Arc<Semaphore>,
-    excess: Arc<Semaphore>,
-    connections: GracefulShutdown,
-    http: http1::Builder,
-    /// How long a client may leave what it is sent.
-    write_timeout: Duration,
-    context: Arc<Context<H>>,
-}
+// === impl Acceptor ===
 
-/// What all connections have in common.
-struct Context<H> {
-    handler: H,
-    /// Every answer from now on is the last of its connection.
-    closing: AtomicBool,
-}
-
-// === impl Accepting ===
-
-impl<H: Handler> Accepting<H> {
-    /// A place for a connection.
+impl<H: Handler> Acceptor<H> {
+    /// Waits for a permit for one connection.
     async fn permit(&self) -> (Peer, OwnedSemaphorePermit) {
         tokio::select! {
-            // In this order: excess is what does not fit.
+            // Biased: a connection is excess only when no admitted permit is free.
             biased;
             Ok(permit) = Arc::clone(&self.admitted).acquire_owned() => (Peer::Admitted, permit),
             Ok(permit) = Arc::clone(&self.excess).acquire_owned() => (Peer::Excess, permit),
@@ -259,35 +215,35 @@ impl<H: Handler> Accepting<H> {
     }
 
     fn spawn(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
-        // Answers are small and complete: there is nothing to wait for. An error means the peer is gone already.
+        // An error of either socket option means that the client is gone.
         let _ = stream.set_nodelay(true);
-        // It covers a client that is gone without a word, and one whose window stays shut. (No answer is awaited that fits
-        // into the client's own buffers, and there the idle connection has its bound.)
+        // Covers a client that vanished and one whose receive window stays closed. A response that fits into the client's
+        // receive buffer is acknowledged; then the bound on idle connections applies.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout));
         let context = Arc::clone(&self.context);
         let service = service_fn(move |request: Request<Incoming>| {
             let context = Arc::clone(&context);
-            let (head, mut body) = request.into_parts();
-            let asks_first = head.headers.contains_key(EXPECT);
-            let asked = context.handler.read(&head, peer);
+            let (parts, mut body) = request.into_parts();
+            let expects_continue = parts.headers.contains_key(EXPECT);
+            let head = context.handler.read_head(&parts, peer);
             async move {
-                let mut answer = context.handler.answer(asked, &mut body).await;
-                let closes = answer.headers().contains_key(CONNECTION)
+                let mut response = context.handler.respond(head, &mut body).await;
+                let closes = response.headers().contains_key(CONNECTION)
                     || peer == Peer::Excess
-                    || is_large(&answer)
-                    || context.closing.load(Ordering::Acquire)
-                    || !is_read(body, asks_first).await;
+                    || is_large(&response)
+                    || context.is_closing.load(Ordering::Acquire)
+                    || !read_rest(body, expects_continue).await;
                 if closes {
-                    answer
+                    response
                         .headers_mut()
                         .insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let connection = self.connections.watch(connection);
-        // Not an async block: that would have room for the connection twice, before it is awaited and meanwhile.
+        // `map` instead of an async block, whose future would hold the connection twice.
         tokio::spawn(connection.map(move |ended| {
             if let Err(error) = ended {
                 debug!(%error, "connection ended");
@@ -300,13 +256,13 @@ impl<H: Handler> Accepting<H> {
 // === impl Draining ===
 
 impl Draining {
-    /// Waits until every connection is closed: those in flight after their answer, idle ones after a last call.
-    /// What is open at the end of `limit` is left to the end of the process.
+    /// Waits until every connection is closed: busy ones after their response, idle ones after [`KEEP_ALIVE_GRACE`].
+    /// Connections that are open after `limit` are left to the end of the process.
     pub async fn finish(self, limit: Duration) {
         let drain = async {
             if self.connections.count() > 0 {
                 sleep(KEEP_ALIVE_GRACE.min(limit / 4)).await;
-                // After a pause of the machine that is over before anything is read that came meanwhile.
+                // If the machine was suspended, the first sleep ends before the runtime reads what arrived meanwhile.
                 sleep(TICK).await;
             }
             self.connections.shutdown().await;
@@ -319,8 +275,8 @@ impl Draining {
 
 fn http(header_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // Answers are small: to copy one behind its head costs less than to write two pieces. And without the timer the timeout
-    // does nothing.
+    // Bodies are short: copying one behind its head costs less than a vectored write. Without a timer hyper ignores the
+    // timeout.
     http.writev(false)
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
@@ -328,27 +284,27 @@ fn http(header_timeout: Duration) -> http1::Builder {
     http
 }
 
-/// Whether an answer is the last of its connection for its size: hyper copies it behind its head, and keeps as much room as long
-/// as the connection lives. Ten thousand callers who once had a large answer would be hundreds of megabytes.
-fn is_large(answer: &Answer) -> bool {
-    answer.body().size_hint().lower() > MAX_BUFFER_BYTES as u64
+/// Whether the size of a response closes its connection. hyper copies the body behind its head and keeps that buffer until the
+/// connection ends: 10,000 connections after large responses would hold hundreds of megabytes.
+fn is_large(response: &Response) -> bool {
+    response.body().size_hint().lower() > MAX_BUFFER_BYTES as u64
 }
 
-/// Whether the next request of the connection can be found: what is left of the body of this one is read, if it is small
-/// and comes. Whoever asks before it sends a body has not sent it, and reading would ask for it.
-async fn is_read(body: Incoming, asks_first: bool) -> bool {
+/// Reads the rest of a request body if it is short and arrives soon. `false` means that the next request cannot be found.
+/// A client that expects `100 Continue` has not sent its body, and reading would ask for it.
+async fn read_rest(body: Incoming, expects_continue: bool) -> bool {
     if body.is_end_stream() {
         return true;
     }
-    if asks_first || body.size_hint().lower() > LEFT_BYTES as u64 {
+    if expects_continue || body.size_hint().lower() > MAX_UNREAD_BYTES as u64 {
         return false;
     }
-    let rest = Limited::new(body, LEFT_BYTES).collect();
-    matches!(timeout(LEFT_LIMIT, rest).await, Ok(Ok(_)))
+    let rest = Limited::new(body, MAX_UNREAD_BYTES).collect();
+    matches!(timeout(UNREAD_TIMEOUT, rest).await, Ok(Ok(_)))
 }
 
-/// Whether an error of `accept` is the fault of the one connection (accept(2)): the next may do.
-fn is_about_the_connection(error: &io::Error) -> bool {
+/// Whether an error of `accept` concerns one connection only (accept(2)): the next `accept` may succeed.
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -1,4 +1,4 @@
-//! Signals: the first asks for a shutdown, the second ends the process at once.
+//! SIGINT and SIGTERM for binaries: the first signal asks for a shutdown, a second one ends the process at once.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::logging;
 
-/// SIGINT and SIGTERM, caught from the moment this exists.
+/// Catches SIGINT and SIGTERM from its creation on.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
@@ -17,7 +17,7 @@ pub struct Signals {
 // === impl Signals ===
 
 impl Signals {
-    /// Starts catching. Needs a runtime.
+    /// Installs the handlers. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
@@ -28,7 +28,7 @@ impl Signals {
         })
     }
 
-    /// Resolves at the first signal. From then on a second one ends the process with 128 + its number.
+    /// Resolves at the first signal. From then on a second one exits the process with code 128 + its number.
     pub async fn shutdown(mut self) {
         let first = self.next().await;
         info!(

@@ -1,4 +1,4 @@
-//! Tasks that a process cannot do without.
+//! The background tasks of a process, and the first panic among them.
 
 use std::{
     convert::Infallible,
@@ -14,44 +14,44 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-/// A task panicked, which is a defect of ours: the process ends and is started anew by whoever runs it.
+/// A task panicked. The panic is a defect: the process ends, and its supervisor restarts it.
 #[derive(Debug, thiserror::Error)]
 #[error("a task of the process panicked")]
-pub struct Panicked(#[source] tokio::task::JoinError);
+pub struct TaskPanicked(#[source] tokio::task::JoinError);
 
-/// A set of tasks that run until they are done or aborted. Cheap to clone; tasks may start others.
+/// A set of tasks that run until they are done or aborted. Cheap to clone, so that a task can spawn others.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Inner {
     set: Mutex<JoinSet<()>>,
-    /// A task was started: the set may have been empty, and then nobody else wakes the watch.
-    started: Notify,
+    /// Wakes [`Tasks::panicked`] when a task is spawned: an empty set wakes no waiter.
+    spawned: Notify,
 }
 
 // === impl Tasks ===
 
 impl Tasks {
-    /// Starts a task.
+    /// Spawns a task.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let handle = self.shared.set.lock().spawn(task);
-        self.shared.started.notify_one();
+        let handle = self.inner.set.lock().spawn(task);
+        self.inner.spawned.notify_one();
         handle
     }
 
-    /// Starts a task that goes on for ever: its type says so, and none ends unnoticed.
+    /// Spawns a task that never returns. Its type guarantees that it ends only by a panic or an abort.
     pub fn spawn_endless(&self, task: impl Future<Output = Infallible> + Send + 'static) -> AbortHandle {
         self.spawn(task.map(|never| match never {}))
     }
 
-    /// Resolves when a task panics, and never when they all end well.
-    pub async fn panicked(&self) -> Panicked {
+    /// Resolves when a task panics. It never resolves if none does.
+    pub async fn panicked(&self) -> TaskPanicked {
         loop {
-            let ended = poll_fn(|cx| {
-                let mut set = self.shared.set.lock();
+            let panic = poll_fn(|cx| {
+                let mut set = self.inner.set.lock();
                 loop {
                     match ready!(set.poll_join_next(cx)) {
                         Some(Err(error)) if error.is_panic() => return Poll::Ready(Some(error)),
@@ -60,16 +60,16 @@ impl Tasks {
                     }
                 }
             });
-            match ended.await {
-                Some(error) => return Panicked(error),
-                None => self.shared.started.notified().await,
+            match panic.await {
+                Some(error) => return TaskPanicked(error),
+                None => self.inner.spawned.notified().await,
             }
         }
     }
 
-    /// Ends them all where they are.
+    /// Aborts all tasks.
     pub fn abort_all(&self) {
-        self.shared.set.lock().abort_all();
+        self.inner.set.lock().abort_all();
     }
 }
 
@@ -78,12 +78,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_told_whenever_the_task_was_started() {
+    async fn panic_of_a_task_spawned_later_is_reported() {
         let tasks = Tasks::default();
         tasks.spawn(async {});
         let later = tasks.clone();
         let (panicked, ()) = tokio::join!(tasks.panicked(), async {
-            // The watch has seen the set empty by then.
+            // Until `panicked` has seen the empty set.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -92,14 +92,15 @@ mod tests {
         assert!(panicked.0.is_panic());
     }
 
-    #[tokio::test]
-    async fn an_aborted_task_is_no_panic() {
+    #[tokio::test(start_paused = true)]
+    async fn abort_is_not_a_panic() {
         let tasks = Tasks::default();
         let stuck = tasks.spawn(std::future::pending());
         tasks.spawn(std::future::pending());
         stuck.abort();
         tasks.abort_all();
-        let watch = tokio::time::timeout(std::time::Duration::from_millis(50), tasks.panicked());
-        assert!(watch.await.is_err());
+        // The paused clock advances only when every task is idle.
+        let panicked = tokio::time::timeout(std::time::Duration::from_millis(50), tasks.panicked());
+        assert!(panicked.await.is_err());
     }
 }

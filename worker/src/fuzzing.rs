@@ -37,12 +37,12 @@ pub fn headers(lines: &[u8]) {
         }
     }
     // With a correlation header the key does not count.
-    if let Some(id) = headers::correlation(&headers, None) {
-        assert_eq!(headers::correlation(&headers, key.as_deref()), Some(id));
+    if let Some(id) = headers::correlation_id(&headers, None) {
+        assert_eq!(headers::correlation_id(&headers, key.as_deref()), Some(id));
     }
-    match ReplyTo::of(&headers) {
+    match ReplyTo::from_headers(&headers) {
         Ok(reply_to) => {
-            if let Some((topic, partition)) = reply_to.place {
+            if let Some((topic, partition)) = reply_to.address {
                 assert!(partition >= 0);
                 assert!(
                     (1..=249).contains(&topic.len()) && !topic.starts_with("__") && topic.is_ascii(),
@@ -51,8 +51,8 @@ pub fn headers(lines: &[u8]) {
             }
             let key = key.as_deref().unwrap_or_default();
             // Of 16 raw bytes the key tells nothing, but the gateway that is told by the key alone writes text.
-            if let Some(id) = headers::correlation(&headers, None).filter(|_| key.len() != 16) {
-                assert_eq!(headers::correlation(&reply_to.headers(key), Some(key)), Some(id));
+            if let Some(id) = headers::correlation_id(&headers, None).filter(|_| key.len() != 16) {
+                assert_eq!(headers::correlation_id(&reply_to.headers(key), Some(key)), Some(id));
             }
             for (name, value) in reply_to.headers(key) {
                 assert!(
@@ -69,13 +69,13 @@ pub fn headers(lines: &[u8]) {
             );
         }
     }
-    if let Some(deadline) = Deadline::of(&headers) {
+    if let Some(deadline) = Deadline::from_headers(&headers) {
         let mut written = Headers::new();
         deadline.write(&mut written);
-        assert_eq!(Deadline::of(&written), Some(deadline));
+        assert_eq!(Deadline::from_headers(&written), Some(deadline));
         assert!(deadline.left <= Duration::from_millis(u64::MAX));
     }
-    let _ = (headers::failure(&headers), headers::is_heartbeat(key.as_deref()));
+    let _ = (headers::handler_error(&headers), headers::is_heartbeat(key.as_deref()));
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &ConsumerReco
     freshness.read(batch.at_end, batch.requested_at);
     if batch.at_end {
         for record in &batch.records {
-            if let Some(deadline) = Deadline::of(record.headers()) {
+            if let Some(deadline) = Deadline::from_headers(record.headers()) {
                 clocks.saw(deadline.gateway, behind_ms(record, now_ms), now);
             }
         }
@@ -172,7 +172,7 @@ fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &ConsumerReco
 
 /// Whether nobody waits for the reply any more.
 fn is_expired(clocks: &Clocks, freshness: &Freshness, record: &ConsumedRecord) -> bool {
-    Deadline::of(record.headers()).is_some_and(|it| {
+    Deadline::from_headers(record.headers()).is_some_and(|it| {
         let now = Instant::now();
         // In this order: what has just come is not looked at any further.
         freshness.limit(now) > it.left && clocks.age(it.gateway, behind_ms(record, since_1970_ms()), now) > it.left
@@ -213,10 +213,10 @@ async fn serve(
     };
     // Waits for room only, and that as long as it holds up nobody.
     let sent = replies
-        .send(reply_to.place, reply, Written::Reply(open), is_wanted)
+        .send(reply_to.address, reply, Written::Reply(open), is_wanted)
         .await;
     sent.map_err(|cause| {
-        let (topic, partition) = reply_to.place.unwrap_or_default();
+        let (topic, partition) = reply_to.address.unwrap_or_default();
         Skipped::ReplyProducer {
             place: format!("{topic}/{partition}"),
             cause,
@@ -226,7 +226,7 @@ async fn serve(
 
 /// The reply, and where it goes.
 fn respond<'a>(headers: &'a Headers, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
-    let reply_to = ReplyTo::of(headers).map_err(Skipped::Headers)?;
+    let reply_to = ReplyTo::from_headers(headers).map_err(Skipped::Headers)?;
     let mut reply = answer(value).map_err(Skipped::Value)?;
     reply.headers = reply_to.headers(&reply.key);
     Ok((reply_to, reply))

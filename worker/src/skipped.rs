@@ -1,7 +1,7 @@
 //! Requests that get no reply, and why.
 
 use kafka::ConsumedRecord;
-use shared::{error_chain::ErrorChain, headers::Malformed, log_limiter::LogLimiter, message::BadJson};
+use shared::{error_chain::ErrorChain, headers::MalformedHeader, log_limiter::LogLimiter, message::BadJson};
 use tracing::warn;
 
 use crate::{reply_producers::Refused, truncated::Truncated};
@@ -14,7 +14,7 @@ pub(crate) enum Skipped {
     Value(#[source] BadJson),
     /// Its headers do not say where the reply goes.
     #[error("its headers are malformed")]
-    Headers(#[source] Malformed),
+    Headers(#[source] MalformedHeader),
     /// They do, but the reply cannot go there.
     #[error("its reply cannot go to {place}")]
     ReplyProducer {

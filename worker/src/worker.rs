@@ -12,7 +12,7 @@ use shared::{
     config::Partitions,
     readiness::Readiness,
     server::{BindError, bind},
-    tasks::{Panicked, Tasks},
+    tasks::{TaskPanicked, Tasks},
 };
 use tokio::{
     net::TcpListener,
@@ -66,7 +66,7 @@ impl Worker {
     ///
     /// # Errors
     /// When a part of it panicked.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Panicked> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskPanicked> {
         let Self { settings, admin } = self;
         let common = &settings.common;
         let readiness = Readiness::default();

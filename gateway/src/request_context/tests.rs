@@ -20,7 +20,7 @@ fn handed_on(context: &RequestContext) -> Vec<(String, String)> {
 }
 
 fn signature(context: RequestContext) -> Option<String> {
-    let mut answer = Answer::new(Full::default());
+    let mut answer = Response::new(Full::default());
     context.sign(&mut answer);
     let id = answer.headers().get("x-request-id")?;
     Some(id.to_str().unwrap().to_owned())

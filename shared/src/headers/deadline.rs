@@ -1,42 +1,43 @@
-//! How long a request is worth answering.
+//! The deadline header of a request: how long its caller waits.
 
 use std::time::Duration;
 
 use super::Headers;
 
-/// Ours: the milliseconds that the caller waits from the record's timestamp on, decimal; `@`; and which gateway wrote
-/// it. One header for both: neither is of use without the other, and each header costs both halves allocations.
+/// Own name. The value is the milliseconds that the caller waits after the record's timestamp (decimal), `@`, and the
+/// gateway's id. It is one header because each header costs the gateway and the worker allocations.
 pub(super) const DEADLINE: &str = "pingpong_deadline";
 
-/// The longest gateway id that is taken: any client can write one.
+/// The longest accepted gateway id. Any client can write one.
 const MAX_GATEWAY_ID_BYTES: usize = 64;
 
-/// What a request says about its caller's time.
+/// How long the caller of a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline<'a> {
-    /// Who wrote it. All its records have their time from one clock.
+    /// The id of the gateway that wrote the request. One clock stamps all records of a gateway.
     pub gateway: &'a [u8],
-    /// How long the caller waited from then on.
+    /// The time left at the record's timestamp.
     pub left: Duration,
 }
 
 // === impl Deadline ===
 
 impl<'a> Deadline<'a> {
-    /// Reads it from a request's headers; `None` where it is not there, or malformed.
+    /// Parses the deadline of a request; `None` when the header is absent or malformed.
     #[must_use]
-    pub fn of(headers: &'a Headers) -> Option<Self> {
+    pub fn from_headers(headers: &'a Headers) -> Option<Self> {
         let value = headers.get(DEADLINE)?;
-        let (millis, gateway) = value.split_at_checked(value.iter().position(|&it| it == b'@')?)?;
+        let at_sign = value.iter().position(|&byte| byte == b'@')?;
+        let (millis, gateway) = value.split_at_checked(at_sign)?;
         let digits = !millis.is_empty() && millis.iter().all(u8::is_ascii_digit);
         let millis = std::str::from_utf8(millis).ok().filter(|_| digits)?;
         Some(Self {
-            gateway: gateway.get(1..).filter(|it| it.len() <= MAX_GATEWAY_ID_BYTES)?,
+            gateway: gateway.get(1..).filter(|id| id.len() <= MAX_GATEWAY_ID_BYTES)?,
             left: Duration::from_millis(millis.parse().ok()?),
         })
     }
 
-    /// Adds it to a request's headers.
+    /// Adds the deadline to the headers of a request.
     pub fn write(self, headers: &mut Headers) {
         let mut value = self.left.as_millis().to_string().into_bytes();
         value.reserve_exact(1 + self.gateway.len());
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_decimal_text_and_the_gateway() {
+    fn deadline_is_decimal_milliseconds_and_gateway_id() {
         let deadline = Deadline {
             gateway: b"g1",
             left: Duration::from_secs(10),
@@ -63,12 +64,12 @@ mod tests {
         let mut written = Headers::new();
         deadline.write(&mut written);
         assert_eq!(written, headers(b"10000@g1"));
-        assert_eq!(Deadline::of(&written), Some(deadline));
+        assert_eq!(Deadline::from_headers(&written), Some(deadline));
     }
 
     #[test]
-    fn what_is_no_number_is_no_deadline() {
-        for bad in [
+    fn malformed_deadline_is_ignored() {
+        for malformed in [
             &b""[..],
             b"10000",
             b"@g1",
@@ -78,10 +79,10 @@ mod tests {
             b"\xff@g1",
             b"99999999999999999999@g1",
         ] {
-            assert_eq!(Deadline::of(&headers(bad)), None, "{bad:?}");
+            assert_eq!(Deadline::from_headers(&headers(malformed)), None, "{malformed:?}");
         }
-        assert_eq!(Deadline::of(&Headers::new()), None);
-        let long = format!("1@{}", "x".repeat(65));
-        assert_eq!(Deadline::of(&headers(long.as_bytes())), None);
+        assert_eq!(Deadline::from_headers(&Headers::new()), None);
+        let long_id = format!("1@{}", "x".repeat(65));
+        assert_eq!(Deadline::from_headers(&headers(long_id.as_bytes())), None);
     }
 }

@@ -1,7 +1,6 @@
-//! What a request says about its reply: where it goes, and what it has to carry.
+//! The reply address of a request, and the headers that its reply echoes.
 //!
-//! Whoever writes requests need not be a gateway of ours: nothing of this is to be trusted. What is echoed is echoed
-//! byte for byte.
+//! Any client can write requests, so every header is untrusted input. Echoed headers keep their bytes.
 
 use super::{
     CORRELATION_ID, DEADLINE, Headers, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION, REPLY_TOPIC,
@@ -9,38 +8,38 @@ use super::{
 };
 use crate::config::is_topic_name;
 
-/// By what a reply is matched with its request. It does not say [`SMALLRYE_REPLY_TOPIC`] as well: SmallRye takes a record
-/// with that for a request.
-const CORRELATIONS: [&str; 2] = [CORRELATION_ID, SMALLRYE_CORRELATION_ID];
+/// The correlation headers that a reply echoes. [`SMALLRYE_REPLY_TOPIC`] is not echoed: SmallRye treats a record with
+/// that header as a request.
+const CORRELATION_NAMES: [&str; 2] = [CORRELATION_ID, SMALLRYE_CORRELATION_ID];
 
-/// What else a reply carries back.
-const TRACE: [&str; 2] = [TRACEPARENT, TRACESTATE];
+/// The trace headers that a reply echoes.
+const TRACE_NAMES: [&str; 2] = [TRACEPARENT, TRACESTATE];
 
-/// Bytes of a header that are shown when it is malformed.
-const SHOWN_BYTES: usize = 64;
+/// The most that an error shows of a malformed value, in bytes.
+const MAX_SHOWN_BYTES: usize = 64;
 
-/// Where a reply goes, and what it carries. Borrows from the request's headers.
+/// The reply address of a request, and what the reply echoes. Borrows from the request's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyTo<'a> {
-    /// Topic and partition; `None` where the request does not name a topic: then it follows the contract.
-    pub place: Option<(&'a str, i32)>,
+    /// Topic and partition; `None` when the request names no topic.
+    pub address: Option<(&'a str, i32)>,
     request: &'a Headers,
-    /// Its client waits for more until it is told that this was the last reply.
-    from_nest: bool,
+    /// A NestJS client waits for further replies until one has [`NEST_IS_DISPOSED`].
+    is_from_nest: bool,
 }
 
-/// A request whose reply cannot be sent anywhere.
+/// The reply address of a request is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the header {name} is \"{value}\": it must be {allowed}")]
-pub struct Malformed {
+pub struct MalformedHeader {
     name: &'static str,
-    /// Escaped, and cut.
+    /// Escaped and truncated.
     value: String,
     allowed: &'static str,
 }
 
-/// A partition as it was written.
-enum Written {
+/// A partition number and its encoding.
+enum Partition {
     Decimal(i32),
     BigEndian(i32),
 }
@@ -48,77 +47,79 @@ enum Written {
 // === impl ReplyTo ===
 
 impl<'a> ReplyTo<'a> {
-    /// Reads a request's headers, in any dialect.
+    /// Parses a request's headers in any dialect.
     ///
     /// # Errors
-    /// When they name a topic that cannot be, or that is Kafka's own, or a partition that is no number.
-    pub fn of(request: &'a Headers) -> Result<Self, Malformed> {
+    /// When the topic is no valid name or is internal to Kafka, or the partition is no number.
+    pub fn from_headers(request: &'a Headers) -> Result<Self, MalformedHeader> {
         let mut reply_to = Self {
-            place: None,
+            address: None,
             request,
-            from_nest: false,
+            is_from_nest: false,
         };
-        let Some((name, bytes)) = get(request, [REPLY_TOPIC, SMALLRYE_REPLY_TOPIC]) else {
+        let Some((topic_name, bytes)) = get(request, [REPLY_TOPIC, SMALLRYE_REPLY_TOPIC]) else {
             return Ok(reply_to);
         };
-        let partition_name = match name {
+        let topic = parse_topic(bytes).ok_or_else(|| {
+            MalformedHeader::new(topic_name, bytes, "the name of a topic, and not one of Kafka's own")
+        })?;
+        let partition_name = match topic_name {
             SMALLRYE_REPLY_TOPIC => SMALLRYE_REPLY_PARTITION,
             _ => REPLY_PARTITION,
         };
-        let topic = topic(bytes)
-            .ok_or_else(|| Malformed::new(name, bytes, "the name of a topic, and not one of Kafka's own"))?;
-        let mut number = 0;
+        let mut partition = 0;
         if let Some((name, bytes)) = get(request, [partition_name, OWN_REPLY_PARTITION]) {
-            let written = partition(bytes).ok_or_else(|| Malformed::new(name, bytes, "the number of a partition"))?;
-            (number, reply_to.from_nest) = match written {
-                Written::Decimal(number) => (number, name == REPLY_PARTITION),
-                Written::BigEndian(number) => (number, false),
+            let parsed =
+                parse_partition(bytes).ok_or_else(|| MalformedHeader::new(name, bytes, "the number of a partition"))?;
+            (partition, reply_to.is_from_nest) = match parsed {
+                Partition::Decimal(number) => (number, name == REPLY_PARTITION),
+                Partition::BigEndian(number) => (number, false),
             };
         }
-        reply_to.place = Some((topic, number));
+        reply_to.address = Some((topic, partition));
         Ok(reply_to)
     }
 
-    /// The headers of a reply with this key; none for a request without any.
+    /// The headers of a reply with this key: the correlation and trace headers of the request.
     ///
-    /// A gateway of ours finds its caller by the key where there is no other correlation. It is not told twice: a header
-    /// costs both halves more than a value does.
+    /// A request with a deadline header comes from a gateway of this project, which also matches replies by key. If the key
+    /// equals the correlation id, the reply omits the correlation header: a header costs more CPU than a value.
     #[must_use]
     pub fn headers(&self, key: &[u8]) -> Headers {
-        let mut correlations = CORRELATIONS.into_iter().filter_map(|name| self.request.get(name));
-        let told_by_key = self.request.contains_key(DEADLINE) && correlations.all(|bytes| bytes == key);
-        let correlations = CORRELATIONS.into_iter().filter(|_| !told_by_key);
-        let echoed = correlations.chain(TRACE).filter_map(|name| {
+        let mut correlation_ids = CORRELATION_NAMES.into_iter().filter_map(|name| self.request.get(name));
+        let is_matched_by_key = self.request.contains_key(DEADLINE) && correlation_ids.all(|bytes| bytes == key);
+        let correlation_names = CORRELATION_NAMES.into_iter().filter(|_| !is_matched_by_key);
+        let echoed = correlation_names.chain(TRACE_NAMES).filter_map(|name| {
             let bytes = self.request.get(name)?;
             Some((name.to_owned(), bytes.clone()))
         });
-        // One zero byte is what a NestJS server writes.
-        let last = self.from_nest.then(|| (NEST_IS_DISPOSED.to_owned(), vec![0]));
-        echoed.chain(last).collect()
+        // A NestJS server writes one zero byte.
+        let is_disposed = self.is_from_nest.then(|| (NEST_IS_DISPOSED.to_owned(), vec![0]));
+        echoed.chain(is_disposed).collect()
     }
 }
 
-/// A topic that a reply may be written to. Two underscores begin those that Kafka keeps for itself.
-fn topic(bytes: &[u8]) -> Option<&str> {
+/// A topic that replies may be written to. The names of Kafka's internal topics begin with two underscores.
+fn parse_topic(bytes: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(bytes).ok()?;
     (is_topic_name(name) && !name.starts_with("__")).then_some(name)
 }
 
-/// Four bytes are big-endian, unless they are digits: as a number those would be a partition above 800 million.
-fn partition(bytes: &[u8]) -> Option<Written> {
+/// Four bytes are big-endian unless all are digits: read as big-endian, four digits are a partition above 800 million.
+fn parse_partition(bytes: &[u8]) -> Option<Partition> {
     if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) {
         let number = std::str::from_utf8(bytes).ok()?.parse().ok()?;
-        return Some(Written::Decimal(number));
+        return Some(Partition::Decimal(number));
     }
     let number = i32::from_be_bytes(bytes.try_into().ok()?);
-    (number >= 0).then_some(Written::BigEndian(number))
+    (number >= 0).then_some(Partition::BigEndian(number))
 }
 
-// === impl Malformed ===
+// === impl MalformedHeader ===
 
-impl Malformed {
+impl MalformedHeader {
     fn new(name: &'static str, bytes: &[u8], allowed: &'static str) -> Self {
-        let shown = bytes.get(..SHOWN_BYTES).unwrap_or(bytes);
+        let shown = bytes.get(..MAX_SHOWN_BYTES).unwrap_or(bytes);
         Self {
             name,
             value: shown.escape_ascii().to_string(),

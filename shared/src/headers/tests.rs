@@ -11,16 +11,16 @@ fn headers(of: Fields<'_>) -> Headers {
         .iter()
         .map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()))
         .collect();
-    assert_eq!(headers.len(), of.len(), "a name is there once");
+    assert_eq!(headers.len(), of.len(), "header names are unique");
     headers
 }
 
 fn malformed(of: Fields<'_>) -> String {
-    ReplyTo::of(&headers(of)).unwrap_err().to_string()
+    ReplyTo::from_headers(&headers(of)).unwrap_err().to_string()
 }
 
 #[test]
-fn a_request_has_the_bytes_of_its_dialect() {
+fn request_headers_have_the_bytes_of_their_dialect() {
     let rows: [(Dialect, i32, Fields<'_>); 10] = [
         (
             Dialect::Common,
@@ -100,7 +100,7 @@ fn a_request_has_the_bytes_of_its_dialect() {
 }
 
 #[test]
-fn a_reply_goes_where_its_request_says_in_any_dialect() {
+fn reply_address_is_parsed_in_every_dialect() {
     let rows: [(Fields<'_>, Option<(&str, i32)>); 17] = [
         (&[], None),
         (&[("kafka_correlationId", ID_TEXT)], None),
@@ -126,7 +126,7 @@ fn a_reply_goes_where_its_request_says_in_any_dialect() {
             ],
             Some(("a", i32::MAX)),
         ),
-        // NestJS; four digits are no four bytes.
+        // NestJS. Four digits are decimal text, not big-endian.
         (
             &[("kafka_replyTopic", b"a"), ("kafka_replyPartition", b"0")],
             Some(("a", 0)),
@@ -145,7 +145,7 @@ fn a_reply_goes_where_its_request_says_in_any_dialect() {
             &[("REPLY_TOPIC", b"a"), ("REPLY_PARTITION", b"\0\0\x01\0")],
             Some(("a", 256)),
         ),
-        // Each dialect's topic goes with its own partition.
+        // A partition header counts only with the topic header of its dialect.
         (&[("REPLY_TOPIC", b"a"), ("kafka_replyPartition", b"1")], Some(("a", 0))),
         (
             &[("kafka_replyTopic", b"a"), ("REPLY_PARTITION", b"\0\0\0\x01")],
@@ -170,12 +170,16 @@ fn a_reply_goes_where_its_request_says_in_any_dialect() {
     ];
     for (request, expected) in rows {
         let request = headers(request);
-        assert_eq!(ReplyTo::of(&request).unwrap().place, expected, "{request:?}");
+        assert_eq!(
+            ReplyTo::from_headers(&request).unwrap().address,
+            expected,
+            "{request:?}"
+        );
     }
 }
 
 #[test]
-fn a_reply_carries_the_bytes_of_its_request() {
+fn reply_echoes_correlation_and_trace_headers() {
     let trace: [(&str, &[u8]); 2] = [
         (
             "traceparent",
@@ -187,7 +191,7 @@ fn a_reply_carries_the_bytes_of_its_request() {
         (&[], &[]),
         (&[("other", b"1")], &[]),
         (&trace, &trace),
-        // What a Spring client writes: binary, and anything at all.
+        // Spring clients write a binary correlation id, or any other bytes.
         (
             &[("kafka_correlationId", ID_BYTES), ("kafka_replyTopic", b"a")],
             &[("kafka_correlationId", ID_BYTES)],
@@ -228,34 +232,42 @@ fn a_reply_carries_the_bytes_of_its_request() {
     ];
     for (request, expected) in rows {
         let request = headers(request);
-        let written = ReplyTo::of(&request).unwrap().headers(b"");
+        let written = ReplyTo::from_headers(&request).unwrap().headers(b"");
         assert_eq!(written, headers(expected), "{request:?}");
     }
 }
 
 #[test]
-fn a_gateway_of_ours_is_not_told_twice() {
-    let ours = [
+fn correlation_header_is_omitted_when_the_key_matches_it() {
+    let request = [
         ("kafka_correlationId", ID_TEXT),
         ("kafka_replyTopic", &b"a"[..]),
         ("pingpong_deadline", b"10000@g"),
         ("traceparent", b"t"),
     ];
-    let told = |request: Fields<'_>, key| ReplyTo::of(&headers(request)).unwrap().headers(key);
+    let reply_headers = |request: Fields<'_>, key| ReplyTo::from_headers(&headers(request)).unwrap().headers(key);
     let trace = headers(&[("traceparent", b"t")]);
-    assert_eq!(told(&ours, ID_TEXT), trace);
-    assert_eq!(correlation(&trace, Some(ID_TEXT)), Some(ID));
-    // The id of the request's value is not the one that the gateway looks for.
-    assert_eq!(told(&ours, b"another").get("kafka_correlationId").unwrap(), ID_TEXT);
-    // Somebody on the way has added an id of its own.
-    let passed_on = [&ours[..], &[("REPLY_CORRELATION_ID", b"theirs")]].concat();
-    assert_eq!(told(&passed_on, ID_TEXT).len(), 3);
-    // Anybody else may look at the header only.
-    assert_eq!(told(&ours[..2], ID_TEXT).get("kafka_correlationId").unwrap(), ID_TEXT);
+    assert_eq!(reply_headers(&request, ID_TEXT), trace);
+    assert_eq!(correlation_id(&trace, Some(ID_TEXT)), Some(ID));
+    // The key, which is the id of the request value, differs from the correlation id.
+    assert_eq!(
+        reply_headers(&request, b"another").get("kafka_correlationId").unwrap(),
+        ID_TEXT
+    );
+    // An intermediate service has added its own correlation id.
+    let forwarded = [&request[..], &[("REPLY_CORRELATION_ID", b"theirs")]].concat();
+    assert_eq!(reply_headers(&forwarded, ID_TEXT).len(), 3);
+    // Other clients may match by the header only.
+    assert_eq!(
+        reply_headers(&request[..2], ID_TEXT)
+            .get("kafka_correlationId")
+            .unwrap(),
+        ID_TEXT
+    );
 }
 
 #[test]
-fn a_place_that_cannot_be_is_malformed() {
+fn invalid_reply_topic_or_partition_is_malformed() {
     let long = [b'a'; 250];
     for topic in [
         &b""[..],
@@ -268,8 +280,8 @@ fn a_place_that_cannot_be_is_malformed() {
         &long,
     ] {
         for name in ["kafka_replyTopic", "REPLY_TOPIC"] {
-            let said = malformed(&[(name, topic)]);
-            assert!(said.contains(name), "{said}");
+            let error = malformed(&[(name, topic)]);
+            assert!(error.contains(name), "{error}");
         }
     }
     for partition in [
@@ -291,24 +303,24 @@ fn a_place_that_cannot_be_is_malformed() {
             ("kafka_replyTopic", "pingpong_replyPartition"),
             ("REPLY_TOPIC", "REPLY_PARTITION"),
         ] {
-            let said = malformed(&[(topic, b"a"), (name, partition)]);
-            assert!(said.contains(name), "{said}");
+            let error = malformed(&[(topic, b"a"), (name, partition)]);
+            assert!(error.contains(name), "{error}");
         }
     }
 }
 
 #[test]
-fn what_is_malformed_is_shown_escaped_and_cut() {
+fn malformed_header_is_shown_escaped_and_truncated() {
     assert_eq!(
         malformed(&[("kafka_replyTopic", b"\n\"\xff")]),
         r#"the header kafka_replyTopic is "\n\"\xff": it must be the name of a topic, and not one of Kafka's own"#
     );
-    let said = malformed(&[("kafka_replyTopic", &[b'!'; 10_000])]);
-    assert!(said.len() < 200, "{said}");
+    let error = malformed(&[("kafka_replyTopic", &[b'!'; 10_000])]);
+    assert!(error.len() < 200, "{error}");
 }
 
 #[test]
-fn a_reply_is_known_by_its_correlation_or_else_by_its_key() {
+fn correlation_id_is_the_header_or_else_the_key() {
     type Row<'a> = (Fields<'a>, Option<&'a [u8]>, Option<Uuid>);
     let other = Uuid::from_u128(7).to_string();
     let other = other.as_bytes();
@@ -317,7 +329,7 @@ fn a_reply_is_known_by_its_correlation_or_else_by_its_key() {
         (&[("traceparent", b"")], Some(ID_TEXT), Some(ID)),
         (&[], None, None),
         (&[], Some(b""), None),
-        // A key is text.
+        // A key must be text.
         (&[], Some(ID_BYTES), None),
         (&[], Some(b"0123456789ab4cde8f0123456789abcd"), None),
         (&[("kafka_correlationId", ID_TEXT)], None, Some(ID)),
@@ -325,7 +337,7 @@ fn a_reply_is_known_by_its_correlation_or_else_by_its_key() {
         (&[("REPLY_CORRELATION_ID", ID_TEXT)], Some(b"k"), Some(ID)),
         (&[("REPLY_CORRELATION_ID", ID_BYTES)], Some(other), Some(ID)),
         (&[("kafka_correlationId", ID_TEXT)], Some(other), Some(ID)),
-        // A header that is somebody else's: the key does not make it ours.
+        // The correlation id of another client: the key does not count.
         (&[("kafka_correlationId", b"c1t2h3")], Some(ID_TEXT), None),
         (&[("kafka_correlationId", b"")], Some(ID_TEXT), None),
         (
@@ -335,28 +347,28 @@ fn a_reply_is_known_by_its_correlation_or_else_by_its_key() {
         ),
     ];
     for (reply, key, expected) in rows {
-        assert_eq!(correlation(&headers(reply), key), expected, "{reply:?} {key:?}");
+        assert_eq!(correlation_id(&headers(reply), key), expected, "{reply:?} {key:?}");
     }
 }
 
 #[test]
-fn a_failure_is_what_nest_says() {
-    assert_eq!(failure(&headers(&[])), None);
-    assert_eq!(failure(&headers(&[("kafka_nest-is-disposed", b"\0")])), None);
+fn handler_error_is_the_nest_header() {
+    assert_eq!(handler_error(&headers(&[])), None);
+    assert_eq!(handler_error(&headers(&[("kafka_nest-is-disposed", b"\0")])), None);
     let failed = headers(&[("kafka_nest-err", b"Internal server error")]);
-    assert_eq!(failure(&failed), Some(&b"Internal server error"[..]));
+    assert_eq!(handler_error(&failed), Some(&b"Internal server error"[..]));
 }
 
 #[test]
-fn the_halves_understand_each_other_in_every_dialect() {
+fn reply_matches_its_request_in_every_dialect() {
     for dialect in Dialect::value_variants() {
         for partition in [0, 1, 1_000, 65_536] {
             let request = dialect.template("pong", partition).headers(ID);
-            let reply_to = ReplyTo::of(&request).unwrap();
+            let reply_to = ReplyTo::from_headers(&request).unwrap();
             let reply = reply_to.headers(b"");
             let expected = (*dialect != Dialect::None).then_some(("pong", partition));
-            assert_eq!(reply_to.place, expected, "{dialect:?}");
-            assert_eq!(correlation(&reply, Some(ID_TEXT)), Some(ID), "{dialect:?}");
+            assert_eq!(reply_to.address, expected, "{dialect:?}");
+            assert_eq!(correlation_id(&reply, Some(ID_TEXT)), Some(ID), "{dialect:?}");
             assert_eq!(reply.is_empty(), *dialect == Dialect::None, "{dialect:?}");
         }
     }
