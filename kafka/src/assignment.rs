@@ -1,4 +1,4 @@
-//! Where the partitions come from: a list, all there are, or a group.
+//! Which partitions a worker reads: those of a static list, all of the topic, or those that a group assigns.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,19 +10,19 @@ use crate::{
     partition_discovery::PartitionDiscovery,
 };
 
-/// What decides which partitions this worker reads.
+/// The source of a worker's partitions.
 #[derive(Debug)]
 pub enum Assignment {
-    /// The settings.
+    /// The settings; partitions are never revoked.
     Static(PartitionDiscovery),
-    /// Kafka's group coordinator.
+    /// The coordinator of a group.
     Group(Group),
 }
 
 // === impl Assignment ===
 
 impl Assignment {
-    /// Waits for the next change. Cancelling loses nothing.
+    /// Waits for the next rebalance. Cancel safe.
     pub async fn next(&mut self) -> Rebalance {
         match self {
             Self::Static(discovery) => Rebalance::Assigned(discovery.next().await),
@@ -30,14 +30,14 @@ impl Assignment {
         }
     }
 
-    /// These are read no further, and what was read of them is committed.
+    /// Reports revoked partitions as released: they are read no further, and their offsets are committed.
     pub fn released(&self, partitions: &BTreeSet<i32>) {
         if let Self::Group(group) = self {
             group.released(partitions);
         }
     }
 
-    /// Who commits; nobody in particular without a group.
+    /// The member that commits; `None` without a group.
     pub fn member_epoch(&self) -> Option<MemberEpoch> {
         match self {
             Self::Static(_) => None,
@@ -45,14 +45,14 @@ impl Assignment {
         }
     }
 
-    /// A commit was refused in a way that leaves the membership in revalidate.
+    /// Checks the membership with a heartbeat, after a commit failed because of the member.
     pub fn revalidate(&self) {
         if let Self::Group(group) = self {
             group.revalidate();
         }
     }
 
-    /// Gives the partitions back.
+    /// Leaves the group, within `limit`.
     pub async fn leave(self, limit: Duration) {
         if let Self::Group(group) = self
             && !group.leave(limit).await

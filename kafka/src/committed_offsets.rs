@@ -1,7 +1,7 @@
-//! Committed offsets: where the partitions are begun, and how far they are done.
+//! Fetches and commits the offsets of a group in one topic.
 //!
-//! With each position goes a note of how many partitions the topic had when this group read it for the first time: a
-//! partition without position that is not among them has come since, and nobody has read any of it yet.
+//! The metadata of each committed offset says how many partitions the topic had when the group first read it. A partition
+//! without a committed offset that is not one of those was added later: the group has read nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,51 +9,51 @@ use shared::{config::StartFrom, error_chain::ErrorChain};
 use tracing::{info, warn};
 
 use crate::{
-    coordinator::{Committed, Coordinator, Error, Position},
+    coordinator::{CommittedOffset, Coordinator, Error, OffsetToCommit},
     cursor::Start,
     membership::MemberEpoch,
     metrics::CommitMetrics,
 };
 
-/// What the note begins with.
-const NOTE: &str = "first-partitions=";
+/// The beginning of the metadata; the number of partitions follows.
+const METADATA_PREFIX: &str = "first-partitions=";
 
-/// The positions of a group in one topic.
+/// The committed offsets of a group in one topic.
 #[derive(Debug)]
 pub struct CommittedOffsets {
     coordinator: Coordinator,
     topic: String,
     start_from: StartFrom,
-    /// How many partitions the topic had at first; `None` before Kafka was asked.
-    first: Option<i32>,
-    /// There have been positions: if there are none, the topic is another of the same name.
-    known: bool,
-    /// A refusal was logged, and none is until a commit succeeds.
-    complained: bool,
+    /// How many partitions the topic had at first; `None` before the first look-up.
+    first_partitions: Option<i32>,
+    /// There have been committed offsets. If there are none any more, the topic was deleted and created again.
+    had_offsets: bool,
+    /// A failure was logged. The next one is logged after a commit has succeeded.
+    failure_logged: bool,
     metrics: CommitMetrics,
 }
 
 // === impl CommittedOffsets ===
 
 impl CommittedOffsets {
-    /// Of the group of `coordinator` in `topic`.
+    /// The offsets of the coordinator's group in `topic`.
     pub fn new(coordinator: Coordinator, topic: &str, start_from: StartFrom, metrics: CommitMetrics) -> Self {
         Self {
             coordinator,
             topic: topic.to_owned(),
             start_from,
-            first: None,
-            known: false,
-            complained: false,
+            first_partitions: None,
+            had_offsets: false,
+            failure_logged: false,
             metrics,
         }
     }
 
-    /// Where to begin in `partitions`, of `count` that the topic has. `member` is `None` for a worker without group, which
-    /// begins where its setting says; in a group the position is the group's, and the setting is for where there is none.
+    /// Where to start reading `partitions` of a topic with `count` partitions. Without a group (`member` is `None`) the
+    /// setting decides. In a group the committed offset does, and the setting is for partitions without one.
     ///
     /// # Errors
-    /// When Kafka cannot say. It is worth another attempt.
+    /// If the committed offsets cannot be fetched. It is worth another attempt.
     pub async fn starts(
         &mut self,
         member: Option<&MemberEpoch>,
@@ -61,85 +61,101 @@ impl CommittedOffsets {
         count: i32,
     ) -> Result<BTreeMap<i32, Start>, Error> {
         let all: Vec<i32> = (0..count)
-            .chain(partitions.iter().copied().filter(|it| *it >= count))
+            .chain(partitions.iter().copied().filter(|partition| *partition >= count))
             .collect();
         let committed = match self.coordinator.committed(member, &self.topic, &all).await {
             Ok(committed) => committed,
-            Err(error @ (Error::Refused { .. } | Error::TooOld(_))) if member.is_none() => {
-                self.complain(&error);
+            Err(error @ (Error::Refused { .. } | Error::UnsupportedVersion(_))) if member.is_none() => {
+                self.on_failure(&error);
                 BTreeMap::new()
             }
             Err(error) => return Err(error),
         };
         let noted = committed
             .values()
-            .filter_map(|it| it.metadata.strip_prefix(NOTE)?.parse().ok());
-        let first = *self.first.get_or_insert(noted.min().unwrap_or(count));
-        let renewed = self.known && committed.is_empty();
-        self.known |= !committed.is_empty();
-        if renewed {
+            .filter_map(|offset| offset.metadata.strip_prefix(METADATA_PREFIX)?.parse().ok());
+        let first_partitions = *self.first_partitions.get_or_insert(noted.min().unwrap_or(count));
+        let is_recreated = self.had_offsets && committed.is_empty();
+        self.had_offsets |= !committed.is_empty();
+        if is_recreated {
             info!(
                 "the positions are gone, and so is the topic that they were in; its successor is read from the beginning"
             );
-            return Ok(partitions.iter().map(|it| (*it, Start::Earliest)).collect());
+            return Ok(partitions
+                .iter()
+                .map(|partition| (*partition, Start::Earliest))
+                .collect());
         }
-        let start = |partition: &i32| (*partition, self.start(member.is_some(), *partition, first, &committed));
+        let start = |partition: &i32| {
+            (
+                *partition,
+                self.start(member.is_some(), *partition, first_partitions, &committed),
+            )
+        };
         Ok(partitions.iter().map(start).collect())
     }
 
-    fn start(&self, in_group: bool, partition: i32, first: i32, committed: &BTreeMap<i32, Committed>) -> Start {
+    fn start(
+        &self,
+        in_group: bool,
+        partition: i32,
+        first_partitions: i32,
+        committed: &BTreeMap<i32, CommittedOffset>,
+    ) -> Start {
         match (self.start_from, committed.get(&partition)) {
             (StartFrom::Earliest, _) if !in_group => Start::Earliest,
-            (StartFrom::Latest, _) if !in_group && partition < first => Start::Latest,
+            (StartFrom::Latest, _) if !in_group && partition < first_partitions => Start::Latest,
             (_, Some(committed)) => Start::At(committed.offset),
-            (_, None) if partition >= first => Start::Earliest,
+            (_, None) if partition >= first_partitions => Start::Earliest,
             (StartFrom::Resume | StartFrom::Latest, None) => Start::Latest,
             (StartFrom::Earliest, None) => Start::Earliest,
         }
     }
 
-    /// Commits positions (partition and offset). Gives the partitions whose position Kafka has now; a refusal is counted,
-    /// and the first in a row is logged.
+    /// Commits offsets by partition. Returns the partitions whose offset Kafka has now. Failures are counted, and the first
+    /// of a series is logged.
     ///
     /// # Errors
-    /// [`Error::Stale`] and [`Error::Fenced`] are for the group to know; any other is worth another attempt.
+    /// After [`Error::Stale`] and [`Error::Fenced`] the membership must be revalidated; other errors are worth another
+    /// attempt.
     pub async fn commit(
         &mut self,
         member: Option<&MemberEpoch>,
-        positions: &[(i32, i64)],
+        offsets: &[(i32, i64)],
     ) -> Result<BTreeSet<i32>, Error> {
-        let note = self.first.map(|first| format!("{NOTE}{first}")).unwrap_or_default();
-        let request: Vec<_> = positions
+        let metadata = self.first_partitions.map(|count| format!("{METADATA_PREFIX}{count}"));
+        let metadata = metadata.unwrap_or_default();
+        let request: Vec<_> = offsets
             .iter()
-            .map(|&(partition, offset)| Position {
+            .map(|&(partition, offset)| OffsetToCommit {
                 partition,
                 offset,
-                metadata: &note,
+                metadata: &metadata,
             })
             .collect();
         let refused = match self.coordinator.commit(member, &self.topic, &request).await {
             Ok(refused) => refused,
             Err(error) => {
-                self.complain(&error);
+                self.on_failure(&error);
                 return Err(error);
             }
         };
-        let mut taken: BTreeSet<i32> = positions.iter().map(|(partition, _)| *partition).collect();
+        let mut committed: BTreeSet<i32> = offsets.iter().map(|(partition, _)| *partition).collect();
         for (partition, code) in &refused {
-            taken.remove(partition);
-            self.complain(&Error::Answered(*code));
+            committed.remove(partition);
+            self.on_failure(&Error::ErrorCode(*code));
         }
-        self.known |= !taken.is_empty();
+        self.had_offsets |= !committed.is_empty();
         if refused.is_empty() {
-            self.complained = false;
+            self.failure_logged = false;
             self.metrics.commits.inc();
         }
-        Ok(taken)
+        Ok(committed)
     }
 
-    fn complain(&mut self, error: &Error) {
+    fn on_failure(&mut self, error: &Error) {
         self.metrics.commits_failed.inc();
-        if !std::mem::replace(&mut self.complained, true) {
+        if !std::mem::replace(&mut self.failure_logged, true) {
             warn!(error = %ErrorChain(error), "positions cannot be kept; serving goes on");
         }
     }

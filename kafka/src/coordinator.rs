@@ -1,10 +1,10 @@
-//! The broker that coordinates one group: its heartbeats and its committed positions.
+//! Calls the coordinator of one group: heartbeats, offset commits and offset fetches.
 //!
-//! - Every call is one attempt, and bounded as a whole: name look-up, connection, search for the coordinator, answer.
-//! - The connection survives only calls that were answered as they should be; after anything else the next call looks
-//!   for the coordinator anew, through another bootstrap broker.
+//! - Every call is one attempt with one time limit for all of it: DNS, connect, `FindCoordinator`, answer.
+//! - The connection is kept after valid answers only. After anything else the next call asks for the coordinator again,
+//!   through another bootstrap broker.
 //!
-//! rskafka has none of these calls, so they are made on a connection of its own kind.
+//! rskafka has none of these calls, so they have a protocol stack of their own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,46 +33,46 @@ pub(crate) mod connection;
 pub(crate) mod error;
 pub(crate) mod frame;
 #[cfg(test)]
-pub(crate) mod peer;
+pub(crate) mod scripted_broker;
 
-/// Bound on a call with all that it needs: less than the heartbeat interval, which is 5 s by default.
+/// Bound on a call, connecting included: less than the heartbeat interval, which is 5 s by default.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The way to the coordinator of a group.
+/// A client of a group's coordinator.
 #[derive(Debug)]
 pub struct Coordinator {
-    /// How the brokers' logs and quotas name us.
+    /// The client id in the brokers' logs and quotas.
     client_id: &'static str,
     bootstrap: Vec<String>,
     group: String,
-    /// Which bootstrap broker is asked next.
-    turn: usize,
-    /// To the coordinator; none before the first call and after a failure.
+    /// The number of the next bootstrap broker.
+    next_broker: usize,
+    /// To the coordinator; `None` before the first call and after a failure.
     connection: Option<Connection>,
 }
 
-/// What a member tells the group about itself when it joins.
+/// What a full heartbeat says about the member.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// The topic; it need not exist.
+    /// The subscribed topic, which need not exist.
     pub topic: String,
-    /// How long the coordinator waits for a partition that it revoked.
+    /// How long the coordinator waits for the release of a revoked partition.
     pub rebalance_timeout: Duration,
 }
 
-/// A position to commit.
+/// An offset to commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position<'a> {
+pub struct OffsetToCommit<'a> {
     pub partition: i32,
-    /// The lowest offset that is not done.
+    /// The lowest offset that is not acknowledged.
     pub offset: i64,
-    /// Kept with it, 4 KiB at most (`offset.metadata.max.bytes`).
+    /// Stored with the offset, 4 KiB at most (`offset.metadata.max.bytes`).
     pub metadata: &'a str,
 }
 
-/// A position that was committed.
+/// An offset that was committed, with its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
+pub struct CommittedOffset {
     pub offset: i64,
     pub metadata: String,
 }
@@ -80,48 +80,48 @@ pub struct Committed {
 // === impl Coordinator ===
 
 impl Coordinator {
-    /// The coordinator of `group`, to be found through `bootstrap` (`host:port` each). No connection yet.
+    /// A client for `group`, whose coordinator is found through `bootstrap` (`host:port` each). No connection yet.
     pub fn new(client_id: &'static str, bootstrap: Vec<String>, group: String) -> Self {
         Self {
             client_id,
             bootstrap,
             group,
-            turn: 0,
+            next_broker: 0,
             connection: None,
         }
     }
 
-    /// A member's heartbeat.
+    /// Sends a heartbeat.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when the member has to join anew. After any other what the coordinator knows is unknown.
+    /// [`Error::Fenced`] if the member has to join again. After other errors the coordinator may have processed it.
     pub async fn heartbeat(&mut self, heartbeat: &Heartbeat, subscription: &Subscription) -> Result<Answer, Error> {
         let answer = self.call(&self.heartbeat_request(heartbeat, subscription)).await?;
         let code = ResponseError::try_from_code(answer.error_code);
         if code == Some(ResponseError::UnsupportedVersion) {
-            // The call is known, but `group.version` is 0.
-            return Err(Error::NoGroups);
+            // The broker has the call, but `group.version` is 0.
+            return Err(Error::UnsupportedGroups);
         }
         self.check(code)?;
-        self.understand(answer, heartbeat.member_epoch.epoch)
+        self.check_heartbeat(answer, heartbeat.member_epoch.epoch)
     }
 
-    /// Commits positions in `topic`, as `member` or, without one, for a group that has no members. Gives the partitions
-    /// that were refused, each with the reason.
+    /// Commits offsets in `topic`, as `member` or, without one, for a group that has no members. Returns the partitions that
+    /// failed, each with its error code.
     ///
     /// # Errors
-    /// [`Error::Stale`] and [`Error::Fenced`] are about the member; after any other the result of the commit is unknown.
+    /// [`Error::Stale`] and [`Error::Fenced`] are about the member. After other errors the outcome of the commit is unknown.
     pub async fn commit(
         &mut self,
         member: Option<&MemberEpoch>,
         topic: &str,
-        positions: &[Position<'_>],
+        offsets: &[OffsetToCommit<'_>],
     ) -> Result<Vec<(i32, ResponseError)>, Error> {
-        let partitions = positions.iter().map(|it| {
+        let partitions = offsets.iter().map(|offset| {
             OffsetCommitRequestPartition::default()
-                .with_partition_index(it.partition)
-                .with_committed_offset(it.offset)
-                .with_committed_metadata(Some(text(it.metadata)))
+                .with_partition_index(offset.partition)
+                .with_committed_offset(offset.offset)
+                .with_committed_metadata(Some(text(offset.metadata)))
         });
         let topics = OffsetCommitRequestTopic::default()
             .with_name(TopicName(text(topic)))
@@ -134,34 +134,34 @@ impl Coordinator {
             request.generation_id_or_member_epoch = member.epoch;
         }
         let answer = self.call(&request).await?;
-        let mut missing: BTreeSet<_> = positions.iter().map(|it| it.partition).collect();
-        let mut refused = Vec::new();
-        for partition in answer.topics.iter().flat_map(|it| &it.partitions) {
+        let mut missing: BTreeSet<_> = offsets.iter().map(|offset| offset.partition).collect();
+        let mut failed = Vec::new();
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             let code = ResponseError::try_from_code(partition.error_code);
-            self.check_unless_partial(code)?;
+            self.check_unless_for_partition(code)?;
             missing.remove(&partition.partition_index);
-            refused.extend(code.map(|it| (partition.partition_index, it)));
+            failed.extend(code.map(|code| (partition.partition_index, code)));
         }
         if missing.is_empty() {
-            Ok(refused)
+            Ok(failed)
         } else {
-            Err(self.odd("a partition"))
+            Err(self.invalid("a partition"))
         }
     }
 
-    /// The committed positions of those `partitions` of `topic` that have one.
+    /// The committed offsets of those `partitions` of `topic` that have one.
     ///
-    /// One that an open transaction is about to replace is an error until the transaction ends: the requests are not
-    /// read past open transactions either.
+    /// While an open transaction is about to replace an offset, the call fails (`require_stable`): requests are not read past
+    /// open transactions either.
     ///
     /// # Errors
-    /// As [`Coordinator::commit`], only that nothing has happened.
+    /// As for [`Coordinator::commit`], but without an effect.
     pub async fn committed(
         &mut self,
         member: Option<&MemberEpoch>,
         topic: &str,
         partitions: &[i32],
-    ) -> Result<BTreeMap<i32, Committed>, Error> {
+    ) -> Result<BTreeMap<i32, CommittedOffset>, Error> {
         let topics = OffsetFetchRequestTopics::default()
             .with_name(TopicName(text(topic)))
             .with_partition_indexes(partitions.to_vec());
@@ -176,33 +176,33 @@ impl Coordinator {
             .with_groups(vec![group])
             .with_require_stable(true);
         let answer = self.call(&request).await?;
-        let Some(group) = answer.groups.into_iter().find(|it| **it.group_id == *self.group) else {
-            return Err(self.odd("the group"));
+        let Some(group) = answer.groups.into_iter().find(|group| **group.group_id == *self.group) else {
+            return Err(self.invalid("the group"));
         };
         self.check(ResponseError::try_from_code(group.error_code))?;
         let mut missing: BTreeSet<_> = partitions.iter().copied().collect();
         let mut committed = BTreeMap::new();
-        for partition in group.topics.into_iter().flat_map(|it| it.partitions) {
+        for partition in group.topics.into_iter().flat_map(|topic| topic.partitions) {
             self.check(ResponseError::try_from_code(partition.error_code))?;
             missing.remove(&partition.partition_index);
-            // -1 stands for none.
+            // -1 means that there is none.
             if partition.committed_offset >= 0 {
                 let metadata = partition.metadata.unwrap_or_default().to_string();
                 let offset = partition.committed_offset;
-                committed.insert(partition.partition_index, Committed { offset, metadata });
+                committed.insert(partition.partition_index, CommittedOffset { offset, metadata });
             }
         }
         if missing.is_empty() {
             Ok(committed)
         } else {
-            Err(self.odd("a partition"))
+            Err(self.invalid("a partition"))
         }
     }
 
     /// One bounded attempt.
     async fn call<C: Call>(&mut self, call: &C) -> Result<C::Answer, Error> {
         let attempt = async {
-            // Taken out: a call that fails or is dropped takes its connection with it.
+            // Taken, so that a call that fails or is dropped closes its connection.
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
                 None => self.connect().await?,
@@ -214,11 +214,11 @@ impl Coordinator {
         timeout(LIMIT, attempt).await.unwrap_or(Err(Error::TimedOut(LIMIT)))
     }
 
-    /// Asks the next bootstrap broker for the coordinator, and connects to that.
+    /// Asks the next bootstrap broker for the coordinator, and connects to it.
     async fn connect(&mut self) -> Result<Connection, Error> {
-        let broker = self.bootstrap.get(self.turn % self.bootstrap.len().max(1));
+        let broker = self.bootstrap.get(self.next_broker % self.bootstrap.len().max(1));
         let broker = broker.map_or("", String::as_str);
-        self.turn = self.turn.wrapping_add(1);
+        self.next_broker = self.next_broker.wrapping_add(1);
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(&self.group)]);
         let answer = Connection::open(broker, self.client_id).await?.call(&request).await?;
         let found = answer
@@ -239,8 +239,8 @@ impl Coordinator {
             .with_member_epoch(heartbeat.member_epoch.epoch)
             .with_topic_partitions(heartbeat.owned.as_ref().map(|owned| {
                 let mut topics = BTreeMap::<Uuid, Vec<i32>>::new();
-                for it in owned {
-                    topics.entry(it.topic).or_default().push(it.partition);
+                for owned in owned {
+                    topics.entry(owned.topic).or_default().push(owned.partition);
                 }
                 let topics = topics.into_iter().map(|(topic, partitions)| {
                     heartbeat_request::TopicPartitions::default()
@@ -257,49 +257,48 @@ impl Coordinator {
         request
     }
 
-    fn understand(&mut self, answer: ConsumerGroupHeartbeatResponse, asked_with: i32) -> Result<Answer, Error> {
+    fn check_heartbeat(&mut self, answer: ConsumerGroupHeartbeatResponse, sent_epoch: i32) -> Result<Answer, Error> {
         let epoch = answer.member_epoch;
-        if (epoch > 0) != (asked_with != LEAVING) {
-            return Err(self.odd("the epoch"));
+        if (epoch > 0) != (sent_epoch != LEAVING) {
+            return Err(self.invalid("the epoch"));
         }
         let interval_ms = u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0);
         Ok(Answer {
             epoch,
             interval: Duration::from_millis(interval_ms),
-            // The group subscribes to one topic only: every id is that topic's.
+            // The group subscribes to one topic, so every id is that topic's or its predecessor's.
             assignment: answer.assignment.map(|assignment| {
                 let topics = assignment.topic_partitions.into_iter();
-                let partitions = topics.flat_map(|it| {
-                    let topic = it.topic_id;
-                    it.partitions
-                        .into_iter()
-                        .map(move |partition| TopicPartition { topic, partition })
+                let partitions = topics.flat_map(|assigned| {
+                    let topic = assigned.topic_id;
+                    let partitions = assigned.partitions.into_iter();
+                    partitions.map(move |partition| TopicPartition { topic, partition })
                 });
                 partitions.collect()
             }),
         })
     }
 
-    /// Fails on a code; one that says that the coordinator is elsewhere ends the connection.
+    /// Fails on an error code. Closes the connection if the broker is not the coordinator.
     fn check(&mut self, code: Option<ResponseError>) -> Result<(), Error> {
         let Some(code) = code else { return Ok(()) };
         let error = Error::of_code(code, &self.group);
-        if error.means_elsewhere() {
+        if error.is_not_coordinator() {
             self.connection = None;
         }
         Err(error)
     }
 
-    /// As [`Coordinator::check`], but lets pass what is about one partition.
-    fn check_unless_partial(&mut self, code: Option<ResponseError>) -> Result<(), Error> {
+    /// As [`Coordinator::check`], but ignores codes that are about one partition.
+    fn check_unless_for_partition(&mut self, code: Option<ResponseError>) -> Result<(), Error> {
         match self.check(code) {
-            Err(Error::Answered(_)) => Ok(()),
+            Err(Error::ErrorCode(_)) => Ok(()),
             checked => checked,
         }
     }
 
-    /// An answer that lacks something ends the connection.
-    fn odd(&mut self, field: &'static str) -> Error {
+    /// Closes the connection after an answer that lacks a field or has an impossible one.
+    fn invalid(&mut self, field: &'static str) -> Error {
         self.connection = None;
         InvalidResponse::Field(field).into()
     }

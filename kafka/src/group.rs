@@ -1,7 +1,7 @@
-//! A group seen from inside: which partitions this worker reads, and when that changes.
+//! Runs a membership of a group: a task that sends the heartbeats, and the rebalances that follow from the answers.
 //!
-//! [`membership`](crate::membership) decides what is said and when; here is the task that says it, on a connection of
-//! its own so that a heartbeat never waits for anything else.
+//! - The [`membership`](crate::membership) decides what a heartbeat says and when it is due.
+//! - Heartbeats have a connection of their own, so that none waits for another call.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     membership::{MemberEpoch, Membership, Rebalance},
 };
 
-/// This worker's place in a group.
+/// This worker's membership of a group.
 #[derive(Debug)]
 pub struct Group {
     shared: Arc<Shared>,
@@ -29,16 +29,16 @@ pub struct Group {
 struct Shared {
     membership: Mutex<Membership>,
     /// The next heartbeat may be due earlier.
-    sooner: Notify,
-    /// There may be a change, or an end.
+    due_changed: Notify,
+    /// There may be a rebalance, or the member has left.
     changed: Notify,
 }
 
 // === impl Group ===
 
 impl Group {
-    /// Starts the heartbeats among `tasks`, under a member id of its own; they end when it has left. `health_check` is met
-    /// while the coordinator has this worker as a member and answers.
+    /// Joins under a new member id, and spawns the heartbeats on `tasks`; they end when the member has left. `health_check`
+    /// is ready while the coordinator answers and has this member.
     pub fn spawn(
         tasks: &Tasks,
         coordinator: Coordinator,
@@ -48,55 +48,55 @@ impl Group {
         let member_id = Uuid::new_v4().to_string();
         let shared = Arc::new(Shared {
             membership: Mutex::new(Membership::new(member_id.into(), Instant::now())),
-            sooner: Notify::new(),
+            due_changed: Notify::new(),
             changed: Notify::new(),
         });
         tasks.spawn(run(Arc::clone(&shared), coordinator, subscription, health_check));
         Self { shared }
     }
 
-    /// Waits for the next change. Cancelling loses nothing.
+    /// Waits for the next rebalance. Cancel safe.
     pub async fn next(&mut self) -> Rebalance {
         loop {
-            // A notification is kept until it is waited for, and there is one who waits: none is missed.
-            let change = self.shared.membership.lock().change();
-            if let Some(change) = change {
-                match &change {
+            // `Notify` keeps one notification, and only one task waits (`&mut self`): none is missed.
+            let rebalance = self.shared.membership.lock().next_rebalance();
+            if let Some(rebalance) = rebalance {
+                match &rebalance {
                     Rebalance::Assigned(partitions) => info!(?partitions, "taking partitions"),
                     Rebalance::Revoked(partitions) => info!(?partitions, "releasing partitions"),
                     Rebalance::Lost => warn!("all partitions are lost: the group has expelled this worker"),
                 }
-                self.shared.sooner.notify_one();
-                return change;
+                self.shared.due_changed.notify_one();
+                return rebalance;
             }
             self.shared.changed.notified().await;
         }
     }
 
-    /// These are read no further, and what was read of them is committed.
+    /// Reports revoked partitions as released: they are read no further, and their offsets are committed.
     pub fn released(&self, partitions: &BTreeSet<i32>) {
         self.shared.membership.lock().on_released(partitions);
-        self.shared.sooner.notify_one();
-        // What is assigned again by now can be taken again.
+        self.shared.due_changed.notify_one();
+        // Partitions that were assigned again meanwhile can be handed out again.
         self.shared.changed.notify_one();
     }
 
-    /// Who commits, as of now.
+    /// The member that commits, with its newest epoch.
     pub fn member_epoch(&self) -> MemberEpoch {
         self.shared.membership.lock().member_epoch().clone()
     }
 
-    /// A commit was answered with [`Error::Fenced`] or [`Error::Stale`]: a heartbeat finds out what is true.
+    /// Checks the membership with a heartbeat, after a commit failed with [`Error::Fenced`] or [`Error::Stale`].
     pub fn revalidate(&self) {
         self.shared.membership.lock().revalidate();
-        self.shared.sooner.notify_one();
+        self.shared.due_changed.notify_one();
     }
 
-    /// Leaves, so that the others need not wait until the session is over. Gives up after `limit`. Returns whether the
-    /// coordinator knows.
+    /// Leaves the group, so that its partitions are reassigned before the session times out. Gives up after `limit`. Returns
+    /// whether the coordinator has acknowledged it.
     pub async fn leave(self, limit: Duration) -> bool {
         self.shared.membership.lock().leave();
-        self.shared.sooner.notify_one();
+        self.shared.due_changed.notify_one();
         let left = async {
             while !self.shared.membership.lock().has_left() {
                 self.shared.changed.notified().await;
@@ -106,13 +106,13 @@ impl Group {
     }
 }
 
-/// Heartbeats, until the group is left.
+/// Sends heartbeats until the member has left.
 async fn run(shared: Arc<Shared>, mut coordinator: Coordinator, subscription: Subscription, health_check: HealthCheck) {
     loop {
         let due = shared.membership.lock().due();
         tokio::select! {
             () = sleep_until(due) => {}
-            () = shared.sooner.notified() => continue,
+            () = shared.due_changed.notified() => continue,
         }
         let heartbeat = shared.membership.lock().heartbeat();
         let answered = coordinator.heartbeat(&heartbeat, &subscription).await;

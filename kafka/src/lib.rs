@@ -1,8 +1,10 @@
-//! The Kafka seam: the only module that names rskafka.
+//! The Kafka client: the only crate that names rskafka and kafka-protocol. It depends on `shared` only.
 //!
-//! Three roles. A [`Cluster`] finds partition leaders and creates our two topics; an [`Producer`] produces; a
-//! [`PartitionConsumer`] follows one partition from an offset. Producer and tail own their connections and rebuild them after
-//! every fault, so that their users see neither a connection nor an error that ends anything.
+//! - A [`Cluster`] finds partition leaders and creates missing topics.
+//! - A [`Producer`] writes to partitions, a [`PartitionConsumer`] reads one. Both own their connections and reconnect after
+//!   every failure, so their users see no connection and no fatal error.
+//! - A [`Group`] is a membership by KIP-848. An [`OffsetTracker`] finds the offset to commit, and [`CommittedOffsets`]
+//!   commits it through the [`Coordinator`].
 
 mod accumulator;
 mod assignment;

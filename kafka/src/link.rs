@@ -1,7 +1,7 @@
-//! One connection to the leader of one partition, for one role.
+//! A client of a partition's leader, on a connection of its own.
 //!
-//! Kafka answers the requests of a connection in turn, so a long poll would hold up what is behind it: a link is
-//! never shared between roles.
+//! Kafka answers the requests of a connection in order, so a long poll delays every request behind it. Producers and
+//! consumers never share a connection.
 
 use std::{
     sync::{
@@ -23,69 +23,69 @@ use super::{
     record::{ConsumedRecord, Record},
 };
 
-/// The records of a frame on a socket without `TCP_NODELAY`, in bytes: 7.5 KiB less the batch's and the request's own bytes.
+/// The size limit of a batch on a socket without `TCP_NODELAY`, in bytes: 7.5 KiB less the headers of batch and request.
 ///
-/// The client writes through an 8 KiB buffer: a larger frame leaves in two writes, and Nagle's algorithm holds the second
+/// rskafka writes through an 8 KiB buffer. A larger request leaves in two writes, and Nagle's algorithm holds the second
 /// back until a delayed acknowledgement 40 ms later.
 pub(crate) const SMALL_BATCH_BYTES: usize = 7_680 - 280;
 
-/// The same on a socket with it: larger batches save the time of the broker and of both halves (docs/performance.md). By
-/// default Kafka takes five times as much.
+/// The size limit of a batch on a socket with `TCP_NODELAY`: larger batches save CPU of the broker, the gateway and the
+/// worker (docs/performance.md). Kafka's default limit is five times as much.
 const LARGE_BATCH_BYTES: usize = 200_000;
 
-/// Bound on a produce, connection included; then its result is unknown.
+/// Bound on a produce call, reconnect included; then its outcome is unknown.
 pub(crate) const PRODUCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Bound on an offset look-up.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
 
-/// What a fetch may take beyond the time it asked the broker to wait.
+/// What a fetch may take beyond the time that the broker may wait for records.
 const FETCH_MARGIN: Duration = Duration::from_millis(1500);
 
-/// What one fetch brings at most, but for one batch that is larger: two of the largest batches, some 1,300 requests with the
-/// default headers. What does not fit is cut, dropped by the client and fetched again; and what fits takes six times as much
-/// while it is decoded and answered (docs/performance.md).
+/// The size limit of a fetch, in bytes, which only a single larger batch exceeds: two of the largest batches, or some 1,300
+/// requests with the default headers. A batch that is cut off is dropped by rskafka and fetched again. Decoding and answering
+/// take six times the memory (docs/performance.md).
 const FETCH_BYTES: i32 = 401_000;
 
-/// Which end of a log.
+/// One end of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Earliest,
-    /// The last stable offset: behind it, everything is committed.
+    /// The last stable offset: no transaction before it is open.
     Latest,
 }
 
 /// How much one fetch asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FetchSize {
-    /// Whatever there is, up to [`FETCH_BYTES`]; waits for the first record.
+    /// Up to [`FETCH_BYTES`]; waits up to 0.5 s for the first record.
     Full,
-    /// Exactly one batch (KIP-74: the first batch is given whole however small the limit); does not wait.
+    /// Exactly one batch: by KIP-74 the first one comes whole, however small the limit. Does not wait.
     SingleBatch,
 }
 
-/// The calls that producer and tail make. A trait, so that their tests can script the answers.
+/// The calls of producer and consumer. A trait, so that unit tests can script the answers.
 pub(crate) trait LeaderClient: Send + Sync + 'static {
     /// Writes the records with acks = all.
     fn produce(&self, records: Vec<Record>) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Reads from `offset`; gives the records and the high watermark.
+    /// Reads from `offset`. Returns the records and the high watermark.
     fn fetch(
         &self,
         offset: i64,
-        width: FetchSize,
+        size: FetchSize,
     ) -> impl Future<Output = Result<(Vec<ConsumedRecord>, i64), Error>> + Send;
 
     /// Looks up one end of the log.
     fn offset(&self, end: End) -> impl Future<Output = Result<i64, Error>> + Send;
 
-    /// How large the records of one frame may be together, for now.
+    /// The current size limit of a batch, in bytes.
     fn batch_bytes(&self) -> usize {
         SMALL_BATCH_BYTES
     }
 }
 
-/// Makes links.
+/// Connects to a partition's leader.
 pub(crate) trait Connector: Send + Sync + 'static {
     type LeaderClient: LeaderClient;
 
@@ -93,7 +93,7 @@ pub(crate) trait Connector: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Self::LeaderClient, Error>> + Send;
 }
 
-/// A partition of a topic in a cluster: what an producer or a tail is about.
+/// A partition of a topic in a cluster: what a producer writes to, or a consumer reads.
 #[derive(Debug, Clone)]
 pub struct Partition {
     cluster: Arc<Cluster>,
@@ -101,12 +101,11 @@ pub struct Partition {
     partition: i32,
 }
 
-/// A [`LeaderClient`] over the real client.
+/// A [`LeaderClient`] over rskafka.
 #[derive(Debug)]
 pub(crate) struct RskafkaLeader {
     client: PartitionClient,
-    /// Its socket has `TCP_NODELAY`.
-    undelayed: AtomicBool,
+    has_nodelay: AtomicBool,
 }
 
 // === impl Partition ===
@@ -122,7 +121,7 @@ impl Partition {
         }
     }
 
-    /// Its number in the topic.
+    /// The number of the partition within the topic.
     #[must_use]
     pub fn number(&self) -> i32 {
         self.partition
@@ -134,8 +133,8 @@ impl Connector for Partition {
 
     async fn connect(&self) -> Result<RskafkaLeader, Error> {
         let client = self.cluster.leader(&self.topic, self.partition).await?;
-        let undelayed = AtomicBool::new(nodelay::set());
-        Ok(RskafkaLeader { client, undelayed })
+        let has_nodelay = AtomicBool::new(nodelay::set());
+        Ok(RskafkaLeader { client, has_nodelay })
     }
 }
 
@@ -145,18 +144,18 @@ impl LeaderClient for RskafkaLeader {
     async fn produce(&self, records: Vec<Record>) -> Result<(), Error> {
         let records = records.into_iter().map(Record::into_client).collect();
         let call = self.client.produce(records, Compression::NoCompression);
-        let begun = Instant::now();
+        let start = Instant::now();
         let produced = with_timeout(PRODUCE_LIMIT, call, |e| Error::of_call(e, self.client.topic())).await;
-        // Before the client connects anew within a call it pauses: after a shorter one the socket is the same.
-        if begun.elapsed() >= backoff::INITIAL {
-            self.undelayed.store(nodelay::is_set(), Ordering::Relaxed);
+        // rskafka pauses before it reconnects within a call. After a shorter call the socket is the same.
+        if start.elapsed() >= backoff::INITIAL {
+            self.has_nodelay.store(nodelay::is_set(), Ordering::Relaxed);
         }
         produced.map(drop)
     }
 
-    async fn fetch(&self, offset: i64, width: FetchSize) -> Result<(Vec<ConsumedRecord>, i64), Error> {
-        // The client asks for one byte less than the end of the range.
-        let (bytes, wait_ms) = match width {
+    async fn fetch(&self, offset: i64, size: FetchSize) -> Result<(Vec<ConsumedRecord>, i64), Error> {
+        // rskafka asks for one byte less than the end of the range.
+        let (bytes, wait_ms) = match size {
             FetchSize::Full => (1..FETCH_BYTES + 1, 500),
             FetchSize::SingleBatch => (1..2, 0),
         };
@@ -178,7 +177,7 @@ impl LeaderClient for RskafkaLeader {
     }
 
     fn batch_bytes(&self) -> usize {
-        if self.undelayed.load(Ordering::Relaxed) {
+        if self.has_nodelay.load(Ordering::Relaxed) {
             LARGE_BATCH_BYTES
         } else {
             SMALL_BATCH_BYTES

@@ -51,11 +51,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::coordinator::peer::Peer;
+    use crate::coordinator::scripted_broker::ScriptedBroker;
 
     /// A broker that answers for topic `pong` with this error code and these partitions.
-    async fn broker(code: i16, partitions: &'static [i32]) -> Peer {
-        Peer::coordinator(move |asked| {
+    async fn broker(code: i16, partitions: &'static [i32]) -> ScriptedBroker {
+        ScriptedBroker::coordinator(move |request| {
             let partitions = partitions
                 .iter()
                 .map(|partition| MetadataResponsePartition::default().with_partition_index(*partition));
@@ -63,7 +63,7 @@ mod tests {
                 .with_name(Some(TopicName(StrBytes::from_static_str("pong"))))
                 .with_error_code(code)
                 .with_partitions(partitions.collect());
-            asked.answer(&MetadataResponse::default().with_topics(vec![topic]))
+            request.answer(&MetadataResponse::default().with_topics(vec![topic]))
         })
         .await
     }
@@ -73,10 +73,10 @@ mod tests {
         let broker = broker(0, &[2, 0, 1]).await;
         let found = partitions(&broker.addr(), "worker", "pong").await.unwrap();
         assert_eq!(found, [0, 1, 2].into());
-        let [asked] = &broker.asked(ApiKey::Metadata)[..] else {
+        let [received] = &broker.requests(ApiKey::Metadata)[..] else {
             panic!("one request")
         };
-        let request: MetadataRequest = asked.request();
+        let request: MetadataRequest = received.decode();
         let topics = request.topics.unwrap();
         let names: Vec<_> = topics
             .iter()

@@ -1,4 +1,4 @@
-//! Where descriptors cannot be looked through: `TCP_NODELAY` never counts as set.
+//! For systems without `/proc/self/fd`: `TCP_NODELAY` never counts as set.
 
 pub(crate) fn set() -> bool {
     false

@@ -1,10 +1,10 @@
-//! `TCP_NODELAY` on the sockets of the Kafka client, set from outside: the client neither sets it nor shows its sockets.
+//! Sets `TCP_NODELAY` on rskafka's sockets from outside: rskafka neither sets it nor exposes its sockets.
 //!
-//! - Whatever TCP socket of this process is without the option is the client's, or a listener's: everybody else sets it
-//!   as soon as there is a connection. On a listener it does no harm.
-//! - A socket is known by its descriptor and its cookie, which the kernel gives to no other. As long as all that are
-//!   known are still there, the client has made none in the place of one of them.
-//! - Where descriptors cannot be looked through, or the option not be set, it never counts as set.
+//! - A TCP socket of this process without the option is rskafka's or a listener's: all other code sets the option when it
+//!   connects. On a listener it does no harm.
+//! - A socket is identified by its descriptor and its cookie, which is unique. While all known sockets exist, rskafka has not
+//!   replaced one of them.
+//! - Where `/proc/self/fd` cannot be read, or the option not be set, it never counts as set.
 
 use std::{
     fs, io,
@@ -14,33 +14,33 @@ use std::{
 use parking_lot::Mutex;
 use rustix::net::sockopt::{set_tcp_nodelay, socket_cookie, tcp_nodelay};
 
-/// A TCP socket that had the option from us.
+/// A TCP socket that got the option here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Socket {
     descriptor: RawFd,
     cookie: u64,
 }
 
-/// The process has one table of descriptors, whatever number of clients.
+/// Global, because the table of descriptors is one for the process.
 static KNOWN: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
 
-/// Sets the option on every socket that is without. Returns whether all have it.
+/// Sets the option on every socket without it. Returns whether all have it.
 pub(crate) fn set() -> bool {
-    look_through(&mut KNOWN.lock()).is_ok()
+    set_all(&mut KNOWN.lock()).is_ok()
 }
 
-/// Whether all sockets have the option still: if one is gone, another may have taken its place, and it is set again.
+/// Whether all sockets have the option. If a known socket is gone, another may have replaced it, and the option is set again.
 pub(crate) fn is_set() -> bool {
     let mut known = KNOWN.lock();
-    known.iter().all(Socket::is_there) || look_through(&mut known).is_ok()
+    known.iter().all(Socket::exists) || set_all(&mut known).is_ok()
 }
 
-fn look_through(known: &mut Vec<Socket>) -> io::Result<()> {
-    known.retain(Socket::is_there);
+fn set_all(known: &mut Vec<Socket>) -> io::Result<()> {
+    known.retain(Socket::exists);
     for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
-        let descriptor = name.to_str().and_then(|it| it.parse().ok());
-        known.extend(descriptor.map(Socket::undelay).transpose()?.flatten());
+        let descriptor = name.to_str().and_then(|name| name.parse().ok());
+        known.extend(descriptor.map(Socket::set_nodelay).transpose()?.flatten());
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ fn look_through(known: &mut Vec<Socket>) -> io::Result<()> {
 
 impl Socket {
     /// Sets the option, unless it is set or this is no TCP socket.
-    fn undelay(descriptor: RawFd) -> io::Result<Option<Self>> {
+    fn set_nodelay(descriptor: RawFd) -> io::Result<Option<Self>> {
         let borrowed = borrow(descriptor);
         if !matches!(tcp_nodelay(borrowed), Ok(false)) {
             return Ok(None);
@@ -59,22 +59,22 @@ impl Socket {
         Ok(Some(Self { descriptor, cookie }))
     }
 
-    fn is_there(&self) -> bool {
+    fn exists(&self) -> bool {
         socket_cookie(borrow(self.descriptor)) == Ok(self.cookie)
     }
 }
 
-/// A descriptor whose owner is somebody else.
+/// Borrows a descriptor that other code owns.
 #[expect(
     unsafe_code,
-    reason = "the client does not lend its sockets, and there is no safe way to name a descriptor"
+    reason = "rskafka does not lend its sockets, and there is no safe way to name a descriptor"
 )]
 fn borrow(descriptor: RawFd) -> BorrowedFd<'static> {
     // SAFETY: `borrow_raw` asks for a descriptor that is not -1 and stays open. It is not -1: it comes from the names in
-    // `/proc/self/fd`, which are not negative. It may be closed by its owner meanwhile, and be somebody else's by now. All that
-    // is done with it is reading two socket options and setting one: nothing of it touches memory that is not ours, nothing
-    // is closed or read from, on a closed descriptor and on what is no TCP socket it is an error, and a socket of
-    // somebody else's that gets `TCP_NODELAY` works as before. The value never leaves this file.
+    // `/proc/self/fd`, which are not negative. Its owner may close it meanwhile, and its number be used again. The only calls
+    // on it read two socket options and set one. They touch no foreign memory, and close or read nothing. On a closed
+    // descriptor and on any other file they fail, and another socket that gets `TCP_NODELAY` works as before. The value never
+    // leaves this file.
     unsafe { BorrowedFd::borrow_raw(descriptor) }
 }
 
@@ -86,12 +86,12 @@ mod tests {
 
     fn connect(listener: &TcpListener) -> TcpStream {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert!(!stream.nodelay().unwrap(), "nobody has set it yet");
+        assert!(!stream.nodelay().unwrap(), "the option is not set yet");
         stream
     }
 
     #[test]
-    fn every_socket_has_it_and_so_has_one_that_takes_its_place() {
+    fn nodelay_is_set_on_every_socket_and_on_its_replacement() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (first, second) = (connect(&listener), connect(&listener));
         assert!(set());
@@ -105,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tcp_socket_is_left_alone() {
+    fn other_files_are_left_alone() {
         let file = fs::File::open("/dev/null").unwrap();
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file);
-        assert_eq!(Socket::undelay(descriptor).unwrap(), None);
-        assert_eq!(Socket::undelay(i32::MAX).unwrap(), None);
+        assert_eq!(Socket::set_nodelay(descriptor).unwrap(), None);
+        assert_eq!(Socket::set_nodelay(i32::MAX).unwrap(), None);
     }
 }

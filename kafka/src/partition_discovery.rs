@@ -1,35 +1,34 @@
-//! Which partitions of a topic there are to work on, and which come later.
+//! Discovers the partitions of a topic, and those that are added later.
 //!
-//! Whoever waits for them waits for other things beside: the search is a task of its own, which goes on meanwhile.
+//! The metadata loop is a task of its own: its caller selects over other events too, and must not restart a request that is
+//! under way.
 
 use std::{collections::BTreeSet, mem::take, panic::resume_unwind, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::sleep};
 use tracing::warn;
 
-use shared::error_chain::ErrorChain;
-
 use super::{backoff::Backoff, cluster::Cluster};
-use shared::config::Partitions;
+use shared::{config::Partitions, error_chain::ErrorChain};
 
-/// How soon a new partition is noticed.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// How often the topic's metadata is requested to find new partitions.
+const METADATA_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Finds the partitions of a topic.
+/// Returns each partition of a topic once.
 #[derive(Debug)]
 pub struct PartitionDiscovery {
     cluster: Arc<Cluster>,
     topic: String,
     wanted: Partitions,
     found: BTreeSet<i32>,
-    /// One at most; it ends with the discovery.
-    search: JoinSet<BTreeSet<i32>>,
+    /// At most one task, which is aborted when the discovery is dropped.
+    task: JoinSet<BTreeSet<i32>>,
 }
 
 // === impl PartitionDiscovery ===
 
 impl PartitionDiscovery {
-    /// Looks for these partitions of `topic`.
+    /// A discovery of the wanted partitions of `topic`.
     #[must_use]
     pub fn new(cluster: &Arc<Cluster>, topic: &str, wanted: Partitions) -> Self {
         Self {
@@ -37,40 +36,41 @@ impl PartitionDiscovery {
             topic: topic.to_owned(),
             wanted,
             found: BTreeSet::new(),
-            search: JoinSet::new(),
+            task: JoinSet::new(),
         }
     }
 
-    /// Waits for partitions that it has not given yet. Those that are named by number come at once, whether they exist
-    /// or not. Cancelling loses nothing.
+    /// Waits for partitions that it has not returned yet. Listed partitions are returned at once, whether they exist or not.
+    /// Cancel safe.
     pub async fn next(&mut self) -> BTreeSet<i32> {
         let new = match &mut self.wanted {
             Partitions::Listed(listed) if listed.is_empty() => std::future::pending().await,
             Partitions::Listed(listed) => return take(listed),
-            Partitions::All => self.new_ones().await,
+            Partitions::All => self.discover().await,
         };
         self.found.extend(&new);
         new
     }
 
-    async fn new_ones(&mut self) -> BTreeSet<i32> {
-        if self.search.is_empty() {
+    async fn discover(&mut self) -> BTreeSet<i32> {
+        if self.task.is_empty() {
             let (cluster, topic) = (Arc::clone(&self.cluster), self.topic.clone());
-            self.search.spawn(search(cluster, topic, self.found.clone()));
+            self.task.spawn(find_new(cluster, topic, self.found.clone()));
         }
-        match self.search.join_next().await {
+        match self.task.join_next().await {
             Some(Ok(new)) => new,
             Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-            // Nobody aborts it but the end of the runtime.
+            // Only the end of the runtime aborts the task.
             Some(Err(_)) | None => std::future::pending().await,
         }
     }
 }
 
-async fn search(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTreeSet<i32> {
+/// Requests metadata until the topic has partitions that are not in `found`.
+async fn find_new(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTreeSet<i32> {
     let mut backoff = Backoff::default();
     if !found.is_empty() {
-        sleep(INTERVAL).await;
+        sleep(METADATA_INTERVAL).await;
     }
     loop {
         let error = match cluster.partitions(&topic).await {
@@ -80,7 +80,7 @@ async fn search(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> B
                     return new;
                 }
                 backoff.reset();
-                sleep(INTERVAL).await;
+                sleep(METADATA_INTERVAL).await;
                 continue;
             }
             Err(error) => error,

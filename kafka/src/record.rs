@@ -1,26 +1,26 @@
-//! Records as the two halves see them.
+//! Records to write, and records as they were read.
 
 use std::{collections::BTreeMap, mem};
 
 use chrono::{DateTime, Utc};
 
-/// Kafka's own bytes around a record's key and value (lengths, deltas, attributes), rounded up: the varints of a
-/// record of less than 8 KiB take at most this much.
+/// The bytes of a record beside its key and value (lengths, deltas, attributes), rounded up. The varints of a record of
+/// less than 8 KiB take at most this much.
 const OVERHEAD_BYTES: usize = 16;
 
-/// The same around a header: two lengths.
+/// The bytes of a header beside its name and value: two lengths.
 const HEADER_OVERHEAD_BYTES: usize = 4;
 
-/// A record to be written.
+/// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The key.
     pub key: Vec<u8>,
     /// The value.
     pub value: Vec<u8>,
-    /// Headers, each name once (the client keeps them in a map).
+    /// The headers, each name once (rskafka keeps them in a map).
     pub headers: BTreeMap<String, Vec<u8>>,
-    /// When it was made: what it says of time counts from then on, however long it waits to be sent.
+    /// When it was created, however long it is queued afterwards.
     pub timestamp: DateTime<Utc>,
 }
 
@@ -31,7 +31,7 @@ pub struct ConsumedRecord(pub(crate) rskafka::record::RecordAndOffset);
 // === impl Record ===
 
 impl Record {
-    /// A record without headers, made now.
+    /// A record without headers, created now.
     #[must_use]
     pub fn new(key: Vec<u8>, value: Vec<u8>) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Record {
         }
     }
 
-    /// The room it takes in a produce frame, in bytes, never less than it really is.
+    /// Its size in a batch, in bytes, never less than the real one.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let headers: usize = self
@@ -53,7 +53,7 @@ impl Record {
         self.key.len() + self.value.len() + headers + OVERHEAD_BYTES
     }
 
-    /// Takes it out; an empty one stays.
+    /// Moves the content out.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             key: mem::take(&mut self.key),
@@ -94,19 +94,19 @@ impl ConsumedRecord {
         self.0.record.value.as_deref()
     }
 
-    /// Its headers; of several with one name, the last.
+    /// Its headers. Of several with the same name, the last.
     #[must_use]
     pub fn headers(&self) -> &BTreeMap<String, Vec<u8>> {
         &self.0.record.headers
     }
 
-    /// The value, taken out.
+    /// Its value; `None` is a tombstone.
     #[must_use]
     pub fn into_value(self) -> Option<Vec<u8>> {
         self.0.record.value
     }
 
-    /// When its producer says that it was written, in milliseconds since 1970 by the producer's clock.
+    /// Its timestamp in milliseconds since 1970, by the producer's clock.
     #[must_use]
     pub fn timestamp_ms(&self) -> i64 {
         self.0.record.timestamp.timestamp_millis()
@@ -125,17 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_has_waited_is_as_old_as_it_is() {
-        let made = Utc::now() - Duration::from_secs(2);
+    fn timestamp_is_the_creation_time() {
+        let created = Utc::now() - Duration::from_secs(2);
         let record = Record {
-            timestamp: made,
+            timestamp: created,
             ..Record::new(Vec::new(), Vec::new())
         };
-        assert_eq!(record.into_client().timestamp, made);
+        assert_eq!(record.into_client().timestamp, created);
     }
 
     #[test]
-    fn a_record_is_never_smaller_than_it_really_is() {
+    fn size_is_never_less_than_the_encoded_size() {
         for bytes in [0, 1, 63, 64, 1_000, 7_000] {
             for headers in 0..5 {
                 let (name, value) = ("n".repeat(bytes / 8), vec![0; bytes / 8]);
@@ -147,7 +147,7 @@ mod tests {
                     .iter()
                     .map(|(name, value)| field(name.len()) + field(value.len()))
                     .sum();
-                // Attributes, and two deltas of a frame's size.
+                // Attributes, and two deltas of the size of a batch.
                 let body = 1 + 3 + 2 + field(36) + field(bytes / 2) + length_bytes(headers) + of_headers;
                 let real = field(body);
                 assert!(

@@ -1,4 +1,4 @@
-//! The calls that are made, and their versions: all of them of the flexible kind (KIP-482), where a length is a varint.
+//! The supported calls and their versions: only flexible ones (KIP-482), where every length is a varint.
 
 use std::ops::RangeInclusive;
 
@@ -13,15 +13,15 @@ use kafka_protocol::{
 
 use super::error::Error;
 
-/// A request with its answer.
+/// A request and its answer.
 pub(crate) trait Call: Encodable + HeaderVersion {
     const KEY: ApiKey;
-    /// The versions spoken here.
+    /// The supported versions.
     const VERSIONS: RangeInclusive<i16>;
     type Answer: Decodable + HeaderVersion;
 
-    /// What it means if the broker has none of them.
-    fn missing() -> Error;
+    /// The error if the broker has none of these versions.
+    fn unsupported() -> Error;
 }
 
 impl Call for ApiVersionsRequest {
@@ -29,8 +29,8 @@ impl Call for ApiVersionsRequest {
     const VERSIONS: RangeInclusive<i16> = 3..=3;
     type Answer = ApiVersionsResponse;
 
-    fn missing() -> Error {
-        Error::TooOld("ApiVersions v3 (Kafka 2.4)")
+    fn unsupported() -> Error {
+        Error::UnsupportedVersion("ApiVersions v3 (Kafka 2.4)")
     }
 }
 
@@ -40,8 +40,8 @@ impl Call for MetadataRequest {
     const VERSIONS: RangeInclusive<i16> = 9..=12;
     type Answer = MetadataResponse;
 
-    fn missing() -> Error {
-        Error::TooOld("Metadata v9 (Kafka 2.4)")
+    fn unsupported() -> Error {
+        Error::UnsupportedVersion("Metadata v9 (Kafka 2.4)")
     }
 }
 
@@ -51,8 +51,8 @@ impl Call for FindCoordinatorRequest {
     const VERSIONS: RangeInclusive<i16> = 4..=4;
     type Answer = FindCoordinatorResponse;
 
-    fn missing() -> Error {
-        Error::TooOld("FindCoordinator v4 (Kafka 3.0)")
+    fn unsupported() -> Error {
+        Error::UnsupportedVersion("FindCoordinator v4 (Kafka 3.0)")
     }
 }
 
@@ -62,8 +62,8 @@ impl Call for ConsumerGroupHeartbeatRequest {
     const VERSIONS: RangeInclusive<i16> = 1..=1;
     type Answer = ConsumerGroupHeartbeatResponse;
 
-    fn missing() -> Error {
-        Error::NoGroups
+    fn unsupported() -> Error {
+        Error::UnsupportedGroups
     }
 }
 
@@ -73,8 +73,8 @@ impl Call for OffsetCommitRequest {
     const VERSIONS: RangeInclusive<i16> = 8..=9;
     type Answer = OffsetCommitResponse;
 
-    fn missing() -> Error {
-        Error::TooOld("OffsetCommit v8 (Kafka 2.4)")
+    fn unsupported() -> Error {
+        Error::UnsupportedVersion("OffsetCommit v8 (Kafka 2.4)")
     }
 }
 
@@ -84,7 +84,7 @@ impl Call for OffsetFetchRequest {
     const VERSIONS: RangeInclusive<i16> = 8..=9;
     type Answer = OffsetFetchResponse;
 
-    fn missing() -> Error {
-        Error::TooOld("OffsetFetch v8 (Kafka 3.0)")
+    fn unsupported() -> Error {
+        Error::UnsupportedVersion("OffsetFetch v8 (Kafka 3.0)")
     }
 }

@@ -1,6 +1,6 @@
-//! One connection to one broker, one call at a time.
+//! A connection to one broker, with one call at a time.
 //!
-//! Whoever drops a call half-way must drop the connection with it: the answer would be taken for the next call's.
+//! A caller that drops a call half-way must drop the connection too: the next call would get its answer.
 
 use std::collections::BTreeMap;
 
@@ -26,17 +26,17 @@ pub(crate) struct Connection {
     stream: TcpStream,
     client_id: &'static str,
     correlation: i32,
-    /// First and last version of each call that the broker knows.
+    /// The first and last version of each call that the broker supports.
     versions: BTreeMap<i16, (i16, i16)>,
 }
 
 // === impl Connection ===
 
 impl Connection {
-    /// Connects, and asks the broker what it knows.
+    /// Connects, and asks the broker for its versions.
     pub(crate) async fn open(broker: impl ToSocketAddrs, client_id: &'static str) -> Result<Self, Error> {
         let stream = TcpStream::connect(broker).await?;
-        // Requests are small, and each is waited for.
+        // Requests are small, and the caller waits for each answer.
         stream.set_nodelay(true)?;
         let mut connection = Self {
             stream,
@@ -44,7 +44,7 @@ impl Connection {
             correlation: 0,
             versions: BTreeMap::new(),
         };
-        // KIP-511 wants to know which software it is.
+        // The client's software and version, by KIP-511.
         let call = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str(client_id))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
@@ -52,14 +52,14 @@ impl Connection {
         Ok(connection)
     }
 
-    /// One call. After an error the connection is of no more use.
+    /// Makes one call. After an error the connection must not be used again.
     pub(crate) async fn call<C: Call>(&mut self, call: &C) -> Result<C::Answer, Error> {
-        let known = self.versions.get(&(C::KEY as i16));
-        let version = known.and_then(|(min, max)| {
+        let supported = self.versions.get(&(C::KEY as i16));
+        let version = supported.and_then(|(min, max)| {
             let newest = *max.min(C::VERSIONS.end());
             (newest >= *min.max(C::VERSIONS.start())).then_some(newest)
         });
-        let version = version.ok_or_else(C::missing)?;
+        let version = version.ok_or_else(C::unsupported)?;
         let answer = self.exchange(call, version).await?;
         frame::decode(answer, version, self.correlation)
     }
@@ -67,10 +67,12 @@ impl Connection {
     async fn ask_versions(&mut self, call: &ApiVersionsRequest) -> Result<BTreeMap<i16, (i16, i16)>, Error> {
         let version = *ApiVersionsRequest::VERSIONS.end();
         let answer = self.exchange(call, version).await?;
-        // A broker that does not know this version answers in version 0: correlation id and code come first in both.
-        let code = answer.get(size_of::<i32>()..).and_then(|mut it| it.try_get_i16().ok());
+        // A broker without this version answers in version 0. Correlation id and error code come first in both.
+        let code = answer
+            .get(size_of::<i32>()..)
+            .and_then(|mut body| body.try_get_i16().ok());
         if code.and_then(ResponseError::try_from_code) == Some(ResponseError::UnsupportedVersion) {
-            return Err(ApiVersionsRequest::missing());
+            return Err(ApiVersionsRequest::unsupported());
         }
         let answer: ApiVersionsResponse = frame::decode(answer, version, self.correlation)?;
         match ResponseError::try_from_code(answer.error_code) {
@@ -78,9 +80,9 @@ impl Connection {
             None => Ok(answer
                 .api_keys
                 .iter()
-                .map(|it| (it.api_key, (it.min_version, it.max_version)))
+                .map(|api| (api.api_key, (api.min_version, api.max_version)))
                 .collect()),
-            Some(code) => Err(Error::Answered(code)),
+            Some(code) => Err(Error::ErrorCode(code)),
         }
     }
 

@@ -1,57 +1,57 @@
-//! What a call to a group coordinator can come to, sorted by what the caller does about it.
+//! Errors of calls to a group coordinator, by what the caller does about them.
 
 use std::{error::Error as StdError, io, time::Duration};
 
 use kafka_protocol::error::ResponseError;
 
-/// Why a call failed. What the network or the broker said, where it said something, is the source.
+/// Why a call failed. The error of the network or the broker is the source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What became of the call is unknown.
+    /// No answer in time. The outcome of the call is unknown.
     #[error("no answer from the group coordinator within {0:?}")]
     TimedOut(Duration),
-    /// No connection, or none any more.
-    #[error("the group coordinator cannot be reached")]
+    /// No connection, or the connection broke.
+    #[error("the broker cannot be reached")]
     Unreachable(#[source] io::Error),
-    /// Not what was asked for, or not Kafka at all.
-    #[error("the answer cannot be understood")]
-    Garbled(#[source] Source),
-    /// There is no coordinator at the moment, or it is another broker by now: worth another attempt.
+    /// The answer does not match the request, or is not Kafka's protocol.
+    #[error("the answer is invalid")]
+    InvalidResponse(#[source] Source),
+    /// There is no coordinator at the moment, or it has moved to another broker: worth another attempt.
     #[error("the group coordinator is not available")]
     Unavailable(#[source] ResponseError),
-    /// The broker does not have groups that it divides the work for.
+    /// The broker does not support groups by KIP-848.
     #[error(
         "the broker cannot be asked for partitions: WORKER_GROUP needs Kafka 4.0 or later with group.version 1 or \
          later; without it, name partitions in PARTITIONS"
     )]
-    NoGroups,
-    /// The broker does not have a version of a call that is spoken here.
-    #[error("the broker is too old to keep positions: it has no {0}")]
-    TooOld(&'static str),
-    /// The group does not know this member (any more): it owns nothing and has to join anew. Also what a commit without
-    /// a member gets where the group has members.
+    UnsupportedGroups,
+    /// The broker does not support any version of a call that this client does.
+    #[error("the broker is too old: it has no {0}")]
+    UnsupportedVersion(&'static str),
+    /// The group does not have this member (any more): it owns nothing and has to join again. Also for a commit without a
+    /// member in a group that has members.
     #[error("this worker is no member of the group")]
     Fenced(#[source] ResponseError),
-    /// The member's epoch is not the newest: again with the epoch of the next heartbeat.
+    /// The member's epoch is not the newest. Worth another attempt after the next heartbeat.
     #[error("the epoch of the member is not the newest")]
     Stale,
-    /// The broker does not allow this group to this client, or its topic.
+    /// The broker does not allow this client to use the group or its topic.
     #[error("the broker refuses the group {group:?} or its topic: allow it, or use PARTITIONS without WORKER_GROUP")]
     Refused {
         /// The group.
         group: String,
-        /// What the broker said.
+        /// The broker's error code.
         #[source]
         code: ResponseError,
     },
-    /// Any other code of the broker's.
+    /// Any other error code.
     #[error("the group coordinator answered with an error")]
-    Answered(#[source] ResponseError),
+    ErrorCode(#[source] ResponseError),
 }
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// What is wrong with an answer.
+/// Why an answer is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidResponse {
     #[error("an answer cannot be {0} bytes long")]
@@ -60,14 +60,14 @@ pub(crate) enum InvalidResponse {
     Correlation { asked: i32, found: i32 },
     #[error("{0} bytes are left over")]
     LeftOver(usize),
-    #[error("{0} is missing or makes no sense")]
+    #[error("{0} is missing or impossible")]
     Field(&'static str),
 }
 
 // === impl Error ===
 
 impl Error {
-    /// Sorts a code that is about `group` as a whole.
+    /// Classifies an error code about `group` as a whole.
     pub(crate) fn of_code(code: ResponseError, group: &str) -> Self {
         match code {
             ResponseError::NotCoordinator
@@ -82,21 +82,20 @@ impl Error {
                 group: group.to_owned(),
                 code,
             },
-            code => Self::Answered(code),
+            code => Self::ErrorCode(code),
         }
     }
 
-    /// Whether the broker asked is the coordinator no longer.
-    pub(crate) fn means_elsewhere(&self) -> bool {
+    /// Whether the broker is not the coordinator of the group (any more).
+    pub(crate) fn is_not_coordinator(&self) -> bool {
         matches!(
             self,
             Self::Unavailable(ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable)
         )
     }
 
-    /// An answer whose bytes are not what was asked for.
-    pub(crate) fn garbled(cause: impl Into<Source>) -> Self {
-        Self::Garbled(cause.into())
+    pub(crate) fn invalid_response(cause: impl Into<Source>) -> Self {
+        Self::InvalidResponse(cause.into())
     }
 }
 
@@ -107,7 +106,7 @@ impl From<io::Error> for Error {
 }
 
 impl From<InvalidResponse> for Error {
-    fn from(oddity: InvalidResponse) -> Self {
-        Self::garbled(oddity)
+    fn from(invalid: InvalidResponse) -> Self {
+        Self::invalid_response(invalid)
     }
 }

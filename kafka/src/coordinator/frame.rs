@@ -1,7 +1,7 @@
-//! One call as bytes: length, header, body.
+//! Encodes requests and decodes answers: length, header, body.
 //!
-//! - Nothing is allocated because an answer says so: its length is bounded, and so is each length inside.
-//! - An answer is used whole or not at all.
+//! - The length of an answer is bounded before it is allocated, and so is each length inside.
+//! - An answer with bytes left over is an error.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use kafka_protocol::{
@@ -15,20 +15,20 @@ use super::{
     error::{Error, InvalidResponse},
 };
 
-/// The largest answer taken: the answers used here are about one group and one topic, and far smaller.
+/// The largest accepted answer, in bytes. Answers about one group or one topic are far smaller.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// Below this a varint is let pass whatever follows, as it may be the number of a token; room for so many elements is
-/// little.
+/// A varint below this is not checked against the bytes left. It may be the number of a tagged field, and room for as many
+/// elements is little.
 const SMALL: usize = 1 << 16;
 
-/// The bytes of a varint, at most.
+/// The longest varint, in bytes.
 const VARINT_BYTES: usize = 5;
 
-/// Before each answer's body: the number of the call it answers.
+/// The correlation id before each answer's body, in bytes.
 const CORRELATION_BYTES: usize = 4;
 
-/// The bytes of a call.
+/// Encodes a request with its length.
 pub(crate) fn encode<C: Call>(
     call: &C,
     version: i16,
@@ -44,62 +44,61 @@ pub(crate) fn encode<C: Call>(
     frame.put_i32(0);
     header
         .encode(&mut frame, C::header_version(version))
-        .map_err(Error::garbled)?;
-    call.encode(&mut frame, version).map_err(Error::garbled)?;
-    let length = i32::try_from(frame.len() - size_of::<i32>()).map_err(Error::garbled)?;
+        .map_err(Error::invalid_response)?;
+    call.encode(&mut frame, version).map_err(Error::invalid_response)?;
+    let length = i32::try_from(frame.len() - size_of::<i32>()).map_err(Error::invalid_response)?;
     if let Some(mut prefix) = frame.get_mut(..size_of::<i32>()) {
         prefix.put_i32(length);
     }
     Ok(frame)
 }
 
-/// Reads one answer.
+/// Reads one answer, without its length.
 pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Error> {
     let length = stream.read_i32().await?;
     let allowed = CORRELATION_BYTES..=MAX_ANSWER_BYTES;
-    let bytes = usize::try_from(length).ok().filter(|it| allowed.contains(it));
+    let bytes = usize::try_from(length).ok().filter(|bytes| allowed.contains(bytes));
     let mut answer = vec![0; bytes.ok_or(InvalidResponse::Length(length))?];
     stream.read_exact(&mut answer).await?;
     Ok(answer.into())
 }
 
-/// The body of an answer to `call` number `correlation`.
+/// Decodes the answer to the request with correlation id `asked`.
 pub(crate) fn decode<A: Decodable + HeaderVersion>(answer: Bytes, version: i16, asked: i32) -> Result<A, Error> {
-    let mut rest = Covered {
+    let mut rest = BoundedBuf {
         rest: answer,
         last: [0; VARINT_BYTES],
     };
-    let header = ResponseHeader::decode(&mut rest, A::header_version(version)).map_err(Error::garbled)?;
+    let header = ResponseHeader::decode(&mut rest, A::header_version(version)).map_err(Error::invalid_response)?;
     let found = header.correlation_id;
     if found != asked {
         return Err(InvalidResponse::Correlation { asked, found }.into());
     }
-    let body = A::decode(&mut rest, version).map_err(Error::garbled)?;
+    let body = A::decode(&mut rest, version).map_err(Error::invalid_response)?;
     match rest.remaining() {
         0 => Ok(body),
         left => Err(InvalidResponse::LeftOver(left).into()),
     }
 }
 
-/// Bytes to decode that claim no more than there is.
+/// A buffer in which no length may exceed the bytes left.
 ///
-/// The decoder reserves room for as many elements as an array claims before it reads the first, and a failed allocation
-/// ends the process. In the versions spoken here every length is a varint, which the decoder reads byte by byte with
-/// [`Buf::try_get_u8`], and an element takes a byte at least: what is above the bytes that are left is refused there,
-/// unless it is small.
+/// kafka-protocol reserves room for all elements of an array before it reads the first, and a failed allocation ends the
+/// process. In flexible versions every length is a varint, which the decoder reads byte by byte with [`Buf::try_get_u8`].
+/// An element takes at least one byte, so a length above the bytes left is refused, unless it is small.
 ///
-/// It reads a boolean the same way, and that may be any byte: so it is not known where a varint begins, and what counts is
-/// the most that the last bytes can mean.
+/// The decoder reads a boolean the same way, and a boolean may be any byte. So it is unknown where a varint begins, and the
+/// largest value that the last bytes can have is checked.
 #[derive(Debug)]
-struct Covered {
+struct BoundedBuf {
     rest: Bytes,
-    /// The last bytes that were read one by one.
+    /// The last bytes that were read one by one, the newest at the end.
     last: [u8; VARINT_BYTES],
 }
 
-// === impl Covered ===
+// === impl BoundedBuf ===
 
-impl Buf for Covered {
+impl Buf for BoundedBuf {
     fn remaining(&self) -> usize {
         self.rest.remaining()
     }
@@ -137,7 +136,7 @@ impl Buf for Covered {
     }
 }
 
-impl ByteBuf for Covered {
+impl ByteBuf for BoundedBuf {
     fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
         self.rest.peek_bytes(range)
     }

@@ -7,12 +7,12 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::{
-    coordinator::peer::{Asked, Peer, Reply},
+    coordinator::scripted_broker::{Reaction, ReceivedRequest, ScriptedBroker},
     membership::LEAVING,
 };
 
-/// Real sockets, real clock: nothing here takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The bound on every wait: the sockets and the clock are real.
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const TOPIC: Uuid = Uuid::from_u128(7);
 
@@ -20,7 +20,7 @@ fn set(partitions: &[i32]) -> BTreeSet<i32> {
     partitions.iter().copied().collect()
 }
 
-/// An answer that is followed by the next heartbeat after so many milliseconds.
+/// The answer to a heartbeat; the next one is due after `interval_ms`.
 fn answer(epoch: i32, interval_ms: i32, assignment: Option<&[i32]>) -> ConsumerGroupHeartbeatResponse {
     let assignment = assignment.map(|partitions| {
         let topic = TopicPartitions::default()
@@ -35,17 +35,17 @@ fn answer(epoch: i32, interval_ms: i32, assignment: Option<&[i32]>) -> ConsumerG
 }
 
 /// The partitions that a heartbeat names as owned.
-fn owned(asked: &Asked) -> Option<BTreeSet<i32>> {
-    let topics = asked.request::<ConsumerGroupHeartbeatRequest>().topic_partitions?;
-    Some(topics.into_iter().flat_map(|it| it.partitions).collect())
+fn owned(request: &ReceivedRequest) -> Option<BTreeSet<i32>> {
+    let topics = request.decode::<ConsumerGroupHeartbeatRequest>().topic_partitions?;
+    Some(topics.into_iter().flat_map(|topic| topic.partitions).collect())
 }
 
-fn epoch(asked: &Asked) -> i32 {
-    asked.request::<ConsumerGroupHeartbeatRequest>().member_epoch
+fn epoch(request: &ReceivedRequest) -> i32 {
+    request.decode::<ConsumerGroupHeartbeatRequest>().member_epoch
 }
 
-/// A member of the group that `peer` coordinates.
-fn join(peer: &Peer) -> (Group, Readiness, Tasks) {
+/// Joins the group that `broker` coordinates.
+fn join(broker: &ScriptedBroker) -> (Group, Readiness, Tasks) {
     let tasks = Tasks::default();
     let readiness = Readiness::default();
     let subscription = Subscription {
@@ -53,83 +53,88 @@ fn join(peer: &Peer) -> (Group, Readiness, Tasks) {
         rebalance_timeout: Duration::from_secs(9),
     };
     let health_check = readiness.health_check("group");
-    let group = Group::spawn(&tasks, peer.client(), subscription, health_check);
+    let group = Group::spawn(&tasks, broker.client(), subscription, health_check);
     (group, readiness, tasks)
 }
 
 async fn next(group: &mut Group) -> Rebalance {
-    timeout(PATIENCE, group.next()).await.unwrap()
+    timeout(TEST_TIMEOUT, group.next()).await.unwrap()
 }
 
-/// Until the peer has got such a heartbeat.
-async fn heard(peer: &Peer, such: impl Fn(&Asked) -> bool) {
+/// Waits until the broker has received such a heartbeat.
+async fn wait_for_heartbeat(broker: &ScriptedBroker, predicate: impl Fn(&ReceivedRequest) -> bool) {
     let until = async {
-        while !peer.asked(ApiKey::ConsumerGroupHeartbeat).iter().any(&such) {
+        while !broker.requests(ApiKey::ConsumerGroupHeartbeat).iter().any(&predicate) {
             yield_now().await;
         }
     };
-    timeout(PATIENCE, until).await.unwrap();
+    timeout(TEST_TIMEOUT, until).await.unwrap();
 }
 
-/// Until the heartbeats wait for the one after this epoch came. (On one thread, they do when it can be seen.)
-async fn idle_since(group: &Group, epoch: i32) {
+/// Waits until the member has this epoch. On one thread, the heartbeat task then waits for its next heartbeat.
+async fn wait_for_epoch(group: &Group, epoch: i32) {
     let until = async {
         while group.member_epoch().epoch != epoch {
             yield_now().await;
         }
     };
-    timeout(PATIENCE, until).await.unwrap();
+    timeout(TEST_TIMEOUT, until).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_member_takes_releases_and_leaves() {
+async fn member_joins_releases_and_leaves() {
     let mut assignment: Option<&[i32]> = Some(&[0, 1]);
-    let peer = Peer::coordinator(move |asked| {
-        let answered = match epoch(asked) {
+    let broker = ScriptedBroker::coordinator(move |request| {
+        let answered = match epoch(request) {
             LEAVING => answer(LEAVING, 0, None),
-            // What it has taken is revoked in part with the next answer but one.
+            // Part of what the member owns is revoked after it has reported that.
             _ => match assignment.take() {
                 Some(given) => answer(1, 3_600_000, Some(given)),
-                None if owned(asked) == Some(set(&[0, 1])) => answer(1, 100, Some(&[0])),
+                None if owned(request) == Some(set(&[0, 1])) => answer(1, 100, Some(&[0])),
                 None => answer(1, 100, None),
             },
         };
-        asked.answer(&answered)
+        request.answer(&answered)
     })
     .await;
-    let (mut group, readiness, _tasks) = join(&peer);
+    let (mut group, readiness, _tasks) = join(&broker);
     assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0, 1])));
     assert!(readiness.not_ready().is_empty());
     assert_eq!(group.member_epoch().epoch, 1);
     assert_eq!(next(&mut group).await, Rebalance::Revoked(set(&[1])));
-    // Heartbeats go on while it is being released, and say nothing of it.
-    let before = peer.asked(ApiKey::ConsumerGroupHeartbeat).len();
+    // Heartbeats go on during the release, and do not report it.
+    let before = broker.requests(ApiKey::ConsumerGroupHeartbeat).len();
     let more = async {
-        while peer.asked(ApiKey::ConsumerGroupHeartbeat).len() < before + 3 {
+        while broker.requests(ApiKey::ConsumerGroupHeartbeat).len() < before + 3 {
             yield_now().await;
         }
     };
-    timeout(PATIENCE, more).await.unwrap();
+    timeout(TEST_TIMEOUT, more).await.unwrap();
     assert!(
-        peer.asked(ApiKey::ConsumerGroupHeartbeat)
+        broker
+            .requests(ApiKey::ConsumerGroupHeartbeat)
             .iter()
-            .all(|it| owned(it) != Some(set(&[0])))
+            .all(|request| owned(request) != Some(set(&[0])))
     );
     group.released(&set(&[1]));
-    heard(&peer, |it| owned(it) == Some(set(&[0]))).await;
-    assert!(group.leave(PATIENCE).await);
-    let epochs: Vec<_> = peer.asked(ApiKey::ConsumerGroupHeartbeat).iter().map(epoch).collect();
-    assert_eq!(epochs.iter().filter(|it| **it == LEAVING).count(), 1);
+    wait_for_heartbeat(&broker, |request| owned(request) == Some(set(&[0]))).await;
+    assert!(group.leave(TEST_TIMEOUT).await);
+    let epochs: Vec<_> = broker
+        .requests(ApiKey::ConsumerGroupHeartbeat)
+        .iter()
+        .map(epoch)
+        .collect();
+    assert_eq!(epochs.iter().filter(|epoch| **epoch == LEAVING).count(), 1);
     assert_eq!((epochs.first(), epochs.last()), (Some(&0), Some(&LEAVING)));
 }
 
 #[tokio::test]
-async fn a_release_is_acknowledged_long_before_the_next_heartbeat() {
-    let mut heard_both = 0;
-    let peer = Peer::coordinator(move |asked| {
-        let both = owned(asked) == Some(set(&[0, 1]));
-        heard_both += i32::from(both);
-        asked.answer(&match (epoch(asked), both, heard_both) {
+async fn release_sends_a_heartbeat_at_once() {
+    let mut reports_of_both = 0;
+    let broker = ScriptedBroker::coordinator(move |request| {
+        let both = owned(request) == Some(set(&[0, 1]));
+        reports_of_both += i32::from(both);
+        request.answer(&match (epoch(request), both, reports_of_both) {
             (0, ..) => answer(1, 3_600_000, Some(&[0, 1])),
             (_, true, 1) => answer(1, 3_600_000, Some(&[0])),
             (_, true, _) => answer(2, 3_600_000, None),
@@ -137,31 +142,31 @@ async fn a_release_is_acknowledged_long_before_the_next_heartbeat() {
         })
     })
     .await;
-    let (mut group, _readiness, _tasks) = join(&peer);
+    let (mut group, _readiness, _tasks) = join(&broker);
     assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0, 1])));
     assert_eq!(next(&mut group).await, Rebalance::Revoked(set(&[1])));
-    idle_since(&group, 2).await;
+    wait_for_epoch(&group, 2).await;
     group.released(&set(&[1]));
-    heard(&peer, |it| owned(it) == Some(set(&[0]))).await;
+    wait_for_heartbeat(&broker, |request| owned(request) == Some(set(&[0]))).await;
 }
 
 #[tokio::test]
-async fn who_doubts_finds_out_at_once() {
-    let mut expelled = false;
-    let peer = Peer::coordinator(move |asked| match (epoch(asked), owned(asked)) {
-        (0, _) if expelled => asked.answer(&answer(9, 3_600_000, Some(&[2]))),
-        (0, _) => asked.answer(&answer(1, 3_600_000, Some(&[0]))),
-        (_, Some(owned)) if owned.is_empty() => asked.answer(&answer(1, 3_600_000, None)),
-        (_, Some(_)) => asked.answer(&answer(2, 3_600_000, None)),
+async fn revalidate_sends_a_heartbeat_and_finds_the_fencing() {
+    let mut fenced = false;
+    let broker = ScriptedBroker::coordinator(move |request| match (epoch(request), owned(request)) {
+        (0, _) if fenced => request.answer(&answer(9, 3_600_000, Some(&[2]))),
+        (0, _) => request.answer(&answer(1, 3_600_000, Some(&[0]))),
+        (_, Some(owned)) if owned.is_empty() => request.answer(&answer(1, 3_600_000, None)),
+        (_, Some(_)) => request.answer(&answer(2, 3_600_000, None)),
         (_, None) => {
-            expelled = true;
-            asked.answer(&ConsumerGroupHeartbeatResponse::default().with_error_code(110))
+            fenced = true;
+            request.answer(&ConsumerGroupHeartbeatResponse::default().with_error_code(110))
         }
     })
     .await;
-    let (mut group, readiness, _tasks) = join(&peer);
+    let (mut group, readiness, _tasks) = join(&broker);
     assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0])));
-    idle_since(&group, 2).await;
+    wait_for_epoch(&group, 2).await;
     group.revalidate();
     assert_eq!(next(&mut group).await, Rebalance::Lost);
     assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[2])));
@@ -170,10 +175,12 @@ async fn who_doubts_finds_out_at_once() {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_refuses_is_named() {
-    let peer =
-        Peer::coordinator(|asked| asked.answer(&ConsumerGroupHeartbeatResponse::default().with_error_code(30))).await;
-    let (mut group, readiness, _tasks) = join(&peer);
+async fn refused_group_is_not_ready_with_the_cause() {
+    let broker = ScriptedBroker::coordinator(|request| {
+        request.answer(&ConsumerGroupHeartbeatResponse::default().with_error_code(30))
+    })
+    .await;
+    let (mut group, readiness, _tasks) = join(&broker);
     let refused = async {
         while !readiness
             .not_ready()
@@ -185,20 +192,20 @@ async fn a_coordinator_that_refuses_is_named() {
     };
     tokio::select! {
         change = group.next() => panic!("{change:?}"),
-        refused = timeout(PATIENCE, refused) => refused.unwrap(),
+        refused = timeout(TEST_TIMEOUT, refused) => refused.unwrap(),
     }
-    // There is nothing to leave, so it does not take the time it may.
-    assert!(group.leave(PATIENCE).await);
+    // The member has not joined, so it leaves without an answer.
+    assert!(group.leave(TEST_TIMEOUT).await);
 }
 
 #[tokio::test]
-async fn leaving_takes_no_longer_than_it_may() {
-    let peer = Peer::coordinator(|asked| match epoch(asked) {
-        LEAVING => Reply::Silence,
-        _ => asked.answer(&answer(1, 3_600_000, Some(&[0]))),
+async fn leave_is_bounded() {
+    let broker = ScriptedBroker::coordinator(|request| match epoch(request) {
+        LEAVING => Reaction::Silence,
+        _ => request.answer(&answer(1, 3_600_000, Some(&[0]))),
     })
     .await;
-    let (mut group, _readiness, _tasks) = join(&peer);
+    let (mut group, _readiness, _tasks) = join(&broker);
     next(&mut group).await;
     assert!(!group.leave(Duration::from_millis(50)).await);
 }

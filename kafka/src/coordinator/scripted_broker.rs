@@ -1,4 +1,4 @@
-//! Plays brokers to the tests: a listener whose answers are scripted.
+//! A scripted broker for unit tests.
 
 use std::sync::Arc;
 
@@ -19,58 +19,58 @@ use tokio::{
 
 use super::Coordinator;
 
-/// What a peer was asked.
+/// A request to the broker.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) key: ApiKey,
     version: i16,
     correlation: i32,
     body: Bytes,
-    /// Which connection it came on, in the order of their arrival.
+    /// The number of its connection, in the order of their arrival.
     pub(crate) connection: usize,
 }
 
-/// What a peer does about it.
+/// How the broker reacts to a request.
 #[derive(Debug)]
-pub(crate) enum Reply {
-    /// These bytes, and nothing added.
+pub(crate) enum Reaction {
+    /// Sends these bytes as they are.
     Bytes(Bytes),
-    /// Nothing, for ever.
+    /// Never answers.
     Silence,
     Close,
 }
 
-/// A broker that is played; it goes away when dropped.
+/// A scripted broker, which is closed when dropped.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct ScriptedBroker {
     pub(crate) port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     _tasks: Tasks,
 }
 
-// === impl Asked ===
+// === impl ReceivedRequest ===
 
-impl Asked {
-    pub(crate) fn request<R: Decodable>(&self) -> R {
+impl ReceivedRequest {
+    pub(crate) fn decode<R: Decodable>(&self) -> R {
         R::decode(&mut self.body.clone(), self.version).unwrap()
     }
 
-    /// An answer as it should be.
-    pub(crate) fn answer<A: Encodable + HeaderVersion>(&self, answer: &A) -> Reply {
+    /// The answer to this request.
+    pub(crate) fn answer<A: Encodable + HeaderVersion>(&self, answer: &A) -> Reaction {
         self.answer_as(self.correlation, answer)
     }
 
-    /// An answer to some other call.
-    pub(crate) fn answer_as<A: Encodable + HeaderVersion>(&self, correlation: i32, answer: &A) -> Reply {
+    /// An answer with another correlation id.
+    pub(crate) fn answer_as<A: Encodable + HeaderVersion>(&self, correlation: i32, answer: &A) -> Reaction {
         let mut body = BytesMut::new();
         let header = ResponseHeader::default().with_correlation_id(correlation);
         header.encode(&mut body, A::header_version(self.version)).unwrap();
         answer.encode(&mut body, self.version).unwrap();
-        Reply::framed(&body)
+        Reaction::framed(&body)
     }
 
-    /// What every broker answers, the group's coordinator being on `port`: versions and where the coordinator is.
-    pub(crate) fn as_usual(&self, port: u16) -> Option<Reply> {
+    /// The usual answer to `ApiVersions` and `FindCoordinator`, with the coordinator at `port`.
+    pub(crate) fn usual_answer(&self, port: u16) -> Option<Reaction> {
         match self.key {
             ApiKey::ApiVersions => Some(self.answer(&versions(&[
                 ApiKey::FindCoordinator,
@@ -90,15 +90,15 @@ impl Asked {
     }
 }
 
-/// An answer to `ApiVersions`: every version of these calls.
+/// An answer to `ApiVersions` with every version of these calls.
 pub(crate) fn versions(keys: &[ApiKey]) -> ApiVersionsResponse {
-    let known = |key: &ApiKey| ApiVersion::default().with_api_key(*key as i16).with_max_version(20);
-    ApiVersionsResponse::default().with_api_keys(keys.iter().map(known).collect())
+    let supported = |key: &ApiKey| ApiVersion::default().with_api_key(*key as i16).with_max_version(20);
+    ApiVersionsResponse::default().with_api_keys(keys.iter().map(supported).collect())
 }
 
-// === impl Reply ===
+// === impl Reaction ===
 
-impl Reply {
+impl Reaction {
     pub(crate) fn framed(body: &[u8]) -> Self {
         let mut frame = BytesMut::new();
         frame.put_i32(body.len().try_into().unwrap());
@@ -107,21 +107,21 @@ impl Reply {
     }
 }
 
-// === impl Peer ===
+// === impl ScriptedBroker ===
 
-impl Peer {
-    /// A broker that is the coordinator itself; `script` is asked for what is not as usual.
-    pub(crate) async fn coordinator(mut script: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
-        Self::new(move |asked, port| asked.as_usual(port).unwrap_or_else(|| script(asked))).await
+impl ScriptedBroker {
+    /// A broker that is the coordinator itself. `script` answers all other calls.
+    pub(crate) async fn coordinator(mut script: impl FnMut(&ReceivedRequest) -> Reaction + Send + 'static) -> Self {
+        Self::new(move |request, port| request.usual_answer(port).unwrap_or_else(|| script(request))).await
     }
 
-    /// A broker for which `script` gives every answer, told its own port.
-    pub(crate) async fn new(script: impl FnMut(&Asked, u16) -> Reply + Send + 'static) -> Self {
+    /// A broker for which `script` gives every answer, from the request and the broker's port.
+    pub(crate) async fn new(script: impl FnMut(&ReceivedRequest, u16) -> Reaction + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let script = Arc::new(Mutex::new(script));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         let tasks = Tasks::default();
         tasks.spawn(async move {
             let connections = Tasks::default();
@@ -129,14 +129,14 @@ impl Peer {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let (script, log) = (Arc::clone(&script), Arc::clone(&log));
                 connections.spawn(async move {
-                    while let Some(asked) = next(&mut stream, number).await {
-                        log.lock().push(asked.clone());
-                        let reply = (*script.lock())(&asked, port);
-                        match reply {
-                            // The other side may be gone, which is for its test to judge.
-                            Reply::Bytes(bytes) => _ = stream.write_all(&bytes).await,
-                            Reply::Silence => std::future::pending().await,
-                            Reply::Close => return,
+                    while let Some(request) = read_request(&mut stream, number).await {
+                        log.lock().push(request.clone());
+                        let reaction = (*script.lock())(&request, port);
+                        match reaction {
+                            // The client may have closed the connection, which its test checks.
+                            Reaction::Bytes(bytes) => _ = stream.write_all(&bytes).await,
+                            Reaction::Silence => std::future::pending().await,
+                            Reaction::Close => return,
                         }
                     }
                 });
@@ -144,7 +144,7 @@ impl Peer {
         });
         Self {
             port,
-            asked,
+            requests,
             _tasks: tasks,
         }
     }
@@ -153,27 +153,27 @@ impl Peer {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// A client of this one, in the group `g`.
+    /// A client of this broker, for the group `g`.
     pub(crate) fn client(&self) -> Coordinator {
         Coordinator::new("worker", vec![self.addr()], "g".to_owned())
     }
 
-    /// What it was asked with this key.
-    pub(crate) fn asked(&self, key: ApiKey) -> Vec<Asked> {
-        let asked = self.asked.lock();
-        asked.iter().filter(|it| it.key == key).cloned().collect()
+    /// The requests of one call so far.
+    pub(crate) fn requests(&self, key: ApiKey) -> Vec<ReceivedRequest> {
+        let requests = self.requests.lock();
+        requests.iter().filter(|request| request.key == key).cloned().collect()
     }
 }
 
-async fn next(stream: &mut TcpStream, connection: usize) -> Option<Asked> {
+async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<ReceivedRequest> {
     let length = stream.read_i32().await.ok()?;
     let mut frame = vec![0; length.try_into().unwrap()];
     stream.read_exact(&mut frame).await.ok()?;
     let mut body = Bytes::from(frame);
-    // Every call made here has a header of version 2.
+    // Every flexible version has a header of version 2.
     let header = RequestHeader::decode(&mut body, 2).unwrap();
     assert_eq!(header.client_id.as_deref(), Some("worker"));
-    Some(Asked {
+    Some(ReceivedRequest {
         key: header.request_api_key.try_into().unwrap(),
         version: header.request_api_version,
         correlation: header.correlation_id,
