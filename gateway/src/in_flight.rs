@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::{
-    adaptive_limit::AdaptiveLimit,
+    admission::Admission,
     ended_requests::{End, EndedRequests},
     ids::IdMap,
     response::GatewayError,
@@ -35,12 +35,6 @@ use crate::{
 
 /// How exactly deadlines are kept: the watch sleeps this long at least.
 const GRANULARITY: Duration = Duration::from_millis(10);
-
-/// While nobody is there to answer, a caller is let in this often, to find out.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// But so many are told at once before: who comes alone shall not wait in vain.
-const PROBE_AFTER: u32 = 20;
 
 /// Deadlines of requests that are done stay in the queue until they outnumber the others by this factor.
 const STALE_FACTOR: usize = 2;
@@ -72,7 +66,6 @@ pub(crate) struct InFlight {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    max: usize,
     reply_timeout: Duration,
     in_flight: Gauge,
     abandoned: Counter,
@@ -81,29 +74,10 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     admission: Admission,
-    /// Nobody is there to answer; `None` while there is.
-    no_worker: Option<NoWorker>,
     waiting: IdMap<Slot>,
     ended: EndedRequests,
-    adaptive_limit: AdaptiveLimit,
     /// In the order of opening, which is the order of the deadlines.
     deadlines: VecDeque<(Instant, Uuid)>,
-}
-
-/// Since nobody is there, or since a caller was let in all the same: a worker that does not announce itself can only be
-/// found by a request.
-#[derive(Debug)]
-struct NoWorker {
-    since: Instant,
-    refused: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admission {
-    /// The reply offset is not fixed: a reply could be missed.
-    NotReady,
-    InFlightOffset,
-    ShuttingDown,
 }
 
 #[derive(Debug)]
@@ -133,6 +107,7 @@ struct Resolution {
 pub(crate) struct PendingReply {
     id: Uuid,
     opened: Instant,
+    is_probe: bool,
     shared: Arc<Shared>,
 }
 
@@ -143,17 +118,14 @@ impl InFlight {
     /// counts those that left before their outcome.
     pub(crate) fn new(max: usize, reply_timeout: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
         let state = State {
-            admission: Admission::NotReady,
-            no_worker: None,
+            admission: Admission::new(max, reply_timeout),
             waiting: IdMap::default(),
             ended: EndedRequests::default(),
-            adaptive_limit: AdaptiveLimit::new(reply_timeout),
             deadlines: VecDeque::new(),
         };
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
-                max,
                 reply_timeout,
                 in_flight,
                 abandoned,
@@ -163,16 +135,13 @@ impl InFlight {
 
     /// The reply offset is fixed: callers are taken from now on.
     pub(crate) fn admit(&self) {
-        let mut state = self.shared.state.lock();
-        if state.admission == Admission::NotReady {
-            state.admission = Admission::InFlightOffset;
-        }
+        self.shared.state.lock().admission.ready();
     }
 
     /// Whether nobody is there to answer: then callers are told so, but for one now and then.
     pub(crate) fn set_no_worker(&self, no_worker: bool) {
-        let since = Instant::now();
-        self.shared.state.lock().no_worker = no_worker.then_some(NoWorker { since, refused: 0 });
+        let now = Instant::now();
+        self.shared.state.lock().admission.set_no_worker(no_worker, now);
     }
 
     /// Registers a caller.
@@ -180,20 +149,8 @@ impl InFlight {
         let id = Uuid::new_v4();
         let now = Instant::now();
         let mut state = self.shared.state.lock();
-        match state.admission {
-            Admission::NotReady => return Err(GatewayError::NotReady),
-            Admission::ShuttingDown => return Err(GatewayError::ShuttingDown),
-            Admission::InFlightOffset => {}
-        }
-        if state.no_worker.as_mut().is_some_and(|it| it.refuses(now)) {
-            return Err(GatewayError::NoWorker);
-        }
-        if state.waiting.len() >= self.shared.max {
-            return Err(GatewayError::Full);
-        }
-        if state.waiting.len() >= state.adaptive_limit.limit(now) {
-            return Err(GatewayError::Overloaded);
-        }
+        let in_flight = state.waiting.len();
+        let is_probe = state.admission.admit(in_flight, now)?;
         let stage = Stage::Waiting(None);
         state.waiting.insert(id, Slot { opened: now, stage });
         state.deadlines.push_back((now + self.shared.reply_timeout, id));
@@ -203,6 +160,7 @@ impl InFlight {
         Ok(PendingReply {
             id,
             opened: now,
+            is_probe,
             shared: Arc::clone(&self.shared),
         })
     }
@@ -229,7 +187,7 @@ impl InFlight {
             found(what);
         }
         if let Some(waited) = waited {
-            state.adaptive_limit.replied(count, waited, now);
+            state.admission.replied(count, waited, now);
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -252,7 +210,7 @@ impl InFlight {
     pub(crate) fn shut_down(&self) {
         let ids: Vec<_> = {
             let mut state = self.shared.state.lock();
-            state.admission = Admission::ShuttingDown;
+            state.admission.shut_down();
             state.waiting.keys().copied().collect()
         };
         self.refuse(ids, GatewayError::ShuttingDown);
@@ -288,20 +246,6 @@ impl ReplyMatch {
             Some(End::Left) => Self::Cancelled,
             None => Self::Foreign,
         }
-    }
-}
-
-// === impl NoWorker ===
-
-impl NoWorker {
-    fn refuses(&mut self, now: Instant) -> bool {
-        let probes = self.refused >= PROBE_AFTER && now - self.since >= PROBE_INTERVAL;
-        if probes {
-            *self = Self { since: now, refused: 0 };
-        } else {
-            self.refused = self.refused.saturating_add(1);
-        }
-        !probes
     }
 }
 
@@ -361,9 +305,14 @@ impl PendingReply {
 
     /// Gives the place back for a reason of ours: nobody has left.
     pub(crate) fn cancel(self, reason: GatewayError) -> GatewayError {
-        if let Some(slot) = self.shared.state.lock().waiting.get_mut(&self.id) {
+        let mut state = self.shared.state.lock();
+        if let Some(slot) = state.waiting.get_mut(&self.id) {
             slot.stage = Stage::Taken(End::GaveUp);
         }
+        if self.is_probe {
+            state.admission.return_probe(Instant::now());
+        }
+        drop(state);
         reason
     }
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod adaptive_limit;
+mod admission;
 mod body;
 mod descriptors;
 mod ended_requests;

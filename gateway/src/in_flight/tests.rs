@@ -126,19 +126,6 @@ fn while_nobody_is_there_to_answer_callers_are_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_callers_one_finds_out_whether_somebody_is_there_all_the_same() {
-    let pending = pending(1);
-    pending.set_no_worker(true);
-    for _ in 0..3 {
-        advance(PROBE_INTERVAL).await;
-        let refused = (0..100).take_while(|_| pending.register().is_err()).count();
-        assert_eq!(refused, usize::try_from(PROBE_AFTER).unwrap());
-        // The next one not before the interval is over.
-    }
-    assert!((0..100).all(|_| pending.register().is_err()));
-}
-
-#[tokio::test(start_paused = true)]
 async fn callers_who_could_not_be_served_in_time_are_told_at_once() {
     let pending = pending(10_000);
     let open = || pending.register().unwrap();
