@@ -1,16 +1,10 @@
-//! What became of the requests that are over: a bounded memory, to tell a late or a second reply from a foreign one.
-//!
-//! Where a gateway has a reply partition of its own such replies are rare. So an end is only appended to a list, and put into
-//! the table when one comes: in a table of that size each request would touch a place that no cache has. Where gateways
-//! share a partition, foreign replies see to it that each end goes into the table soon.
+//! How the last requests ended: tells a late or duplicate reply from one that belongs to another gateway.
 
-use std::mem;
+use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
-use crate::ids::{Half, IdSet};
-
-/// How many are remembered at least; twice as many at most, and what is older is as foreign as what never was.
+/// Ended requests that are remembered: the last 4 s at 16,000 requests/s.
 const CAPACITY: usize = 65_536;
 
 /// How a request ended.
@@ -18,83 +12,46 @@ const CAPACITY: usize = 65_536;
 pub(crate) enum End {
     /// With its reply.
     Answered,
-    /// Without: its caller was told something else.
-    GaveUp,
-    /// Without: its caller left.
-    Left,
+    /// With an error.
+    Failed,
+    /// The caller disconnected first.
+    Cancelled,
 }
 
-/// The requests that ended last, in two generations: the older one goes as a whole.
-#[derive(Debug, Default)]
-pub(crate) struct EndedRequests {
-    younger: Generation,
-    older: Generation,
-}
-
-/// Requests that ended one after the other. Each part takes all its limit at once, the table with the first route: what
-/// grows in steps leaves gaps in the memory, and a table that grows holds up everybody.
+/// The last [`CAPACITY`] requests that ended; the oldest is evicted first.
 #[derive(Debug)]
-struct Generation {
-    ended: Vec<Half>,
-    /// The first of them: as many as there were when somebody last asked. (Should two halves be the same it has one less, and
-    /// the last one is put in twice, which does no harm.)
-    index: IdSet,
+pub(crate) struct EndedRequests {
+    ends: HashMap<Uuid, End>,
+    /// In the order of their ends.
+    order: VecDeque<Uuid>,
 }
 
 // === impl EndedRequests ===
 
 impl EndedRequests {
-    /// A request is over. Each id comes once.
-    pub(crate) fn remember(&mut self, id: Uuid, end: End) {
-        if self.younger.ended.len() == CAPACITY {
-            mem::swap(&mut self.younger, &mut self.older);
-            self.younger.clear();
-        }
-        self.younger.ended.push(note(id, end));
-    }
-
-    /// How a request ended, if it is one of ours and not long ago.
-    pub(crate) fn end(&mut self, id: Uuid) -> Option<End> {
-        let ends = [End::Answered, End::GaveUp, End::Left];
-        [&mut self.younger, &mut self.older]
-            .into_iter()
-            .find_map(|it| ends.into_iter().find(|end| it.has(note(id, *end))))
-    }
-}
-
-/// An end, as it is kept.
-fn note(id: Uuid, end: End) -> Half {
-    let half = Half::from(id);
-    match end {
-        End::Answered => half,
-        End::GaveUp => half.marked(0),
-        End::Left => half.marked(1),
-    }
-}
-
-// === impl Generation ===
-
-impl Generation {
-    fn has(&mut self, note: Half) -> bool {
-        let ended = self.ended.get(self.index.len()..).unwrap_or_default();
-        self.index.reserve(CAPACITY - self.index.len());
-        self.index.extend(ended);
-        self.index.contains(&note)
-    }
-
-    /// Forgets all and keeps the limit.
-    fn clear(&mut self) {
-        self.ended.clear();
-        self.index.clear();
-    }
-}
-
-impl Default for Generation {
-    fn default() -> Self {
+    /// Allocates everything at once (6 MB of address space), so that no request waits for a rehash. Half of the table stays
+    /// empty: each eviction may leave a tombstone, and a table full of tombstones is rehashed.
+    pub(crate) fn new() -> Self {
         Self {
-            ended: Vec::with_capacity(CAPACITY),
-            index: IdSet::default(),
+            ends: HashMap::with_capacity(2 * CAPACITY),
+            order: VecDeque::with_capacity(CAPACITY + 1),
         }
+    }
+
+    /// Remembers a request. An id is inserted once.
+    pub(crate) fn insert(&mut self, id: Uuid, end: End) {
+        self.ends.insert(id, end);
+        self.order.push_back(id);
+        if self.order.len() > CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ends.remove(&oldest);
+        }
+    }
+
+    /// How a request ended; `None` if it is not one of ours, or was evicted.
+    pub(crate) fn get(&self, id: Uuid) -> Option<End> {
+        self.ends.get(&id).copied()
     }
 }
 
@@ -102,54 +59,37 @@ impl Default for Generation {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_ones_are_remembered_and_no_more() {
-        let mut ended = EndedRequests::default();
-        let id = |number: usize| Uuid::from_u128(u128::try_from(number).unwrap());
-        for number in 0..3 * CAPACITY + 10 {
-            let end = [End::Answered, End::GaveUp, End::Left][number % 3];
-            ended.remember(id(number), end);
-            // Now and then somebody asks, so that there is a table when its generation goes.
-            if number % (CAPACITY / 2) == 7 {
-                assert_eq!(ended.end(id(number)), Some(end));
-            }
-        }
-        assert_eq!(ended.end(id(2 * CAPACITY - 1)), None);
-        for (number, end) in [
-            (2 * CAPACITY, End::Left),
-            (2 * CAPACITY + 1, End::Answered),
-            (3 * CAPACITY + 1, End::GaveUp),
-        ] {
-            assert_eq!(ended.end(id(number)), Some(end), "{number}");
-        }
-        assert_eq!(
-            [&ended.younger, &ended.older].map(|it| (it.ended.len(), it.index.len())),
-            [(10, 10), (CAPACITY, CAPACITY)]
-        );
+    const ENDS: [End; 3] = [End::Answered, End::Failed, End::Cancelled];
+
+    fn id(number: usize) -> Uuid {
+        Uuid::from_u128(u128::try_from(number).unwrap())
     }
 
     #[test]
-    fn nothing_grows_in_steps() {
-        let mut generation = Generation::default();
-        let id = || note(Uuid::new_v4(), End::Answered);
-        assert!(!generation.has(id()));
-        let limit = |it: &Generation| (it.ended.capacity(), it.index.capacity());
-        let at_first = limit(&generation);
-        for _ in 0..CAPACITY {
-            generation.ended.push(id());
+    fn each_end_is_remembered() {
+        let mut ended = EndedRequests::new();
+        for (number, end) in ENDS.into_iter().enumerate() {
+            assert_eq!(ended.get(id(number)), None);
+            ended.insert(id(number), end);
+            assert_eq!(ended.get(id(number)), Some(end));
         }
-        assert!(!generation.has(id()));
-        assert_eq!(limit(&generation), at_first);
     }
 
     #[test]
-    fn what_ends_after_a_question_is_found_by_the_next() {
-        let mut ended = EndedRequests::default();
-        let [first, second] = [Uuid::new_v4(), Uuid::new_v4()];
-        ended.remember(first, End::Answered);
-        assert_eq!(ended.end(second), None);
-        ended.remember(second, End::GaveUp);
-        assert_eq!(ended.end(second), Some(End::GaveUp));
-        assert_eq!(ended.end(first), Some(End::Answered));
+    fn the_oldest_is_evicted_beyond_the_capacity() {
+        let mut ended = EndedRequests::new();
+        let (table, queue) = (ended.ends.capacity(), ended.order.capacity());
+        let count = 4 * CAPACITY;
+        for number in 0..count {
+            ended.insert(id(number), ENDS[number % 3]);
+        }
+        let oldest = count - CAPACITY;
+        assert_eq!(ended.get(id(oldest - 1)), None);
+        assert_eq!(ended.get(id(oldest)), Some(ENDS[oldest % 3]));
+        assert_eq!(ended.get(id(count - 1)), Some(ENDS[(count - 1) % 3]));
+        assert_eq!((ended.ends.len(), ended.order.len()), (CAPACITY, CAPACITY));
+        // Tombstones count as used: the capacity shrinks by them, and rises only if the table is allocated anew.
+        assert!(ended.ends.capacity() <= table);
+        assert_eq!(ended.order.capacity(), queue);
     }
 }

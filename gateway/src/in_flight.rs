@@ -12,7 +12,7 @@
 //! - All callers have the same reply_timeout, so the deadlines are a queue and one task watches them all.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -29,7 +29,6 @@ use uuid::Uuid;
 use crate::{
     admission::Admission,
     ended_requests::{End, EndedRequests},
-    ids::IdMap,
     response::GatewayError,
 };
 
@@ -74,7 +73,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     admission: Admission,
-    waiting: IdMap<Slot>,
+    waiting: HashMap<Uuid, Slot>,
     ended: EndedRequests,
     /// In the order of opening, which is the order of the deadlines.
     deadlines: VecDeque<(Instant, Uuid)>,
@@ -119,8 +118,8 @@ impl InFlight {
     pub(crate) fn new(max: usize, reply_timeout: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
         let state = State {
             admission: Admission::new(max, reply_timeout),
-            waiting: IdMap::default(),
-            ended: EndedRequests::default(),
+            waiting: HashMap::new(),
+            ended: EndedRequests::new(),
             deadlines: VecDeque::new(),
         };
         Self {
@@ -176,7 +175,7 @@ impl InFlight {
             let end = End::Answered;
             let (what, waited_here) = match state.resolve(id, Resolution { outcome, end }, &mut wakers) {
                 Ok(opened) => (ReplyMatch::Delivered, Some(now - opened)),
-                Err(end) => match ReplyMatch::of(end.or_else(|| state.ended.end(id))) {
+                Err(end) => match ReplyMatch::of(end.or_else(|| state.ended.get(id))) {
                     // A reply that comes too late says most about how late replies are; that somebody left says nothing.
                     ReplyMatch::Late => (ReplyMatch::Late, Some(self.shared.reply_timeout)),
                     what => (what, None),
@@ -198,7 +197,7 @@ impl InFlight {
         let mut wakers = Vec::new();
         let mut state = self.shared.state.lock();
         for id in ids {
-            let (outcome, end) = (Err(error), End::GaveUp);
+            let (outcome, end) = (Err(error), End::Failed);
             // Whoever has an outcome keeps it.
             let _ = state.resolve(id, Resolution { outcome, end }, &mut wakers);
         }
@@ -242,8 +241,8 @@ impl ReplyMatch {
     fn of(end: Option<End>) -> Self {
         match end {
             Some(End::Answered) => Self::Duplicate,
-            Some(End::GaveUp) => Self::Late,
-            Some(End::Left) => Self::Cancelled,
+            Some(End::Failed) => Self::Late,
+            Some(End::Cancelled) => Self::Cancelled,
             None => Self::Foreign,
         }
     }
@@ -307,7 +306,7 @@ impl PendingReply {
     pub(crate) fn cancel(self, reason: GatewayError) -> GatewayError {
         let mut state = self.shared.state.lock();
         if let Some(slot) = state.waiting.get_mut(&self.id) {
-            slot.stage = Stage::Taken(End::GaveUp);
+            slot.stage = Stage::Taken(End::Failed);
         }
         if self.is_probe {
             state.admission.return_probe(Instant::now());
@@ -354,9 +353,9 @@ impl Drop for PendingReply {
         let left = matches!(stage, Some(Stage::Waiting(_)));
         let end = match stage {
             Some(Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end)) => end,
-            Some(Stage::Waiting(_)) | None => End::Left,
+            Some(Stage::Waiting(_)) | None => End::Cancelled,
         };
-        state.ended.remember(self.id, end);
+        state.ended.insert(self.id, end);
         drop(state);
         self.shared.in_flight.dec();
         if left {

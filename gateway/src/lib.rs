@@ -16,7 +16,6 @@ mod ended_requests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
-mod ids;
 mod in_flight;
 mod metrics;
 mod replies;
