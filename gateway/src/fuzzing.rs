@@ -94,7 +94,7 @@ pub fn head(lines: &[u8]) {
     }
     let traced = |head: &HeaderMap| {
         let mut headers = Headers::new();
-        RequestContext::of(head).trace(&mut headers);
+        RequestContext::from_headers(head).add_trace(&mut headers);
         headers
     };
     let headers = traced(&head);
@@ -104,10 +104,10 @@ pub fn head(lines: &[u8]) {
     });
     assert_eq!(traced(&again.collect()), headers);
 
-    let context = RequestContext::of(&head);
+    let context = RequestContext::from_headers(&head);
     let id = context.request_id().map(str::to_owned);
     let mut answer = response::reply(b"");
-    context.sign(&mut answer);
+    context.add_request_id(&mut answer);
     let signed = answer.headers().get("x-request-id").map(HeaderValue::as_bytes);
     assert_eq!(signed, id.as_ref().map(String::as_bytes));
     assert!(id.is_none_or(|id| {

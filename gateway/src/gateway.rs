@@ -28,7 +28,6 @@ use crate::{
     metrics::{ReplyMetrics, RequestMetrics},
     replies,
     reply_address::ReplyAddress,
-    route::GatewayDelivery,
     service::GatewayService,
 };
 
@@ -92,7 +91,7 @@ impl Gateway {
             common.kafka_brokers.clone(),
             vec![common.ping_topic.clone(), common.pong_topic.clone()],
         ));
-        let pending = InFlight::new(
+        let in_flight = InFlight::new(
             settings.max_in_flight,
             settings.reply_timeout,
             metrics.in_flight.clone(),
@@ -105,7 +104,7 @@ impl Gateway {
                 delivery_timeout: Duration::ZERO,
                 in_flight: Some(metrics.in_flight.clone()),
             },
-            GatewayDelivery(pending.clone()),
+            in_flight.clone(),
             readiness.health_check("outbox"),
             ProducerMetrics::register(&mut registry),
         );
@@ -125,7 +124,7 @@ impl Gateway {
             settings.reply_timeout,
         ));
         tasks.spawn_endless({
-            let (reply_address, pending) = (Arc::clone(&reply_address), pending.clone());
+            let (reply_address, in_flight) = (Arc::clone(&reply_address), in_flight.clone());
             let health_check = readiness.health_check("replies");
             let consumer_metrics = ConsumerMetrics::register(&mut registry);
             let metrics = ReplyMetrics::register(&mut registry);
@@ -133,20 +132,19 @@ impl Gateway {
                 let partition = reply_address.open(&health_check).await;
                 let consumer_metrics = consumer_metrics.for_partition(partition.number());
                 let consumer = PartitionConsumer::new(partition, Start::Latest, health_check, consumer_metrics);
-                replies::run(consumer, pending, metrics).await
+                replies::run(consumer, in_flight, metrics).await
             }
         });
-        tasks.spawn_endless(pending.clone().expire());
 
         let serving = readiness.health_check("serving");
         serving.ready();
         let admin = Admin::spawn(admin, readiness, registry);
-        let front = GatewayService {
-            pending: pending.clone(),
+        let service = GatewayService {
+            in_flight: in_flight.clone(),
             producer: producer.clone(),
             reply_address,
             metrics,
-            bodies: BodyReader::new(
+            body_reader: BodyReader::new(
                 usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
                 settings.header_timeout,
             ),
@@ -159,12 +157,12 @@ impl Gateway {
             },
         );
         let serve = async {
-            let connections = server.serve(front, shutdown).await;
+            let connections = server.serve(service, shutdown).await;
             serving.not_ready(&"shutting down");
             let deadline = Instant::now() + common.drain_timeout;
             let last_word = async {
                 sleep_until(deadline).await;
-                pending.shut_down();
+                in_flight.shut_down();
                 std::future::pending::<()>().await;
             };
             tokio::select! {
@@ -191,7 +189,7 @@ async fn write_to(
     partitions: Partitions,
     cluster: Arc<Cluster>,
     topic: String,
-    producer: Producer<GatewayDelivery>,
+    producer: Producer<InFlight>,
     tasks: Tasks,
 ) -> Infallible {
     let mut discovery = PartitionDiscovery::new(&cluster, &topic, partitions);

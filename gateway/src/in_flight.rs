@@ -1,29 +1,24 @@
-//! The callers that wait for a reply.
+//! The requests in flight: each waits for its reply in an entry of one table.
 //!
 //! ```text
-//! open ─▶ waiting ─ resolve / expire / shut_down ─▶ resolved ─ the pending_reply is polled ─▶ taken
-//!            └──────────── the pending_reply is dropped, in any state: the entry is gone ──────────┘
+//! register ─▶ waiting ── reply / fail / shut_down / timeout ──▶ sender taken ─┬─▶ entry removed
+//!                └───────── PendingReply dropped: the caller left ────────────┘
 //! ```
 //!
-//! - A pending_reply is open before its record is sent: a reply cannot come too early.
-//! - Only the drop of a pending_reply removes its entry, so every way out of a request frees its place.
-//! - A pending_reply is resolved once; what comes later finds it resolved, and for a while after its end what became of it.
-//! - No waker is woken, and nothing awaited, under the lock.
-//! - All callers have the same reply_timeout, so the deadlines are a queue and one task watches them all.
+//! - A request is registered before its record is handed to the producer: no reply can arrive before its entry exists.
+//! - The first outcome takes the sender out of the entry. Later ones find none, and are late or duplicate.
+//! - Only the drop of a [`PendingReply`] removes its entry, on every way out of a request.
+//! - Nothing is awaited, parsed, logged or woken under the lock. A batch of replies takes it once.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use kafka::{DeliveryCallback, DeliveryResult};
 use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -32,31 +27,25 @@ use crate::{
     response::GatewayError,
 };
 
-/// How exactly deadlines are kept: the watch sleeps this long at least.
-const GRANULARITY: Duration = Duration::from_millis(10);
-
-/// Deadlines of requests that are done stay in the queue until they outnumber the others by this factor.
-const STALE_FACTOR: usize = 2;
-
-/// What becomes of a request: the reply's value, or why there is none.
+/// The value of the reply, or why there is none.
 pub(crate) type Outcome = Result<Vec<u8>, GatewayError>;
 
-/// What a reply found.
+/// What a reply was matched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplyMatch {
-    /// Its caller, who has it now.
+    /// A request in flight, which has its reply now.
     Delivered,
-    /// A caller who had a reply already.
+    /// A request that had a reply before.
     Duplicate,
-    /// A caller who was told something else.
+    /// A request that had failed before, most likely by its timeout.
     Late,
-    /// A caller who had left before.
+    /// A request whose caller had disconnected before.
     Cancelled,
-    /// No request that was made here, or one that is long over.
+    /// No request of this gateway, or one that was evicted from [`EndedRequests`].
     Foreign,
 }
 
-/// The callers that wait. Cheap to clone.
+/// The table of the requests in flight. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlight {
     shared: Arc<Shared>,
@@ -73,54 +62,39 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     admission: Admission,
-    waiting: HashMap<Uuid, Slot>,
+    entries: HashMap<Uuid, Entry>,
     ended: EndedRequests,
-    /// In the order of opening, which is the order of the deadlines.
-    deadlines: VecDeque<(Instant, Uuid)>,
 }
 
 #[derive(Debug)]
-struct Slot {
-    opened: Instant,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// With whom to wake, once the pending_reply was polled.
-    Waiting(Option<Waker>),
-    Resolved(Resolution),
-    /// The pending_reply has its outcome; only its drop is missing.
-    Taken(End),
-}
-
-/// An outcome, and whether it came with a reply.
-#[derive(Debug)]
-struct Resolution {
-    outcome: Outcome,
+struct Entry {
+    registered: Instant,
+    /// Taken by the first outcome.
+    sender: Option<oneshot::Sender<Outcome>>,
+    /// How the request ends if its [`PendingReply`] is dropped now.
     end: End,
 }
 
-/// A caller's place. Resolves to the outcome; when it is dropped the place is free.
+/// The guard of a request in flight: its drop removes the entry.
 #[derive(Debug)]
 pub(crate) struct PendingReply {
     id: Uuid,
-    opened: Instant,
+    registered: Instant,
     is_probe: bool,
+    receiver: oneshot::Receiver<Outcome>,
     shared: Arc<Shared>,
 }
 
 // === impl InFlight ===
 
 impl InFlight {
-    /// Room for `max` callers, each of whom waits for `reply_timeout`. `in_flight` follows their number; `abandoned`
-    /// counts those that left before their outcome.
-    pub(crate) fn new(max: usize, reply_timeout: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
+    /// A table for `max_in_flight` requests, each with `reply_timeout`. The gauge `in_flight` follows their number;
+    /// `abandoned` counts callers that disconnect before their outcome.
+    pub(crate) fn new(max_in_flight: usize, reply_timeout: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
         let state = State {
-            admission: Admission::new(max, reply_timeout),
-            waiting: HashMap::new(),
+            admission: Admission::new(max_in_flight, reply_timeout),
+            entries: HashMap::new(),
             ended: EndedRequests::new(),
-            deadlines: VecDeque::new(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -132,118 +106,122 @@ impl InFlight {
         }
     }
 
-    /// The reply offset is fixed: callers are taken from now on.
-    pub(crate) fn admit(&self) {
+    /// The reply offset is fixed: requests are admitted from now on.
+    pub(crate) fn ready(&self) {
         self.shared.state.lock().admission.ready();
     }
 
-    /// Whether nobody is there to answer: then callers are told so, but for one now and then.
+    /// Whether requests are refused because no worker is there; a probe is admitted now and then.
     pub(crate) fn set_no_worker(&self, no_worker: bool) {
         let now = Instant::now();
         self.shared.state.lock().admission.set_no_worker(no_worker, now);
     }
 
-    /// Registers a caller.
-    pub(crate) fn register(&self) -> Result<PendingReply, GatewayError> {
-        let id = Uuid::new_v4();
+    /// Whether a request would be admitted now. It takes no place: [`InFlight::register`] decides again.
+    pub(crate) fn check_admission(&self) -> Result<(), GatewayError> {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
-        let in_flight = state.waiting.len();
-        let is_probe = state.admission.admit(in_flight, now)?;
-        let stage = Stage::Waiting(None);
-        state.waiting.insert(id, Slot { opened: now, stage });
-        state.deadlines.push_back((now + self.shared.reply_timeout, id));
-        state.forget_stale_deadlines();
+        let in_flight = state.entries.len();
+        state.admission.check(in_flight, now)
+    }
+
+    /// Admits a request and registers it. Its reply timeout starts here.
+    pub(crate) fn register(&self) -> Result<PendingReply, GatewayError> {
+        let id = Uuid::new_v4();
+        let registered = Instant::now();
+        let (sender, receiver) = oneshot::channel();
+        let entry = Entry {
+            registered,
+            sender: Some(sender),
+            end: End::Cancelled,
+        };
+        let mut state = self.shared.state.lock();
+        let in_flight = state.entries.len();
+        let is_probe = state.admission.admit(in_flight, registered)?;
+        state.entries.insert(id, entry);
         drop(state);
         self.shared.in_flight.inc();
         Ok(PendingReply {
             id,
-            opened: now,
+            registered,
             is_probe,
+            receiver,
             shared: Arc::clone(&self.shared),
         })
     }
 
-    /// Gives replies to callers, a whole batch under one lock; `found` hears of each in turn.
-    pub(crate) fn reply(&self, replies: impl IntoIterator<Item = (Uuid, Outcome)>, mut found: impl FnMut(ReplyMatch)) {
+    /// Hands a batch of replies to their requests, and returns what each was matched with.
+    pub(crate) fn reply(&self, replies: Vec<(Uuid, Outcome)>) -> Vec<ReplyMatch> {
         let now = Instant::now();
-        let mut wakers = Vec::new();
-        let mut waited = None;
+        let mut senders = Vec::with_capacity(replies.len());
+        let mut matches = Vec::with_capacity(replies.len());
         let mut count = 0;
+        let mut last_latency = None;
+
         let mut state = self.shared.state.lock();
-        for (id, outcome) in replies {
-            let end = End::Answered;
-            let (what, waited_here) = match state.resolve(id, Resolution { outcome, end }, &mut wakers) {
-                Ok(opened) => (ReplyMatch::Delivered, Some(now - opened)),
-                Err(end) => match ReplyMatch::of(end.or_else(|| state.ended.get(id))) {
-                    // A reply that comes too late says most about how late replies are; that somebody left says nothing.
-                    ReplyMatch::Late => (ReplyMatch::Late, Some(self.shared.reply_timeout)),
-                    what => (what, None),
+        for (id, _) in &replies {
+            let taken = state.take_sender(*id, End::Answered);
+            let (reply_match, latency) = match &taken {
+                Some((_, registered)) => (ReplyMatch::Delivered, Some(now - *registered)),
+                None => match state.end(*id) {
+                    Some(End::Answered) => (ReplyMatch::Duplicate, None),
+                    // Late replies are the best sign of a queue. Replies to callers that left are no sign of anything.
+                    Some(End::Failed) => (ReplyMatch::Late, Some(self.shared.reply_timeout)),
+                    Some(End::Cancelled) => (ReplyMatch::Cancelled, None),
+                    None => (ReplyMatch::Foreign, None),
                 },
             };
-            count += u32::from(waited_here.is_some());
-            waited = waited_here.or(waited);
-            found(what);
+            count += u32::from(latency.is_some());
+            last_latency = latency.or(last_latency);
+            senders.push(taken);
+            matches.push(reply_match);
         }
-        if let Some(waited) = waited {
-            state.admission.replied(count, waited, now);
+        if let Some(latency) = last_latency {
+            state.admission.replied(count, latency, now);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+
+        for (taken, (_, outcome)) in senders.into_iter().zip(replies) {
+            if let Some((sender, _)) = taken {
+                // The caller may have disconnected since the lock was released.
+                let _ = sender.send(outcome);
+            }
+        }
+        matches
     }
 
-    /// Tells callers why they get no reply.
-    pub(crate) fn refuse(&self, ids: impl IntoIterator<Item = Uuid>, error: GatewayError) {
-        let mut wakers = Vec::new();
+    /// Fails requests; those that have an outcome keep it.
+    pub(crate) fn fail(&self, ids: &[Uuid], error: GatewayError) {
+        let mut senders = Vec::with_capacity(ids.len());
         let mut state = self.shared.state.lock();
         for id in ids {
-            let (outcome, end) = (Err(error), End::Failed);
-            // Whoever has an outcome keeps it.
-            let _ = state.resolve(id, Resolution { outcome, end }, &mut wakers);
+            senders.extend(state.take_sender(*id, End::Failed));
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Takes no more callers and tells all that wait that the process ends.
-    pub(crate) fn shut_down(&self) {
-        let ids: Vec<_> = {
-            let mut state = self.shared.state.lock();
-            state.admission.shut_down();
-            state.waiting.keys().copied().collect()
-        };
-        self.refuse(ids, GatewayError::ShuttingDown);
-    }
-
-    /// Watches the deadlines, for ever.
-    pub(crate) async fn expire(self) -> Infallible {
-        loop {
-            let now = Instant::now();
-            let next = self.refuse_late(now);
-            // Whoever comes from now on has a later deadline than this.
-            let next = next.unwrap_or(now + self.shared.reply_timeout);
-            sleep_until(next.max(now + GRANULARITY)).await;
+        for (sender, _) in senders {
+            let _ = sender.send(Err(error));
         }
     }
 
-    /// Tells those whose deadline is over, and gives the next deadline.
-    fn refuse_late(&self, now: Instant) -> Option<Instant> {
-        let (due, next) = self.shared.state.lock().due(now);
-        self.refuse(due, GatewayError::TimedOut);
-        next
+    /// Admits no more requests, and fails all that are in flight.
+    pub(crate) fn shut_down(&self) {
+        let mut state = self.shared.state.lock();
+        state.admission.shut_down();
+        let ids: Vec<_> = state.entries.keys().copied().collect();
+        drop(state);
+        self.fail(&ids, GatewayError::ShuttingDown);
     }
 }
 
-// === impl ReplyMatch ===
+/// What the producer says of the records.
+impl DeliveryCallback for InFlight {
+    type Token = Uuid;
 
-impl ReplyMatch {
-    /// Of a request that is over, if it was one of ours.
-    fn of(end: Option<End>) -> Self {
-        match end {
-            Some(End::Answered) => Self::Duplicate,
-            Some(End::Failed) => Self::Late,
-            Some(End::Cancelled) => Self::Cancelled,
-            None => Self::Foreign,
+    fn on_delivery(&self, ids: Vec<Uuid>, result: DeliveryResult) {
+        match result {
+            DeliveryResult::Failed => self.fail(&ids, GatewayError::SendFailed),
+            // With an unknown result the record may be in the log: the request waits on for its reply.
+            DeliveryResult::Acknowledged | DeliveryResult::Unknown => {}
         }
     }
 }
@@ -251,41 +229,18 @@ impl ReplyMatch {
 // === impl State ===
 
 impl State {
-    /// Gives a caller an outcome; gives since when the caller waited.
-    ///
-    /// # Errors
-    /// What had become of the request before, or `None` if its pending_reply is gone.
-    fn resolve(&mut self, id: Uuid, resolution: Resolution, wakers: &mut Vec<Waker>) -> Result<Instant, Option<End>> {
-        let Slot { opened, stage } = self.waiting.get_mut(&id).ok_or(None)?;
-        if let Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end) = stage {
-            return Err(Some(*end));
-        }
-        if let Stage::Waiting(waker) = std::mem::replace(stage, Stage::Resolved(resolution)) {
-            wakers.extend(waker);
-        }
-        Ok(*opened)
+    /// Takes the sender of a request that has no outcome yet, with the time of its registration.
+    fn take_sender(&mut self, id: Uuid, end: End) -> Option<(oneshot::Sender<Outcome>, Instant)> {
+        let entry = self.entries.get_mut(&id)?;
+        let sender = entry.sender.take()?;
+        entry.end = end;
+        Some((sender, entry.registered))
     }
 
-    /// Those whose deadline is over, and the next deadline.
-    fn due(&mut self, now: Instant) -> (Vec<Uuid>, Option<Instant>) {
-        let mut due = Vec::new();
-        while let Some(&(deadline, id)) = self.deadlines.front() {
-            if self.waiting.contains_key(&id) {
-                if deadline > now {
-                    return (due, Some(deadline));
-                }
-                due.push(id);
-            }
-            self.deadlines.pop_front();
-        }
-        (due, None)
-    }
-
-    /// Keeps the queue in proportion to those who wait, at a constant cost per request.
-    fn forget_stale_deadlines(&mut self) {
-        if self.deadlines.len() > STALE_FACTOR * self.waiting.len() + 64 {
-            self.deadlines.retain(|(_, id)| self.waiting.contains_key(id));
-        }
+    /// How a request without a sender ended, or is about to end.
+    fn end(&self, id: Uuid) -> Option<End> {
+        let entry = self.entries.get(&id);
+        entry.map(|entry| entry.end).or_else(|| self.ended.get(id))
     }
 }
 
@@ -297,68 +252,51 @@ impl PendingReply {
         self.id
     }
 
-    /// When it was opened.
-    pub(crate) fn opened(&self) -> Instant {
-        self.opened
+    pub(crate) fn registered(&self) -> Instant {
+        self.registered
     }
 
-    /// Gives the place back for a reason of ours: nobody has left.
+    /// Waits for the outcome: the reply, an error, or the reply timeout.
+    pub(crate) async fn outcome(mut self) -> Outcome {
+        let deadline = self.registered + self.shared.reply_timeout;
+        let received = match timeout_at(deadline, &mut self.receiver).await {
+            Ok(received) => received,
+            Err(_elapsed) => {
+                let taken = self.shared.state.lock().take_sender(self.id, End::Failed);
+                if taken.is_some() {
+                    return Err(GatewayError::TimedOut);
+                }
+                // Another thread took the sender at the same time: its outcome counts.
+                (&mut self.receiver).await
+            }
+        };
+        // A sender is never dropped without an outcome while its request waits.
+        received.unwrap_or(Err(GatewayError::TimedOut))
+    }
+
+    /// Removes the request because its record was not handed to the producer; passes `reason` on.
     pub(crate) fn cancel(self, reason: GatewayError) -> GatewayError {
+        let now = Instant::now();
         let mut state = self.shared.state.lock();
-        if let Some(slot) = state.waiting.get_mut(&self.id) {
-            slot.stage = Stage::Taken(End::Failed);
-        }
+        let taken = state.take_sender(self.id, End::Failed);
         if self.is_probe {
-            state.admission.return_probe(Instant::now());
+            state.admission.return_probe(now);
         }
         drop(state);
+        drop(taken);
         reason
-    }
-}
-
-impl Future for PendingReply {
-    type Output = Outcome;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = self.shared.state.lock();
-        let Some(Slot { stage, .. }) = state.waiting.get_mut(&self.id) else {
-            // Only the drop removes the entry.
-            return Poll::Ready(Err(GatewayError::TimedOut));
-        };
-        match stage {
-            Stage::Waiting(Some(waker)) => {
-                waker.clone_from(cx.waker());
-                Poll::Pending
-            }
-            Stage::Waiting(none) => {
-                *none = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end) => {
-                let taken = Stage::Taken(*end);
-                match std::mem::replace(stage, taken) {
-                    Stage::Resolved(Resolution { outcome, .. }) => Poll::Ready(outcome),
-                    // Polled again after its outcome.
-                    Stage::Waiting(_) | Stage::Taken(_) => Poll::Ready(Err(GatewayError::TimedOut)),
-                }
-            }
-        }
     }
 }
 
 impl Drop for PendingReply {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        let stage = state.waiting.remove(&self.id).map(|it| it.stage);
-        let left = matches!(stage, Some(Stage::Waiting(_)));
-        let end = match stage {
-            Some(Stage::Resolved(Resolution { end, .. }) | Stage::Taken(end)) => end,
-            Some(Stage::Waiting(_)) | None => End::Cancelled,
-        };
+        let entry = state.entries.remove(&self.id);
+        let end = entry.as_ref().map_or(End::Cancelled, |entry| entry.end);
         state.ended.insert(self.id, end);
         drop(state);
         self.shared.in_flight.dec();
-        if left {
+        if end == End::Cancelled {
             self.shared.abandoned.inc();
         }
     }

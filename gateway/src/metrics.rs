@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::response::GatewayError;
+use crate::{in_flight::ReplyMatch, response::GatewayError};
 
 /// Counters of the front.
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub(crate) struct RequestMetrics {
     pub(crate) latency: Histogram,
 }
 
-/// Replies by what they found.
+/// Counters of the records in the reply topic.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyMetrics {
-    pub(crate) answered: Counter,
-    pub(crate) late: Counter,
-    pub(crate) duplicate: Counter,
-    pub(crate) foreign: Counter,
+    answered: Counter,
+    late: Counter,
+    duplicate: Counter,
+    foreign: Counter,
     pub(crate) malformed: Counter,
     pub(crate) heartbeat: Counter,
 }
@@ -139,5 +139,15 @@ impl ReplyMetrics {
         };
         registry.register("replies", "Records read from the reply topic, by kind", replies);
         metrics
+    }
+
+    pub(crate) fn count(&self, reply_match: ReplyMatch) {
+        let counter = match reply_match {
+            ReplyMatch::Delivered => &self.answered,
+            ReplyMatch::Duplicate => &self.duplicate,
+            ReplyMatch::Late | ReplyMatch::Cancelled => &self.late,
+            ReplyMatch::Foreign => &self.foreign,
+        };
+        counter.inc();
     }
 }

@@ -1,6 +1,8 @@
-//! The reply loop: from the consumer of `pong` to the callers. Nothing in it can wait for a caller.
+//! The reply loop: from the consumer of the reply topic to the requests in flight.
+//!
+//! Nothing in it waits for a caller. A batch is parsed before the table of requests is locked, and counted after that.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, mem};
 
 use kafka::{ConsumedRecord, PartitionConsumer};
 use shared::headers;
@@ -16,65 +18,59 @@ use crate::{
 };
 
 /// Bytes of a service's error that are logged.
-const SHOWN_BYTES: usize = 1024;
+const MAX_LOGGED_BYTES: usize = 1024;
 
-/// Reads replies for ever. Callers are admitted once the start is fixed.
-pub(crate) async fn run(mut consumer: PartitionConsumer, pending: InFlight, metrics: ReplyMetrics) -> Infallible {
+/// Reads replies for ever. Requests are admitted once the start offset is fixed.
+pub(crate) async fn run(mut consumer: PartitionConsumer, in_flight: InFlight, metrics: ReplyMetrics) -> Infallible {
     consumer.wait_for_start().await;
-    pending.admit();
+    in_flight.ready();
     let mut presence = WorkerPresence::default();
-    let mut no_worker = false;
+    let mut had_no_worker = false;
     loop {
-        let mut sign = Sign::Nothing;
         let batch = consumer.poll().await;
-        let replies = batch.records.into_iter().filter_map(|record| {
-            let Some(id) = headers::correlation_id(record.headers(), record.key()) else {
-                if headers::is_heartbeat(record.key()) {
-                    sign = Sign::Heartbeat;
-                    metrics.heartbeat.inc();
-                } else {
-                    metrics.malformed.inc();
-                }
-                return None;
-            };
-            Some((id, outcome(id, record)))
-        });
-        let mut answered = false;
-        pending.reply(replies, |found| {
-            answered |= found != ReplyMatch::Foreign;
-            match found {
-                ReplyMatch::Delivered => metrics.answered.inc(),
-                ReplyMatch::Duplicate => metrics.duplicate.inc(),
-                ReplyMatch::Late | ReplyMatch::Cancelled => metrics.late.inc(),
-                ReplyMatch::Foreign => metrics.foreign.inc(),
-            };
-        });
-        if answered {
-            sign = sign.max(Sign::Replies);
+        let mut sign = Sign::Nothing;
+        let mut replies = Vec::with_capacity(batch.records.len());
+        for record in batch.records {
+            if let Some(id) = headers::correlation_id(record.headers(), record.key()) {
+                replies.push((id, outcome(id, record)));
+            } else if headers::is_heartbeat(record.key()) {
+                sign = Sign::Heartbeat;
+                metrics.heartbeat.inc();
+            } else {
+                metrics.malformed.inc();
+            }
         }
-        if sign > Sign::Nothing || batch.at_end {
-            presence.listen(sign, Instant::now());
-        } else {
-            presence.pass(Instant::now());
+
+        let matches = in_flight.reply(replies);
+        for reply_match in &matches {
+            metrics.count(*reply_match);
         }
-        if std::mem::replace(&mut no_worker, presence.has_no_worker()) != no_worker {
-            pending.set_no_worker(no_worker);
-            if no_worker {
-                warn!("no worker has been sign of for a while: callers are told so");
+
+        // A late or duplicate reply comes from a worker as well; a foreign one may come from another gateway's.
+        if matches.iter().any(|reply_match| *reply_match != ReplyMatch::Foreign) {
+            sign = sign.max(Sign::Reply);
+        }
+        presence.fetched(sign, batch.at_end, Instant::now());
+        let has_no_worker = presence.has_no_worker();
+        if mem::replace(&mut had_no_worker, has_no_worker) != has_no_worker {
+            in_flight.set_no_worker(has_no_worker);
+            if has_no_worker {
+                warn!("no worker has been heard of for a while: requests are refused");
             } else {
                 info!("a worker is there again");
             }
         }
-        // The callers are answered before more is asked for.
+
+        // The tasks of the callers run before the next fetch.
         yield_now().await;
     }
 }
 
-/// What a reply says: its value, or that the service failed. How it failed is not for the caller.
+/// The value of a reply, or that the service failed. Its error is logged, and hidden from the caller.
 fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
     if let Some(error) = headers::handler_error(record.headers()) {
-        let shown = error.get(..SHOWN_BYTES).unwrap_or(error);
-        debug!(%id, error = %shown.escape_ascii(), "the service failed");
+        let logged = error.get(..MAX_LOGGED_BYTES).unwrap_or(error);
+        debug!(%id, error = %logged.escape_ascii(), "the service failed");
         return Err(GatewayError::ServiceFailed);
     }
     Ok(record.into_value().unwrap_or_default())

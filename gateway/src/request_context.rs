@@ -38,7 +38,7 @@ pub(crate) struct RequestContext {
 
 impl RequestContext {
     /// Reads it from a request's head.
-    pub(crate) fn of(head: &HeaderMap) -> Self {
+    pub(crate) fn from_headers(head: &HeaderMap) -> Self {
         // Most requests have neither, and to look at the names costs less than to look one up.
         if !head.keys().any(|it| *it == TRACEPARENT_NAME || *it == REQUEST_ID_NAME) {
             return Self::default();
@@ -69,7 +69,7 @@ impl RequestContext {
     }
 
     /// Hands the trace on to the record.
-    pub(crate) fn trace(&self, headers: &mut Headers) {
+    pub(crate) fn add_trace(&self, headers: &mut Headers) {
         if let Some(parent) = &self.parent {
             headers.insert(TRACEPARENT.to_owned(), parent.as_bytes().to_vec());
         }
@@ -79,7 +79,7 @@ impl RequestContext {
     }
 
     /// Gives the request's name back in its answer.
-    pub(crate) fn sign(self, answer: &mut Response) {
+    pub(crate) fn add_request_id(self, answer: &mut Response) {
         if let Some(id) = self.request_id {
             answer.headers_mut().insert(&REQUEST_ID_NAME, id);
         }

@@ -89,8 +89,7 @@ impl GatewayError {
         }
     }
 
-    /// The answer.
-    pub(crate) fn answer(self) -> Response {
+    pub(crate) fn response(self) -> Response {
         let (status, error) = self.status();
         let mut answer = json(status, "error", error);
         let mut add = |name: HeaderName, value| answer.headers_mut().insert(name, value);
@@ -175,11 +174,11 @@ mod tests {
             (GatewayError::Overloaded, 503, r#"{"error":"overloaded"}"#),
             (GatewayError::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
         ] {
-            let answer = error.answer();
+            let answer = error.response();
             assert_eq!(answer.status(), status);
             assert_eq!(answer.headers().contains_key(RETRY_AFTER), status == 503);
             assert_eq!(body(answer), text.as_bytes());
         }
-        assert_eq!(GatewayError::MethodNotAllowed.answer().headers()[ALLOW], "GET, POST");
+        assert_eq!(GatewayError::MethodNotAllowed.response().headers()[ALLOW], "GET, POST");
     }
 }

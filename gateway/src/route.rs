@@ -1,9 +1,12 @@
-//! Requests: from the caller's body to the record, and what becomes of the record.
+//! The routes: which requests exist, what their bodies must be, and the record that each becomes.
+//!
+//! `/ping` is the one route. Its request record is part of a fixed contract: the key is the correlation id as 36 ASCII
+//! characters, the value is `{"id":"<id>","name":"<name>","value":"<value>"}`.
 
 use std::borrow::Cow;
 
-use hyper::{HeaderMap, Method, body::Incoming, header::CONTENT_TYPE, http::request::Parts};
-use kafka::{DeliveryCallback, DeliveryResult, Record};
+use hyper::{HeaderMap, Method, header::CONTENT_TYPE, http::request::Parts};
+use kafka::Record;
 use serde::Deserialize;
 use shared::{
     headers::Headers,
@@ -11,67 +14,65 @@ use shared::{
 };
 use uuid::Uuid;
 
-use crate::{body::BodyReader, in_flight::InFlight, response::GatewayError};
+use crate::response::GatewayError;
 
-/// A request to `/ping`. Of its head nothing is kept.
-#[derive(Debug)]
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// What `GET` says.
-    Ping,
-    /// The body says it.
-    Body,
+    /// `GET /ping`: the record has the default name and value; a body is ignored.
+    GetPing,
+    /// `POST /ping`: the body is a [`PingBody`].
+    PostPing,
 }
 
-/// What the caller says; the id is always ours.
+/// The body of `POST /ping`: a JSON object with these strings. Other fields are ignored, an `id` too.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct PingBody {
     pub(crate) name: Cow<'static, str>,
     pub(crate) value: Cow<'static, str>,
 }
 
-/// Tells callers whose record was not sent.
-#[derive(Debug)]
-pub(crate) struct GatewayDelivery(pub(crate) InFlight);
-
 // === impl Route ===
 
 impl Route {
-    /// Reads a request's head.
-    pub(crate) fn of(head: &Parts) -> Result<Self, GatewayError> {
+    /// The route of a request's head.
+    pub(crate) fn from_head(head: &Parts) -> Result<Self, GatewayError> {
         match head.method {
             _ if head.uri.path() != "/ping" => Err(GatewayError::NotFound),
-            Method::GET => Ok(Self::Ping),
-            Method::POST if is_json(&head.headers) => Ok(Self::Body),
+            Method::GET => Ok(Self::GetPing),
+            Method::POST if is_json(&head.headers) => Ok(Self::PostPing),
             Method::POST => Err(GatewayError::UnsupportedMediaType),
             _ => Err(GatewayError::MethodNotAllowed),
         }
     }
+}
 
-    /// What the caller says.
-    pub(crate) async fn body(self, body: &mut Incoming, bodies: &BodyReader) -> Result<PingBody, GatewayError> {
-        match self {
-            Self::Ping => Ok(PingBody::ping()),
-            Self::Body => bodies.read(body, PingBody::from_json).await,
-        }
-    }
+/// Whether the content type is JSON. A request without one is taken for JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_none_or(|value| {
+        let media_type = value.as_bytes().split(|&byte| byte == b';').next();
+        media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+    })
 }
 
 // === impl PingBody ===
 
-impl PingBody {
-    fn ping() -> Self {
+/// What `GET /ping` sends.
+impl Default for PingBody {
+    fn default() -> Self {
         Self {
             name: Cow::Borrowed("Ping"),
             value: Cow::Borrowed("Pong"),
         }
     }
+}
 
-    /// Reads them from a body.
+impl PingBody {
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, GatewayError> {
         from_object(json).map_err(|_| GatewayError::BadJson)
     }
 
-    /// The request record: key = the id, value = the contract's JSON.
+    /// The request record of the contract.
     pub(crate) fn into_record(self, id: Uuid, headers: Headers) -> Record {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = id.hyphenated().encode_lower(&mut buffer);
@@ -80,7 +81,7 @@ impl PingBody {
             name: self.name,
             value: self.value,
         };
-        // As large as most of them are in the end.
+        // The exact size, unless something is escaped.
         let (name, text) = (&message.name, &message.value);
         let mut value =
             Vec::with_capacity(r#"{"id":"","name":"","value":""}"#.len() + id.len() + name.len() + text.len());
@@ -93,38 +94,32 @@ impl PingBody {
     }
 }
 
-/// Without a content type the body is taken for what it has to be.
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_none_or(|value| {
-        let essence = value.as_bytes().split(|&byte| byte == b';').next();
-        essence.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"application/json"))
-    })
-}
-
-// === impl GatewayDelivery ===
-
-impl DeliveryCallback for GatewayDelivery {
-    type Token = Uuid;
-
-    fn on_delivery(&self, ids: Vec<Uuid>, result: DeliveryResult) {
-        match result {
-            DeliveryResult::Failed => {
-                self.0.refuse(ids, GatewayError::SendFailed);
-            }
-            // Its record may be in the log: the caller waits on for the reply.
-            DeliveryResult::Acknowledged | DeliveryResult::Unknown => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::Request;
+
     use super::*;
 
+    fn route(method: &str, uri: &str) -> Result<Route, GatewayError> {
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        Route::from_head(&request.into_parts().0)
+    }
+
     #[test]
-    fn the_record_is_the_contracts() {
+    fn routes_by_path_and_method() {
+        assert_eq!(route("GET", "/ping"), Ok(Route::GetPing));
+        assert_eq!(route("GET", "/ping?query"), Ok(Route::GetPing));
+        assert_eq!(route("POST", "/ping"), Ok(Route::PostPing));
+        assert_eq!(route("PUT", "/ping"), Err(GatewayError::MethodNotAllowed));
+        assert_eq!(route("HEAD", "/ping"), Err(GatewayError::MethodNotAllowed));
+        assert_eq!(route("GET", "/ping/"), Err(GatewayError::NotFound));
+        assert_eq!(route("PUT", "/"), Err(GatewayError::NotFound));
+    }
+
+    #[test]
+    fn get_ping_record_has_the_bytes_of_the_contract() {
         let id = Uuid::new_v4();
-        let record = PingBody::ping().into_record(id, Headers::new());
+        let record = PingBody::default().into_record(id, Headers::new());
         assert_eq!(record.key, id.to_string().as_bytes());
         assert_eq!(record.key.len(), 36);
         assert_eq!(
@@ -134,15 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_id_is_ignored() {
-        let body: PingBody = from_object(br#"{"id":"mine","value":"v","name":"n"}"#).unwrap();
+    fn id_in_the_body_is_ignored() {
+        let body = PingBody::from_json(br#"{"id":"mine","value":"v","name":"n"}"#).unwrap();
         let id = Uuid::new_v4();
         let value = String::from_utf8(body.into_record(id, Headers::new()).value).unwrap();
         assert_eq!(value, format!(r#"{{"id":"{id}","name":"n","value":"v"}}"#));
     }
 
     #[test]
-    fn content_types() {
+    fn content_type_must_be_json_or_absent() {
         let json = |value: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             if let Some(value) = value {

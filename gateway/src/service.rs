@@ -1,30 +1,38 @@
-//! The front: from an HTTP request to its answer.
+//! One request, from its head to its response.
+//!
+//! 1. The head is read: which route, which trace. A request without a route is refused.
+//! 4. The request is registered, which decides on admission again, and after that its record is handed to the producer.
+//! 5. The outcome becomes the response.
 
 use std::sync::Arc;
 
-use hyper::{body::Incoming, http::request::Parts};
+use bytes::Bytes;
+use hyper::{
+    body::{Body, Incoming},
+    http::request::Parts,
+};
 use kafka::Producer;
 use shared::server::{Handler, Peer, Response};
 use tracing::{debug, field};
 
 use crate::{
     body::BodyReader,
-    in_flight::InFlight,
+    in_flight::{InFlight, Outcome},
     metrics::RequestMetrics,
     reply_address::ReplyAddress,
     request_context::RequestContext,
     response::{self, GatewayError},
-    route::{GatewayDelivery, Route},
+    route::{PingBody, Route},
 };
 
-/// What answers callers.
+/// Answers the requests of all connections.
 #[derive(Debug)]
 pub(crate) struct GatewayService {
-    pub(crate) pending: InFlight,
-    pub(crate) producer: Producer<GatewayDelivery>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) producer: Producer<InFlight>,
     pub(crate) reply_address: Arc<ReplyAddress>,
     pub(crate) metrics: RequestMetrics,
-    pub(crate) bodies: BodyReader,
+    pub(crate) body_reader: BodyReader,
 }
 
 // === impl GatewayService ===
@@ -34,39 +42,46 @@ impl Handler for GatewayService {
 
     fn read_head(&self, head: &Parts, peer: Peer) -> Self::Head {
         let route = match peer {
-            Peer::Admitted => Route::of(head),
+            Peer::Admitted => Route::from_head(head),
             Peer::Excess => Err(GatewayError::TooManyConnections),
         };
-        (RequestContext::of(&head.headers), route)
+        (RequestContext::from_headers(&head.headers), route)
     }
 
     async fn respond(&self, (context, route): Self::Head, body: &mut Incoming) -> Response {
         let outcome = match route {
-            Ok(route) => self.ping(route, body, &context).await,
+            Ok(route) => self.call(route, body, &context).await,
             Err(error) => Err(error),
         };
-        let mut answer = match outcome {
-            Ok(reply) => {
+        let mut response = match outcome {
+            Ok(value) => {
                 self.metrics.answered();
-                response::reply(&reply)
+                response::reply(&value)
             }
             Err(error) => {
                 self.metrics.refused(error);
-                error.answer()
+                error.response()
             }
         };
-        context.sign(&mut answer);
-        answer
+        context.add_request_id(&mut response);
+        response
     }
 }
 
 impl GatewayService {
-    async fn ping(&self, route: Route, body: &mut Incoming, context: &RequestContext) -> Result<Vec<u8>, GatewayError> {
-        let body = route.body(body, &self.bodies).await?;
-        // The pending_reply before the record: the reply may be faster than the way back from the producer. From here on
-        // every way out drops the pending_reply, which frees the place.
-        let pending_reply = self.pending.register()?;
-        let (id, opened) = (pending_reply.id(), pending_reply.opened());
+    /// From the body of a request to the value of its reply.
+    async fn call<B>(&self, route: Route, body: B, context: &RequestContext) -> Outcome
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let body = match route {
+            Route::GetPing => PingBody::default(),
+            Route::PostPing => self.body_reader.read(body, PingBody::from_json).await?,
+        };
+
+        // Before the record is sent: the reply may arrive before `try_send` returns.
+        let pending_reply = self.in_flight.register()?;
+        let (id, registered) = (pending_reply.id(), pending_reply.registered());
         debug!(
             %id,
             traceparent = context.traceparent(),
@@ -74,15 +89,18 @@ impl GatewayService {
             x_request_id = context.request_id(),
             "request"
         );
+
         let mut headers = self.reply_address.headers(id);
-        context.trace(&mut headers);
+        context.add_trace(&mut headers);
         if self.producer.try_send(body.into_record(id, headers), id).is_err() {
             return Err(pending_reply.cancel(GatewayError::Full));
         }
-        let outcome = pending_reply.await;
+
+        let outcome = pending_reply.outcome().await;
         debug!(%id, x_request_id = context.request_id(), error = outcome.as_ref().err().map(field::debug), "outcome");
-        let reply = outcome?;
-        self.metrics.latency.observe(opened.elapsed().as_secs_f64());
-        Ok(reply)
+        if outcome.is_ok() {
+            self.metrics.latency.observe(registered.elapsed().as_secs_f64());
+        }
+        outcome
     }
 }

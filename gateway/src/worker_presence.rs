@@ -1,84 +1,76 @@
-//! Whether there is anybody to answer.
+//! Whether a worker is there, judged by what arrives in the reply topic.
 //!
-//! Workers of ours announce themselves each second in the topic of the replies. Once one has, silence means something: no
-//! heartbeat and no reply for a while, although Kafka answers us. A worker that does not announce itself is never judged:
-//! where replies come without announcements, another kind of worker has taken over.
+//! Our workers write a heartbeat into the reply topic every second. After the first heartbeat, silence means absence: for
+//! [`SILENCE`] neither a heartbeat nor a reply, although the broker answers each fetch and the log is read to its end.
+//! Workers without heartbeats are never judged: replies without heartbeats mean that another kind of worker took over.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So much silence means that nobody is there: three announcements missed, and time for a worker to be restarted.
+/// Silence that means that no worker is there: three missed heartbeats, and time to restart a worker.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The most that one fetch adds to the silence: it waits half a second for records, and what goes beyond that is Kafka's.
-const LISTENED: Duration = Duration::from_millis(600);
+/// The most silence that one fetch adds: a fetch waits 500 ms for records, anything beyond is the broker's delay.
+const MAX_SILENCE_PER_FETCH: Duration = Duration::from_millis(600);
 
-/// A longer time between two fetches was an outage.
+/// A longer time between two fetch responses counts as an outage of Kafka.
 const OUTAGE: Duration = Duration::from_millis(1500);
 
-/// How much more silence an outage allows: the workers may need some seconds longer than we to come back to Kafka.
-const GRACE: Duration = Duration::from_secs(8);
+/// Silence allowed in addition after an outage: workers may reconnect some seconds later than the gateway.
+const OUTAGE_GRACE: Duration = Duration::from_secs(8);
 
-/// Listens for workers.
+/// Watches the fetches of the reply topic. Does no I/O, and is told the time.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerPresence {
-    /// Workers announce themselves.
-    announced: bool,
+    /// The workers send heartbeats.
+    has_heartbeats: bool,
+    /// Since the last heartbeat or reply.
     silence: Duration,
-    /// The same, but for announcements only.
-    unannounced: Duration,
-    /// How much of it is no sign of absence.
+    /// Since the last heartbeat.
+    heartbeat_silence: Duration,
+    /// Silence allowed in addition to [`SILENCE`].
     grace: Duration,
-    /// When Kafka answered last.
-    listened: Option<Instant>,
+    last_fetch: Option<Instant>,
 }
 
-/// What a fetch brought.
+/// The best sign of a worker in one fetch, in rising order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sign {
     Nothing,
-    /// Replies to callers of ours.
-    Replies,
-    /// A worker that says it is there.
+    /// A reply to a request of this gateway.
+    Reply,
     Heartbeat,
 }
 
 // === impl WorkerPresence ===
 
 impl WorkerPresence {
-    /// Kafka answered a fetch.
-    pub(crate) fn listen(&mut self, sign: Sign, now: Instant) {
-        let listened = self.answered(now).min(LISTENED);
-        self.silence += listened;
-        self.unannounced += listened;
+    /// The broker answered a fetch. Unless it was `at_end` of the log, the rest may hold heartbeats: that is not silence.
+    /// An open transaction can hide any number of records.
+    pub(crate) fn fetched(&mut self, sign: Sign, at_end: bool, now: Instant) {
+        let gap = self.last_fetch.replace(now).map_or(Duration::ZERO, |last| now - last);
+        if gap > OUTAGE {
+            (self.silence, self.heartbeat_silence) = (Duration::ZERO, Duration::ZERO);
+            self.grace = OUTAGE_GRACE;
+        }
+        if sign == Sign::Nothing && !at_end {
+            return;
+        }
+        let silence = gap.min(MAX_SILENCE_PER_FETCH);
+        self.silence += silence;
+        self.heartbeat_silence += silence;
         match sign {
             Sign::Nothing => return,
-            Sign::Replies => self.announced &= self.unannounced < SILENCE + self.grace,
-            Sign::Heartbeat => (self.announced, self.unannounced) = (true, Duration::ZERO),
+            Sign::Reply => self.has_heartbeats &= self.heartbeat_silence < SILENCE + self.grace,
+            Sign::Heartbeat => (self.has_heartbeats, self.heartbeat_silence) = (true, Duration::ZERO),
         }
         (self.silence, self.grace) = (Duration::ZERO, Duration::ZERO);
     }
 
-    /// Kafka answered, but there is more than we may read, or have read: an open transaction may hide anything. That is no
-    /// silence.
-    pub(crate) fn pass(&mut self, now: Instant) {
-        self.answered(now);
-    }
-
-    /// Gives the time since the last answer.
-    fn answered(&mut self, now: Instant) -> Duration {
-        let gap = self.listened.replace(now).map_or(Duration::ZERO, |last| now - last);
-        if gap > OUTAGE {
-            (self.silence, self.unannounced) = (Duration::ZERO, Duration::ZERO);
-            self.grace = GRACE;
-        }
-        gap
-    }
-
-    /// Whether nobody can answer.
+    /// Whether no worker is there; `false` while it is unknown.
     pub(crate) fn has_no_worker(&self) -> bool {
-        self.announced && self.silence >= SILENCE + self.grace
+        self.has_heartbeats && self.silence >= SILENCE + self.grace
     }
 }
 
@@ -86,26 +78,26 @@ impl WorkerPresence {
 mod tests {
     use super::*;
 
-    /// Fetches that bring nothing, one every half second.
+    /// Empty fetches at the end of the log, every 500 ms.
     fn silence(presence: &mut WorkerPresence, now: &mut Instant, seconds: u64) {
         for _ in 0..2 * seconds {
             *now += Duration::from_millis(500);
-            presence.listen(Sign::Nothing, *now);
+            presence.fetched(Sign::Nothing, true, *now);
         }
     }
 
     #[test]
-    fn whoever_never_announced_itself_is_never_judged() {
+    fn workers_without_heartbeats_are_never_missed() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Replies, now);
+        presence.fetched(Sign::Reply, true, now);
         silence(&mut presence, &mut now, 60);
         assert!(!presence.has_no_worker());
     }
 
     #[test]
-    fn three_seconds_after_the_last_announcement_nobody_is_there() {
+    fn no_worker_after_3_s_of_silence() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Heartbeat, now);
+        presence.fetched(Sign::Heartbeat, true, now);
         silence(&mut presence, &mut now, 2);
         assert!(!presence.has_no_worker());
         silence(&mut presence, &mut now, 1);
@@ -113,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_yet_changes_nothing() {
+    fn fetch_before_the_end_of_the_log_is_not_silence() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Heartbeat, now);
+        presence.fetched(Sign::Heartbeat, true, now);
         for no_worker in [false, true] {
             for _ in 0..20 {
                 now += Duration::from_millis(500);
-                presence.pass(now);
+                presence.fetched(Sign::Nothing, false, now);
                 assert_eq!(presence.has_no_worker(), no_worker);
             }
             silence(&mut presence, &mut now, 3);
@@ -128,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_one_whatever_the_first_answer_is() {
+    fn outage_before_an_incomplete_fetch_allows_grace() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Heartbeat, now);
+        presence.fetched(Sign::Heartbeat, true, now);
         silence(&mut presence, &mut now, 2);
         now += Duration::from_secs(20);
-        presence.pass(now);
+        presence.fetched(Sign::Nothing, false, now);
         silence(&mut presence, &mut now, 10);
         assert!(!presence.has_no_worker());
         silence(&mut presence, &mut now, 1);
@@ -141,43 +133,43 @@ mod tests {
     }
 
     #[test]
-    fn an_announcement_or_a_reply_ends_the_silence() {
+    fn heartbeat_or_reply_ends_the_silence() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Heartbeat, now);
-        for sign in [Sign::Heartbeat, Sign::Replies] {
+        presence.fetched(Sign::Heartbeat, true, now);
+        for sign in [Sign::Heartbeat, Sign::Reply] {
             silence(&mut presence, &mut now, 5);
             assert!(presence.has_no_worker());
-            presence.listen(sign, now);
+            presence.fetched(sign, true, now);
             assert!(!presence.has_no_worker());
         }
     }
 
     #[test]
-    fn where_replies_come_without_announcements_silence_means_nothing() {
+    fn replies_without_heartbeats_end_the_watch() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Heartbeat, now);
-        // Replies tell as much as announcements at first.
+        presence.fetched(Sign::Heartbeat, true, now);
+        // Shortly after a heartbeat a reply is as good as one.
         silence(&mut presence, &mut now, 2);
-        presence.listen(Sign::Replies, now);
+        presence.fetched(Sign::Reply, true, now);
         silence(&mut presence, &mut now, 3);
         assert!(presence.has_no_worker());
-        // Somebody answers who does not announce itself.
-        presence.listen(Sign::Replies, now);
+        // A worker without heartbeats replies.
+        presence.fetched(Sign::Reply, true, now);
         silence(&mut presence, &mut now, 60);
         assert!(!presence.has_no_worker());
-        presence.listen(Sign::Heartbeat, now);
+        presence.fetched(Sign::Heartbeat, true, now);
         silence(&mut presence, &mut now, 3);
         assert!(presence.has_no_worker());
     }
 
     #[test]
-    fn while_kafka_does_not_answer_there_is_no_silence() {
+    fn outage_is_not_silence() {
         let (mut presence, mut now) = (WorkerPresence::default(), Instant::now());
-        presence.listen(Sign::Heartbeat, now);
+        presence.fetched(Sign::Heartbeat, true, now);
         now += Duration::from_secs(60);
-        presence.listen(Sign::Nothing, now);
+        presence.fetched(Sign::Nothing, true, now);
         assert!(!presence.has_no_worker());
-        // The workers have to find it again, too.
+        // The workers have to reconnect as well.
         silence(&mut presence, &mut now, 8);
         assert!(!presence.has_no_worker());
         silence(&mut presence, &mut now, 4);

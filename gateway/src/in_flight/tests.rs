@@ -1,6 +1,6 @@
-use std::{pin::pin, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use tokio::time::{advance, timeout};
+use tokio::time::advance;
 
 use super::*;
 
@@ -8,225 +8,223 @@ mod model;
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn pending(max: usize) -> InFlight {
-    let pending = InFlight::new(max, REPLY_TIMEOUT, Gauge::default(), Counter::default());
-    pending.admit();
-    pending
+fn table(max_in_flight: usize) -> InFlight {
+    let in_flight = InFlight::new(max_in_flight, REPLY_TIMEOUT, Gauge::default(), Counter::default());
+    in_flight.ready();
+    in_flight
 }
 
-fn resolve(pending: &InFlight, id: Uuid, value: &str) -> ReplyMatch {
-    let mut found = None;
-    pending.reply([(id, Ok(value.as_bytes().to_vec()))], |it| found = Some(it));
-    found.unwrap()
+fn reply(in_flight: &InFlight, id: Uuid, value: &str) -> ReplyMatch {
+    in_flight.reply(vec![(id, Ok(value.as_bytes().to_vec()))])[0]
 }
 
 impl InFlight {
-    /// Entries, deadlines kept, and the gauge.
-    fn counts(&self) -> (usize, usize, i64) {
-        let state = self.shared.state.lock();
-        (state.waiting.len(), state.deadlines.len(), self.shared.in_flight.get())
+    /// The number of entries, and the gauge.
+    pub(crate) fn counts(&self) -> (usize, i64) {
+        (self.shared.state.lock().entries.len(), self.shared.in_flight.get())
     }
 }
 
 #[tokio::test]
-async fn each_ticket_gets_its_own_reply() {
-    let pending = pending(100);
-    let tickets: Vec<_> = (0..100).map(|_| pending.register().unwrap()).collect();
-    let replies = tickets
-        .iter()
-        .rev()
-        .map(|it| (it.id(), Ok(it.id().to_string().into_bytes())));
-    let replies: Vec<_> = replies.collect();
-    pending.reply(replies, |found| assert_eq!(found, ReplyMatch::Delivered));
-    for pending_reply in tickets {
+async fn each_request_gets_its_own_reply() {
+    let in_flight = table(100);
+    let pending: Vec<_> = (0..100).map(|_| in_flight.register().unwrap()).collect();
+    let value = |id: Uuid| id.to_string().into_bytes();
+    let ids = pending.iter().rev().map(PendingReply::id);
+    let matches = in_flight.reply(ids.map(|id| (id, Ok(value(id)))).collect());
+    assert_eq!(matches, [ReplyMatch::Delivered; 100]);
+    for pending_reply in pending {
         let id = pending_reply.id();
-        assert_eq!(pending_reply.await.unwrap(), id.to_string().into_bytes());
+        assert_eq!(pending_reply.outcome().await.unwrap(), value(id));
     }
-    assert_eq!(pending.counts().0, 0);
+    assert_eq!(in_flight.counts(), (0, 0));
 }
 
 #[tokio::test]
-async fn a_reply_before_the_first_poll_is_not_missed() {
-    let pending = pending(1);
-    let pending_reply = pending.register().unwrap();
-    resolve(&pending, pending_reply.id(), "early");
-    assert_eq!(pending_reply.await.unwrap(), b"early");
+async fn a_reply_before_the_first_poll_is_delivered() {
+    let in_flight = table(1);
+    let pending_reply = in_flight.register().unwrap();
+    reply(&in_flight, pending_reply.id(), "early");
+    assert_eq!(pending_reply.outcome().await.unwrap(), b"early");
 }
 
 #[tokio::test]
-async fn a_waiting_task_is_woken_by_its_reply() {
-    let pending = pending(1);
-    let pending_reply = pending.register().unwrap();
+async fn a_reply_wakes_the_waiting_task() {
+    let in_flight = table(1);
+    let pending_reply = in_flight.register().unwrap();
     let id = pending_reply.id();
-    let waiting = tokio::spawn(pending_reply);
+    let waiting = tokio::spawn(pending_reply.outcome());
     tokio::task::yield_now().await;
-    assert_eq!(resolve(&pending, id, "late"), ReplyMatch::Delivered);
-    assert_eq!(waiting.await.unwrap().unwrap(), b"late");
+    assert_eq!(reply(&in_flight, id, "value"), ReplyMatch::Delivered);
+    assert_eq!(waiting.await.unwrap().unwrap(), b"value");
 }
 
 #[tokio::test]
-async fn the_last_task_to_poll_is_the_one_that_is_woken() {
-    let pending = pending(1);
-    let mut pending_reply = pin!(pending.register().unwrap());
-    let mut elsewhere = Context::from_waker(Waker::noop());
-    assert!(pending_reply.as_mut().poll(&mut elsewhere).is_pending());
+async fn second_reply_is_duplicate() {
+    let in_flight = table(1);
+    let pending_reply = in_flight.register().unwrap();
     let id = pending_reply.id();
-    let reply = async { resolve(&pending, id, "moved") };
-    let (outcome, _) = timeout(REPLY_TIMEOUT, async { tokio::join!(pending_reply, reply) })
-        .await
-        .unwrap();
-    assert_eq!(outcome.unwrap(), b"moved");
-}
-
-#[tokio::test]
-async fn only_the_first_reply_counts() {
-    let pending = pending(1);
-    let pending_reply = pending.register().unwrap();
-    let id = pending_reply.id();
-    assert_eq!(resolve(&pending, id, "first"), ReplyMatch::Delivered);
-    assert_eq!(resolve(&pending, id, "second"), ReplyMatch::Duplicate);
-    assert_eq!(pending_reply.await.unwrap(), b"first");
-    assert_eq!(resolve(&pending, id, "third"), ReplyMatch::Duplicate);
-    assert_eq!(resolve(&pending, Uuid::new_v4(), "foreign"), ReplyMatch::Foreign);
+    let batch = ["first", "second"].map(|value| (id, Ok(value.into())));
+    assert_eq!(
+        in_flight.reply(batch.into()),
+        [ReplyMatch::Delivered, ReplyMatch::Duplicate]
+    );
+    assert_eq!(pending_reply.outcome().await.unwrap(), b"first");
+    assert_eq!(reply(&in_flight, id, "third"), ReplyMatch::Duplicate);
+    assert_eq!(reply(&in_flight, Uuid::new_v4(), "other"), ReplyMatch::Foreign);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_after_the_end_is_late() {
-    let pending = pending(3);
-    let (told, left, failed) = (
-        pending.register().unwrap(),
-        pending.register().unwrap(),
-        pending.register().unwrap(),
-    );
-    let ids = [told.id(), left.id(), failed.id()];
+async fn reply_after_an_error_is_late_and_after_a_disconnect_cancelled() {
+    let in_flight = table(3);
+    let [timed_out, left, failed] = [(); 3].map(|()| in_flight.register().unwrap());
+    let ids = [timed_out.id(), left.id(), failed.id()];
     drop(left);
-    pending.refuse([failed.id()], GatewayError::SendFailed);
-    tokio::spawn(pending.clone().expire());
-    assert_eq!(told.await.unwrap_err(), GatewayError::TimedOut);
-    assert_eq!(
-        resolve(&pending, ids[2], "while its caller is being told"),
-        ReplyMatch::Late
-    );
-    assert_eq!(failed.await.unwrap_err(), GatewayError::SendFailed);
-    for (id, found) in ids
-        .into_iter()
-        .zip([ReplyMatch::Late, ReplyMatch::Cancelled, ReplyMatch::Late])
-    {
-        assert_eq!(resolve(&pending, id, "late"), found);
-    }
-}
-
-#[test]
-fn while_nobody_is_there_to_answer_callers_are_told_at_once() {
-    let pending = pending(1);
-    pending.set_no_worker(true);
-    assert_eq!(pending.register().unwrap_err(), GatewayError::NoWorker);
-    pending.set_no_worker(false);
-    drop(pending.register().unwrap());
+    in_flight.fail(&[failed.id()], GatewayError::SendFailed);
+    assert_eq!(reply(&in_flight, ids[2], "before the caller is told"), ReplyMatch::Late);
+    assert_eq!(failed.outcome().await, Err(GatewayError::SendFailed));
+    assert_eq!(timed_out.outcome().await, Err(GatewayError::TimedOut));
+    let matches = in_flight.reply(ids.map(|id| (id, Ok(Vec::new()))).into());
+    assert_eq!(matches, [ReplyMatch::Late, ReplyMatch::Cancelled, ReplyMatch::Late]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_could_not_be_served_in_time_are_told_at_once() {
-    let pending = pending(10_000);
-    let open = || pending.register().unwrap();
-    let mut waiting: std::collections::VecDeque<_> = (0..1_000).map(|_| open()).collect();
-    // 100 replies a second, to callers who have waited for longer and longer.
-    while waiting.len() > 500 {
-        advance(Duration::from_millis(10)).await;
-        let pending_reply = waiting.pop_front().unwrap();
-        resolve(&pending, pending_reply.id(), "slow");
+async fn request_times_out_after_the_reply_timeout() {
+    let in_flight = table(1);
+    let start = Instant::now();
+    let pending_reply = in_flight.register().unwrap();
+    // The timeout starts at the registration, not at the first poll.
+    advance(Duration::from_secs(4)).await;
+    assert_eq!(pending_reply.outcome().await, Err(GatewayError::TimedOut));
+    let waited = start.elapsed().as_millis();
+    assert!((10_000..=10_002).contains(&waited), "{waited} ms");
+    assert_eq!(in_flight.counts(), (0, 0));
+    assert_eq!(in_flight.shared.abandoned.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reply_before_the_deadline_is_delivered_after_it() {
+    let in_flight = table(1);
+    let pending_reply = in_flight.register().unwrap();
+    let id = pending_reply.id();
+    advance(REPLY_TIMEOUT - Duration::from_millis(1)).await;
+    reply(&in_flight, id, "in time");
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(pending_reply.outcome().await.unwrap(), b"in time");
+}
+
+#[tokio::test]
+async fn failed_delivery_fails_the_request_and_unknown_delivery_does_not() {
+    let in_flight = table(2);
+    let [failed, unknown] = [(); 2].map(|()| in_flight.register().unwrap());
+    in_flight.on_delivery(vec![failed.id()], DeliveryResult::Failed);
+    in_flight.on_delivery(vec![unknown.id()], DeliveryResult::Unknown);
+    in_flight.on_delivery(vec![unknown.id()], DeliveryResult::Acknowledged);
+    assert_eq!(failed.outcome().await, Err(GatewayError::SendFailed));
+    assert_eq!(reply(&in_flight, unknown.id(), "reply"), ReplyMatch::Delivered);
+    assert_eq!(unknown.outcome().await.unwrap(), b"reply");
+}
+
+#[test]
+fn requests_are_refused_before_ready() {
+    let in_flight = InFlight::new(1, REPLY_TIMEOUT, Gauge::default(), Counter::default());
+    assert_eq!(in_flight.check_admission(), Err(GatewayError::NotReady));
+    assert_eq!(in_flight.register().unwrap_err(), GatewayError::NotReady);
+    in_flight.ready();
+    assert_eq!(in_flight.check_admission(), Ok(()));
+    drop(in_flight.register().unwrap());
+}
+
+#[test]
+fn requests_are_refused_without_a_worker() {
+    let in_flight = table(1);
+    in_flight.set_no_worker(true);
+    assert_eq!(in_flight.check_admission(), Err(GatewayError::NoWorker));
+    assert_eq!(in_flight.register().unwrap_err(), GatewayError::NoWorker);
+    in_flight.set_no_worker(false);
+    drop(in_flight.register().unwrap());
+}
+
+#[test]
+fn check_admission_takes_no_place() {
+    let in_flight = table(1);
+    for _ in 0..3 {
+        assert_eq!(in_flight.check_admission(), Ok(()));
     }
-    // 100/s in ten seconds, less a fifth.
-    waiting.extend((0..290).map(|_| open()));
-    let refused = (0..20).find_map(|_| pending.register().map(|it| waiting.push_back(it)).err());
-    assert_eq!(refused, Some(GatewayError::Overloaded));
+    assert_eq!(in_flight.counts(), (0, 0));
+    let _pending_reply = in_flight.register().unwrap();
+    assert_eq!(in_flight.check_admission(), Err(GatewayError::Full));
 }
 
 #[test]
-fn nobody_is_taken_before_the_reply_offset_is_fixed_or_after_the_end() {
-    let pending = InFlight::new(1, REPLY_TIMEOUT, Gauge::default(), Counter::default());
-    assert_eq!(pending.register().unwrap_err(), GatewayError::NotReady);
-    pending.admit();
-    drop(pending.register().unwrap());
-    pending.shut_down();
-    pending.admit();
-    assert_eq!(pending.register().unwrap_err(), GatewayError::ShuttingDown);
-}
-
-#[test]
-fn the_places_are_bounded_and_free_again_after_every_way_out() {
-    let pending = pending(2);
-    let (a, b) = (pending.register().unwrap(), pending.register().unwrap());
-    assert_eq!(pending.register().unwrap_err(), GatewayError::Full);
+fn every_way_out_frees_the_place() {
+    let in_flight = table(2);
+    let [a, b] = [(); 2].map(|()| in_flight.register().unwrap());
+    assert_eq!(in_flight.register().unwrap_err(), GatewayError::Full);
     drop(a);
-    let c = pending.register().unwrap();
-    resolve(&pending, c.id(), "answered");
+    let c = in_flight.register().unwrap();
+    reply(&in_flight, c.id(), "delivered");
     assert_eq!(
-        pending.register().unwrap_err(),
+        in_flight.register().unwrap_err(),
         GatewayError::Full,
-        "resolved, but still there"
+        "the guard exists"
     );
     drop(c);
     drop(b);
-    assert_eq!((pending.counts().0, pending.counts().2), (0, 0));
-    assert_eq!(pending.shared.abandoned.get(), 2, "c had its outcome");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_caller_waits_for_its_patience_and_not_much_longer() {
-    let pending = pending(10);
-    tokio::spawn(pending.clone().expire());
-    let early = pending.register().unwrap();
-    advance(Duration::from_secs(4)).await;
-    let late = pending.register().unwrap();
-    let start = Instant::now();
-    assert_eq!(early.await.unwrap_err(), GatewayError::TimedOut);
-    let waited = start.elapsed();
-    assert!((6000..=6020).contains(&waited.as_millis()), "{waited:?}");
-    assert_eq!(late.await.unwrap_err(), GatewayError::TimedOut);
-    let waited = start.elapsed();
-    assert!((10_000..=10_020).contains(&waited.as_millis()), "{waited:?}");
-    assert_eq!(pending.counts(), (0, 0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answered_caller_does_not_time_out() {
-    let pending = pending(10);
-    tokio::spawn(pending.clone().expire());
-    let pending_reply = pending.register().unwrap();
-    advance(REPLY_TIMEOUT - Duration::from_millis(1)).await;
-    resolve(&pending, pending_reply.id(), "in time");
-    advance(Duration::from_secs(1)).await;
-    assert_eq!(pending_reply.await.unwrap(), b"in time");
-}
-
-#[tokio::test]
-async fn shutting_down_tells_everybody_but_those_who_have_their_reply() {
-    let pending = pending(3);
-    let (a, b) = (pending.register().unwrap(), pending.register().unwrap());
-    resolve(&pending, a.id(), "done");
-    pending.shut_down();
-    assert_eq!(a.await.unwrap(), b"done");
-    assert_eq!(b.await.unwrap_err(), GatewayError::ShuttingDown);
-}
-
-#[tokio::test]
-async fn deadlines_of_answered_callers_are_forgotten() {
-    let pending = pending(10);
-    let stuck = pending.register().unwrap();
-    for _ in 0..10_000 {
-        drop(pending.register().unwrap());
-    }
-    let (_, deadlines, _) = pending.counts();
-    assert!(deadlines <= STALE_FACTOR * 2 + 65, "{deadlines}");
-    drop(stuck);
+    assert_eq!(in_flight.counts(), (0, 0));
+    assert_eq!(in_flight.shared.abandoned.get(), 2, "c had its outcome");
 }
 
 #[test]
-fn a_ticket_that_is_withdrawn_is_no_caller_who_left() {
-    let pending = pending(1);
-    let error = pending.register().unwrap().cancel(GatewayError::Full);
+fn cancelled_request_is_not_counted_as_abandoned() {
+    let in_flight = table(1);
+    let error = in_flight.register().unwrap().cancel(GatewayError::Full);
     assert_eq!(error, GatewayError::Full);
-    assert_eq!(pending.counts().0, 0);
-    assert_eq!(pending.shared.abandoned.get(), 0);
+    assert_eq!(in_flight.counts(), (0, 0));
+    assert_eq!(in_flight.shared.abandoned.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_probe_is_returned() {
+    let in_flight = table(1);
+    in_flight.set_no_worker(true);
+    // Refused until a probe is due.
+    while let Err(error) = in_flight.check_admission() {
+        assert_eq!(error, GatewayError::NoWorker);
+        advance(Duration::from_secs(1)).await;
+    }
+    in_flight.register().unwrap().cancel(GatewayError::Full);
+    drop(in_flight.register().unwrap());
+    assert_eq!(in_flight.register().unwrap_err(), GatewayError::NoWorker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_replies_refuse_requests_as_overloaded() {
+    let in_flight = table(10_000);
+    let register = || in_flight.register().unwrap();
+    let mut pending: VecDeque<_> = (0..1_000).map(|_| register()).collect();
+    // 100 replies/s, each with a higher latency.
+    while pending.len() > 500 {
+        advance(Duration::from_millis(10)).await;
+        let pending_reply = pending.pop_front().unwrap();
+        reply(&in_flight, pending_reply.id(), "slow");
+    }
+    // The limit is 100/s in 10 s, less a fifth: about 800.
+    pending.extend((0..290).map(|_| register()));
+    let refused = (0..20).find_map(|_| {
+        let registered = in_flight.register();
+        registered.map(|pending_reply| pending.push_back(pending_reply)).err()
+    });
+    assert_eq!(refused, Some(GatewayError::Overloaded));
+}
+
+#[tokio::test]
+async fn shutdown_fails_requests_without_a_reply() {
+    let in_flight = table(3);
+    let [a, b] = [(); 2].map(|()| in_flight.register().unwrap());
+    reply(&in_flight, a.id(), "done");
+    in_flight.shut_down();
+    assert_eq!(a.outcome().await.unwrap(), b"done");
+    assert_eq!(b.outcome().await, Err(GatewayError::ShuttingDown));
+    assert_eq!(in_flight.register().unwrap_err(), GatewayError::ShuttingDown);
 }

@@ -9,19 +9,19 @@ fn context(lines: &[(&'static str, &str)]) -> RequestContext {
     for (name, value) in lines {
         head.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    RequestContext::of(&head)
+    RequestContext::from_headers(&head)
 }
 
 fn handed_on(context: &RequestContext) -> Vec<(String, String)> {
     let mut headers = Headers::new();
-    context.trace(&mut headers);
+    context.add_trace(&mut headers);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     headers.into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
 }
 
 fn signature(context: RequestContext) -> Option<String> {
     let mut answer = Response::new(Full::default());
-    context.sign(&mut answer);
+    context.add_request_id(&mut answer);
     let id = answer.headers().get("x-request-id")?;
     Some(id.to_str().unwrap().to_owned())
 }
