@@ -1,22 +1,22 @@
-//! File descriptors: each connection takes one, and some have to be left for Kafka and the admin listener.
+//! The bound of connections by file descriptors: each connection takes one.
 
 use tracing::{info, warn};
 
-/// What is not for callers: connections to Kafka, the admin listener's, and those beyond the bound that are told so.
-const RESERVE: usize = 192;
+/// Descriptors kept for connections to Kafka, the admin listener, and connections refused beyond the bound.
+const RESERVED: usize = 192;
 
-/// Raises the soft limit to the hard one; gives how many of `max_connections` there is limit for.
-pub(crate) fn room_for(max_connections: usize) -> usize {
-    let limit = rlimit::increase_nofile_limit(u64::MAX).or_else(|cause| {
-        warn!(%cause, "the descriptor limit stays as it is");
+/// Raises the soft limit of descriptors to the hard limit, and returns `max_connections` or as many as fit.
+pub(crate) fn max_connections(max_connections: usize) -> usize {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).or_else(|cause| {
+        warn!(%cause, "cannot raise the soft limit of descriptors");
         rlimit::Resource::NOFILE.get_soft()
     });
-    let limit = limit.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
-    // A limit so low is better spent on a few callers than on none.
-    let limit = limit.saturating_sub(RESERVE).max(limit / 4).max(1);
+    let descriptors = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    // Below 256 descriptors a quarter of them serves callers.
+    let limit = descriptors.saturating_sub(RESERVED).max(descriptors / 4).max(1);
     if limit < max_connections {
         info!(
-            limit,
+            descriptors,
             max_connections, limit, "too few descriptors for MAX_CONNECTIONS: fewer connections are served"
         );
     }

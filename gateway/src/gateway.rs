@@ -1,4 +1,4 @@
-//! A gateway from its ports to its end.
+//! The gateway process: wiring, serving, and the order of its shutdown.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
-    readiness::Readiness,
+    readiness::{HealthCheck, Readiness},
     server::{BindError, Limits, Server, bind},
     tasks::{TaskPanicked, Tasks},
 };
@@ -31,13 +31,13 @@ use crate::{
     service::GatewayService,
 };
 
-/// Requests that may wait for Kafka, in bytes.
-const BUFFER_BYTES: usize = 16 << 20;
+/// Records that wait in the producer, in bytes.
+const PRODUCER_BYTES: usize = 16 << 20;
 
-/// What the shutdown may take beyond the drain: writing the last answers, and flushing the last records.
-const LAST_ANSWERS: Duration = Duration::from_millis(400);
+/// Time after `DRAIN_TIMEOUT` to write the last responses, and again as much to send the last records.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(400);
 
-/// A gateway that has its ports.
+/// A gateway whose ports are bound.
 #[derive(Debug)]
 pub struct Gateway {
     settings: Settings,
@@ -51,125 +51,68 @@ impl Gateway {
     /// Binds the ports.
     ///
     /// # Errors
-    /// When one is in use or not ours to have.
+    /// When a port is in use, or needs a privilege.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
         let http = bind("HTTP_ADDR", settings.http_addr)?;
         let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
         Ok(Self { settings, http, admin })
     }
 
-    /// Where callers connect.
+    /// The address that callers connect to.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not tell the address of the socket.
     pub fn http_addr(&self) -> io::Result<SocketAddr> {
         self.http.local_addr()
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not tell the address of the socket.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown` resolves, then drains.
+    /// Serves until `shutdown` resolves, then drains: no new connections; requests in flight get their responses;
+    /// at `DRAIN_TIMEOUT` the rest get 503; the producer is closed; the admin listener ends last.
     ///
     /// # Errors
-    /// When a part of it panicked.
+    /// When a task panicked.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskPanicked> {
         let Self { settings, http, admin } = self;
-        let common = &settings.common;
+        let drain_timeout = settings.common.drain_timeout;
         let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("gateway");
-        let metrics = RequestMetrics::register(&mut registry);
         let tasks = Tasks::default();
 
-        let cluster = Arc::new(Cluster::new(
-            "gateway",
-            common.kafka_brokers.clone(),
-            vec![common.ping_topic.clone(), common.pong_topic.clone()],
-        ));
-        let in_flight = InFlight::new(
-            settings.max_in_flight,
-            settings.reply_timeout,
-            metrics.in_flight.clone(),
-            metrics.abandoned.clone(),
-        );
-        let producer = Producer::new(
-            ProducerSettings {
-                connections: MAX_PRODUCER_CONNECTIONS,
-                max_bytes: BUFFER_BYTES,
-                delivery_timeout: Duration::ZERO,
-                in_flight: Some(metrics.in_flight.clone()),
-            },
-            in_flight.clone(),
-            readiness.health_check("outbox"),
-            ProducerMetrics::register(&mut registry),
-        );
-        tasks.spawn_endless(write_to(
-            settings.request_partitions,
-            Arc::clone(&cluster),
-            common.ping_topic.clone(),
-            producer.clone(),
-            tasks.clone(),
-        ));
-        let reply_address = Arc::new(ReplyAddress::new(
-            &cluster,
-            &common.pong_topic,
-            settings.reply_partition,
-            settings.hostname,
-            settings.wire_headers,
-            settings.reply_timeout,
-        ));
-        tasks.spawn_endless({
-            let (reply_address, in_flight) = (Arc::clone(&reply_address), in_flight.clone());
-            let health_check = readiness.health_check("replies");
-            let consumer_metrics = ConsumerMetrics::register(&mut registry);
-            let metrics = ReplyMetrics::register(&mut registry);
-            async move {
-                let partition = reply_address.open(&health_check).await;
-                let consumer_metrics = consumer_metrics.for_partition(partition.number());
-                let consumer = PartitionConsumer::new(partition, Start::Latest, health_check, consumer_metrics);
-                replies::run(consumer, in_flight, metrics).await
-            }
-        });
+        let service = wire(&settings, &tasks, &readiness, &mut registry);
+        let (in_flight, producer) = (service.in_flight.clone(), service.producer.clone());
 
         let serving = readiness.health_check("serving");
         serving.ready();
         let admin = Admin::spawn(admin, readiness, registry);
-        let service = GatewayService {
-            in_flight: in_flight.clone(),
-            producer: producer.clone(),
-            reply_address,
-            metrics,
-            body_reader: BodyReader::new(
-                usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
-                settings.header_timeout,
-            ),
-        };
         let server = Server::new(
             http,
             Limits {
-                max_connections: descriptors::room_for(settings.max_connections),
+                max_connections: descriptors::max_connections(settings.max_connections),
                 header_timeout: settings.header_timeout,
             },
         );
         let serve = async {
             let connections = server.serve(service, shutdown).await;
             serving.not_ready(&"shutting down");
-            let deadline = Instant::now() + common.drain_timeout;
-            let last_word = async {
+            let deadline = Instant::now() + drain_timeout;
+            let fail_the_rest = async {
                 sleep_until(deadline).await;
                 in_flight.shut_down();
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = connections.finish(common.drain_timeout + LAST_ANSWERS) => {}
-                () = last_word => {}
+                () = connections.finish(drain_timeout + SHUTDOWN_GRACE) => {}
+                () = fail_the_rest => {}
             }
-            if !producer.close(LAST_ANSWERS).await {
+            if !producer.close(SHUTDOWN_GRACE).await {
                 warn!("records were still unsent at the end of the drain");
             }
         };
@@ -184,12 +127,76 @@ impl Gateway {
     }
 }
 
-/// Has the producer write to these partitions of the topic.
-async fn write_to(
+/// Builds the service, and starts the tasks behind it: the producer of the request topic and the consumer of the reply topic.
+fn wire(settings: &Settings, tasks: &Tasks, readiness: &Readiness, registry: &mut Registry) -> GatewayService {
+    let common = &settings.common;
+    let metrics = RequestMetrics::register(registry);
+    let cluster = Arc::new(Cluster::new(
+        "gateway",
+        common.kafka_brokers.clone(),
+        vec![common.ping_topic.clone(), common.pong_topic.clone()],
+    ));
+    let in_flight = InFlight::new(
+        settings.max_in_flight,
+        settings.reply_timeout,
+        metrics.in_flight.clone(),
+        metrics.abandoned.clone(),
+    );
+
+    let producer = Producer::new(
+        ProducerSettings {
+            connections: MAX_PRODUCER_CONNECTIONS,
+            max_bytes: PRODUCER_BYTES,
+            // A record is sent once: a repeated request would be executed twice.
+            delivery_timeout: Duration::ZERO,
+            in_flight: Some(metrics.in_flight.clone()),
+        },
+        in_flight.clone(),
+        readiness.health_check("outbox"),
+        ProducerMetrics::register(registry),
+    );
+    tasks.spawn_endless(add_partitions(
+        producer.clone(),
+        settings.request_partitions.clone(),
+        Arc::clone(&cluster),
+        common.ping_topic.clone(),
+        tasks.clone(),
+    ));
+
+    let reply_address = Arc::new(ReplyAddress::new(
+        &cluster,
+        &common.pong_topic,
+        settings.reply_partition,
+        settings.hostname.clone(),
+        settings.wire_headers,
+        settings.reply_timeout,
+    ));
+    tasks.spawn_endless(read_replies(
+        Arc::clone(&reply_address),
+        in_flight.clone(),
+        readiness.health_check("replies"),
+        ConsumerMetrics::register(registry),
+        ReplyMetrics::register(registry),
+    ));
+
+    GatewayService {
+        in_flight,
+        producer,
+        reply_address,
+        metrics,
+        body_reader: BodyReader::new(
+            usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
+            settings.header_timeout,
+        ),
+    }
+}
+
+/// Adds the partitions of the request topic to the producer, including those created later.
+async fn add_partitions(
+    producer: Producer<InFlight>,
     partitions: Partitions,
     cluster: Arc<Cluster>,
     topic: String,
-    producer: Producer<InFlight>,
     tasks: Tasks,
 ) -> Infallible {
     let mut discovery = PartitionDiscovery::new(&cluster, &topic, partitions);
@@ -198,4 +205,18 @@ async fn write_to(
             producer.add_partition(&tasks, Partition::new(&cluster, &topic, partition));
         }
     }
+}
+
+/// Chooses the reply partition, and reads it.
+async fn read_replies(
+    reply_address: Arc<ReplyAddress>,
+    in_flight: InFlight,
+    health_check: HealthCheck,
+    consumer_metrics: ConsumerMetrics,
+    reply_metrics: ReplyMetrics,
+) -> Infallible {
+    let partition = reply_address.choose_partition(&health_check).await;
+    let consumer_metrics = consumer_metrics.for_partition(partition.number());
+    let consumer = PartitionConsumer::new(partition, Start::Latest, health_check, consumer_metrics);
+    replies::run(consumer, in_flight, reply_metrics).await
 }

@@ -1,8 +1,10 @@
-//! The gateway: HTTP in front, a record to Kafka, and the reply from Kafka to the very caller who asked.
+//! The gateway: turns an HTTP request into a record on the request topic, and its reply record into the response.
+//! It depends on the crates `kafka` and `shared`.
 //!
 //! ```text
-//! front ── register ──▶ pending ◀── resolve ── replies ◀── consumer of `pong`
-//!   └───── record ────▶ producer of `ping`
+//!            ┌─ register ─▶ in_flight ◀─ reply ── replies ◀── consumer of `pong`
+//! service ───┤
+//!            └─ record ───▶ producer of `ping`
 //! ```
 
 #![forbid(unsafe_code)]

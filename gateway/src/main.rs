@@ -1,4 +1,4 @@
-//! The gateway's process.
+//! The gateway binary.
 
 #![forbid(unsafe_code)]
 

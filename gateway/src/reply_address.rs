@@ -1,6 +1,6 @@
-//! The reply_address: the partition in which this gateway's replies arrive, and how its requests name it.
+//! The reply address: the partition that this gateway's replies arrive in, and the request headers that name it.
 //!
-//! The partition is known before the start of the replies is fixed, and so before the first caller is taken.
+//! The partition is chosen before the reply offset is fixed, and so before the first request is admitted.
 
 use std::{
     collections::BTreeSet,
@@ -18,29 +18,28 @@ use shared::{
 use tracing::info;
 use uuid::Uuid;
 
-/// Which partition of the reply topic.
+/// The setting `REPLY_PARTITION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyPartition {
-    /// This one.
+    /// A partition number.
     Fixed(i32),
-    /// One for each host as far as they go: the number at the end of its name, or else any.
+    /// The number at the end of `HOSTNAME`, or else a random one, modulo the number of partitions.
     Auto,
 }
 
-/// Where replies to this gateway go.
+/// The address of this gateway for replies.
 #[derive(Debug)]
 pub(crate) struct ReplyAddress {
     cluster: Arc<Cluster>,
     topic: String,
-    choice: ReplyPartition,
+    setting: ReplyPartition,
     hostname: Option<String>,
     dialect: Dialect,
-    /// Tells this process from every other gateway.
+    /// Random: distinguishes this process from every other gateway.
     gateway_id: String,
-    /// How long callers wait.
     reply_timeout: Duration,
-    /// Its partition, and the headers that name it; empty until it is open.
-    place: OnceLock<(i32, Template)>,
+    /// The headers that name the partition; empty until it is chosen.
+    template: OnceLock<Template>,
 }
 
 // === impl ReplyPartition ===
@@ -57,11 +56,11 @@ impl Display for ReplyPartition {
 // === impl ReplyAddress ===
 
 impl ReplyAddress {
-    /// A reply_address in `topic`, to be opened.
+    /// An address in `topic` whose partition is chosen later.
     pub(crate) fn new(
         cluster: &Arc<Cluster>,
         topic: &str,
-        choice: ReplyPartition,
+        setting: ReplyPartition,
         hostname: Option<String>,
         dialect: Dialect,
         reply_timeout: Duration,
@@ -69,30 +68,31 @@ impl ReplyAddress {
         Self {
             cluster: Arc::clone(cluster),
             topic: topic.to_owned(),
-            choice,
+            setting,
             hostname,
             dialect,
             gateway_id: format!("{:016x}", fastrand::u64(..)),
             reply_timeout,
-            place: OnceLock::new(),
+            template: OnceLock::new(),
         }
     }
 
-    /// Settles on its partition. For [`ReplyPartition::Auto`] it asks Kafka how many there are until it answers, and
-    /// `health_check` says meanwhile why it does not.
-    pub(crate) async fn open(&self, health_check: &HealthCheck) -> Partition {
-        let partition = match self.choice {
+    /// Chooses the partition. [`ReplyPartition::Auto`] retries until Kafka lists the partitions of the topic;
+    /// `health_check` has the cause meanwhile.
+    pub(crate) async fn choose_partition(&self, health_check: &HealthCheck) -> Partition {
+        let partition = match self.setting {
             ReplyPartition::Fixed(partition) => partition,
-            ReplyPartition::Auto => self.choose(health_check).await,
+            ReplyPartition::Auto => self.choose_by_hostname(health_check).await,
         };
-        let (partition, _) = *self.place.get_or_init(|| (partition, self.template(partition)));
-        info!(topic = self.topic, partition, "mailbox");
+        self.template.get_or_init(|| self.template(partition));
+        info!(topic = self.topic, partition, "reply address");
         Partition::new(&self.cluster, &self.topic, partition)
     }
 
-    /// The headers of a request, so that its reply comes here, and in time. Nobody asks before it is open.
+    /// The headers of a request: correlation, reply address and deadline. Empty until the partition is chosen.
     pub(crate) fn headers(&self, id: Uuid) -> Headers {
-        self.place.get().map(|(_, it)| it.headers(id)).unwrap_or_default()
+        let template = self.template.get();
+        template.map(|template| template.headers(id)).unwrap_or_default()
     }
 
     fn template(&self, partition: i32) -> Template {
@@ -103,11 +103,11 @@ impl ReplyAddress {
         self.dialect.template(&self.topic, partition).with_deadline(deadline)
     }
 
-    async fn choose(&self, health_check: &HealthCheck) -> i32 {
+    async fn choose_by_hostname(&self, health_check: &HealthCheck) -> i32 {
         let mut backoff = Backoff::default();
         loop {
-            let found = self.cluster.partitions(&self.topic).await;
-            match found.map(|it| pick(&it, self.hostname.as_deref())) {
+            let partitions = self.cluster.partitions(&self.topic).await;
+            match partitions.map(|partitions| pick(&partitions, self.hostname.as_deref())) {
                 Ok(Some(partition)) => return partition,
                 Ok(None) => health_check.not_ready(&format_args!("topic {:?} has no partitions", self.topic)),
                 Err(error) => health_check.not_ready(&ErrorChain(&error)),
@@ -117,21 +117,20 @@ impl ReplyAddress {
     }
 }
 
-/// The host's own of these partitions: by the number at the end of its name, modulo how many there are; any if it has
-/// none.
+/// The partition at the index that ends `hostname`, modulo their number; a random one without an index.
 fn pick(partitions: &BTreeSet<i32>, hostname: Option<&str>) -> Option<i32> {
     let count = partitions.len();
     if count == 0 {
         return None;
     }
     let name = hostname.unwrap_or_default();
-    let stem = name.trim_end_matches(|it: char| it.is_ascii_digit());
+    let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
     let digits = name.strip_prefix(stem).unwrap_or_default();
     let index = if digits.is_empty() {
         fastrand::usize(..count)
     } else {
-        // Digit by digit: there may be more of them than a number holds.
-        let digits = digits.bytes().map(|it| usize::from(it - b'0'));
+        // Digit by digit: the number may exceed every integer type.
+        let digits = digits.bytes().map(|byte| usize::from(byte - b'0'));
         digits.fold(0, |rest, digit| (rest * 10 + digit) % count)
     };
     partitions.iter().copied().nth(index)
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_the_partition_of_its_number() {
+    fn hostname_index_selects_the_partition() {
         for (hostname, count, partition) in [
             ("gw-0", 3, 0),
             ("gw-1", 3, 1),
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_number_has_any() {
+    fn hostname_without_an_index_gets_a_random_partition() {
         for hostname in [None, Some(""), Some("gw-1a"), Some("gw-١")] {
             let all: BTreeSet<i32> = (0..3).collect();
             let picked: BTreeSet<_> = (0..1_000).filter_map(|_| pick(&all, hostname)).collect();
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_none_to_pick() {
+    fn no_partitions_to_pick_from() {
         assert_eq!(pick(&BTreeSet::new(), Some("gw-1")), None);
     }
 }
