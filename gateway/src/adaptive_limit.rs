@@ -1,93 +1,95 @@
-//! How fast replies come, and so how many callers can be served in time.
+//! The adaptive concurrency limit: how many requests in flight can be answered within the reply timeout.
 //!
-//! A caller who would wait in vain is better told at once. But the rate of the replies says what the workers *can* do only
-//! while they are behind; a quiet gateway's replies are few because its requests are. So the rate bounds nothing until
-//! replies take so much longer than the fastest of late that a queue must be the cause.
+//! The limit is the rate of the replies times the reply timeout (Little's law), less a margin. The rate shows what the workers
+//! can do only while requests queue; at low load there are few replies because there are few requests. So there is no limit
+//! until the latency exceeds the recent minimum by so much that a queue must be the cause.
 //!
-//! A long pause without replies is not slowness: a worker that is restarted takes up the queue where it was. Nothing is learned
-//! from it, and what was learned before bounds nothing any more.
+//! A gap between replies longer than the queue threshold counts as an outage, such as the restart of a worker. It does not
+//! change the measured rate, and ends the limit.
 
 use std::time::Duration;
 
 use shared::windowed_min::WindowedMin;
 use tokio::time::Instant;
 
-/// How far back the rate looks; what is older weighs less and less.
-const WINDOW: Duration = Duration::from_secs(1);
+/// The time constant of the rate's exponential decay.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// The verdict of a queue is as old as this at most, or as a pause.
-const VALID: Duration = Duration::from_secs(1);
+/// The limit ends when no reply has arrived for this long, or for the queue threshold if that is longer.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Of a caller's reply_timeout, the part that a reply must have taken longer than the fastest to be the sign of a queue. Longer
-/// gaps between replies are pauses.
-const QUEUING: f64 = 0.25;
+/// The queue threshold as a part of the reply timeout: latency above the recent minimum that means a queue.
+const QUEUE_THRESHOLD: f64 = 0.25;
 
-/// Of a caller's reply_timeout, the part that may be spent in the queue: the rate is an estimate.
-const USABLE: f64 = 0.8;
+/// The part of the reply timeout that requests may spend in the queue. The margin covers the error of the rate.
+const USABLE_TIMEOUT: f64 = 0.8;
 
-/// So many callers are let in however slow the replies are: without callers there would be no more replies to learn from.
+/// The smallest limit. Without requests there would be no replies to measure.
 const MIN_LIMIT: usize = 16;
 
-/// The fastest reply counts for one to two of these periods.
-const FASTEST_PERIOD: Duration = Duration::from_secs(30);
+/// The minimum latency is that of the last one to two of these periods.
+const MIN_LATENCY_PERIOD: Duration = Duration::from_secs(30);
 
-/// Watches the replies.
+/// Measures the replies. Does no I/O, and is told the time.
 #[derive(Debug)]
 pub(crate) struct AdaptiveLimit {
     reply_timeout: Duration,
-    /// The part of it that is the sign of a queue.
-    queuing: Duration,
-    last: Option<Instant>,
-    /// Replies, and the seconds they took, both decaying.
+    queue_threshold: Duration,
+    last_reply: Option<Instant>,
+    /// Replies, decaying.
     replies: f64,
+    /// The seconds in which they arrived, decaying in the same way.
     seconds: f64,
-    /// How long the last of them was waited for.
-    waited: Duration,
-    /// The shortest wait of late: what is slow by nature is no queue. `None` before the first reply.
-    fastest: Option<WindowedMin<Duration>>,
+    /// Of the last reply.
+    latency: Duration,
+    /// A slow service has a high latency without a queue. `None` before the first reply.
+    min_latency: Option<WindowedMin<Duration>>,
 }
 
 // === impl AdaptiveLimit ===
 
 impl AdaptiveLimit {
-    /// For callers who wait for `reply_timeout`.
     pub(crate) fn new(reply_timeout: Duration) -> Self {
         Self {
             reply_timeout,
-            queuing: reply_timeout.mul_f64(QUEUING),
-            last: None,
+            queue_threshold: reply_timeout.mul_f64(QUEUE_THRESHOLD),
+            last_reply: None,
             replies: 0.0,
             seconds: 0.0,
-            waited: Duration::ZERO,
-            fastest: None,
+            latency: Duration::ZERO,
+            min_latency: None,
         }
     }
 
-    /// A batch of replies came, to callers the last of whom had waited for so long.
-    pub(crate) fn replied(&mut self, count: u32, waited: Duration, now: Instant) {
-        self.waited = waited;
-        self.fastest
-            .get_or_insert_with(|| WindowedMin::new(FASTEST_PERIOD, waited, now))
-            .observe(waited, now);
-        let gap = self.last.replace(now).map(|last| now - last);
-        if let Some(gap) = gap.filter(|it| *it <= self.queuing) {
-            let decay = (-gap.as_secs_f64() / WINDOW.as_secs_f64()).exp();
+    /// A batch of `count` replies arrived; the last of them took `latency`.
+    pub(crate) fn replied(&mut self, count: u32, latency: Duration, now: Instant) {
+        self.latency = latency;
+        self.min_latency
+            .get_or_insert_with(|| WindowedMin::new(MIN_LATENCY_PERIOD, latency, now))
+            .observe(latency, now);
+        let gap = self.last_reply.replace(now).map(|last| now - last);
+        if let Some(gap) = gap.filter(|gap| *gap <= self.queue_threshold) {
+            let decay = (-gap.as_secs_f64() / RATE_WINDOW.as_secs_f64()).exp();
             self.replies = self.replies * decay + f64::from(count);
             self.seconds = self.seconds * decay + gap.as_secs_f64();
         }
     }
 
-    /// How many callers can be served in time.
+    /// Requests that may be in flight; [`usize::MAX`] without a queue.
     pub(crate) fn limit(&self, now: Instant) -> usize {
-        let recent = self.last.is_some_and(|last| now - last <= VALID.max(self.queuing));
-        let fastest = self.fastest.as_ref().map_or(Duration::MAX, WindowedMin::get);
-        let queued = self.waited.saturating_sub(fastest);
-        if !recent || queued < self.queuing || self.seconds == 0.0 {
+        let max_age = MAX_AGE.max(self.queue_threshold);
+        let is_recent = self.last_reply.is_some_and(|last| now - last <= max_age);
+        let min_latency = self.min_latency.as_ref().map_or(Duration::MAX, WindowedMin::get);
+        let queueing = self.latency.saturating_sub(min_latency);
+        if !is_recent || queueing < self.queue_threshold || self.seconds == 0.0 {
             return usize::MAX;
         }
-        let limit = self.replies / self.seconds * self.reply_timeout.as_secs_f64() * USABLE;
-        // A float is cut to the range of the integer.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a count")]
+        let limit = self.replies / self.seconds * self.reply_timeout.as_secs_f64() * USABLE_TIMEOUT;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the cast saturates, and a count is not negative"
+        )]
         let limit = limit as usize;
         limit.max(MIN_LIMIT)
     }
@@ -99,7 +101,7 @@ mod tests {
 
     const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-    /// A adaptive_limit whose replies were fast at first.
+    /// After one reply that took 1 ms.
     fn adaptive_limit(now: Instant) -> AdaptiveLimit {
         let mut adaptive_limit = AdaptiveLimit::new(REPLY_TIMEOUT);
         adaptive_limit.replied(1, Duration::from_millis(1), now);
@@ -112,18 +114,18 @@ mod tests {
         from: Instant,
         rate: u32,
         length: Duration,
-        waited: Duration,
+        latency: Duration,
     ) -> Instant {
         let mut now = from;
         while now < from + length {
             now += Duration::from_millis(10);
-            adaptive_limit.replied(rate / 100, waited, now);
+            adaptive_limit.replied(rate / 100, latency, now);
         }
         now
     }
 
     #[test]
-    fn slow_replies_bound_nothing_while_they_come_soon() {
+    fn low_rate_at_low_latency_is_not_limited() {
         let now = Instant::now();
         let mut adaptive_limit = adaptive_limit(now);
         assert_eq!(adaptive_limit.limit(now), usize::MAX);
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_slow_by_nature_is_no_queue() {
+    fn slow_service_without_a_queue_is_not_limited() {
         let now = Instant::now();
         let mut adaptive_limit = AdaptiveLimit::new(REPLY_TIMEOUT);
         let now = steady(&mut adaptive_limit, now, 100, REPLY_TIMEOUT, REPLY_TIMEOUT / 2);
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn late_replies_bound_the_callers_to_what_can_be_served() {
+    fn queue_limits_requests_to_the_reply_rate() {
         let now = Instant::now();
         let mut adaptive_limit = adaptive_limit(now);
         let now = steady(&mut adaptive_limit, now, 2_000, REPLY_TIMEOUT, REPLY_TIMEOUT / 2);
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_may_come_in_batches() {
+    fn rate_of_large_batches_is_the_same() {
         let mut now = Instant::now();
         let mut adaptive_limit = adaptive_limit(now);
         for _ in 0..10 {
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_teaches_nothing_and_ends_the_verdict() {
+    fn outage_ends_the_limit_and_keeps_the_rate() {
         let now = Instant::now();
         let mut adaptive_limit = adaptive_limit(now);
         let now = steady(&mut adaptive_limit, now, 2_000, REPLY_TIMEOUT, REPLY_TIMEOUT / 2);
@@ -175,17 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_learned_within_seconds() {
+    fn limit_follows_the_rate_within_seconds() {
         let now = Instant::now();
         let mut adaptive_limit = adaptive_limit(now);
         let now = steady(&mut adaptive_limit, now, 2_000, REPLY_TIMEOUT, REPLY_TIMEOUT / 2);
-        let now = steady(&mut adaptive_limit, now, 20_000, 3 * WINDOW, REPLY_TIMEOUT / 2);
+        let now = steady(&mut adaptive_limit, now, 20_000, 3 * RATE_WINDOW, REPLY_TIMEOUT / 2);
         let limit = adaptive_limit.limit(now);
         assert!(limit > 28_000, "{limit}");
     }
 
     #[test]
-    fn a_few_are_always_let_in() {
+    fn limit_has_a_minimum() {
         let mut now = Instant::now();
         let mut adaptive_limit = adaptive_limit(now);
         for _ in 0..50 {

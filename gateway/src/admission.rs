@@ -1,6 +1,6 @@
 //! Admission: whether the gateway takes one more request.
 //!
-//! - Reasons to refuse, in this order: the gateway is not ready or shuts down, no worker is there, MAX_IN_FLIGHT is reached,
+//! - Reasons to refuse, in this order: the gateway is not ready or shuts down, no worker is there, `MAX_IN_FLIGHT` is reached,
 //!   replies are too slow to answer in time.
 //! - While no worker is there, one request per [`PROBE_INTERVAL`] is admitted as a probe: a worker that sends no heartbeats
 //!   shows itself only by a reply.

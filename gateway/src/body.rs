@@ -1,7 +1,7 @@
-//! BodyReader under way: each is bounded in bytes and in time, and all of them together in bytes.
+//! Reads request bodies, with bounds in bytes and time for each, and in bytes for all of them together.
 //!
-//! What counts is what has come, not what was announced: a caller who announces much and sends nothing takes nothing from
-//! the others.
+//! The common bound counts bytes received, not the announced content-length: a caller that announces a large body and
+//! sends none blocks no other.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 
 use crate::response::GatewayError;
 
-/// How much may be under way at the same time, in bytes: a thousand of the largest by default.
+/// Bytes of all incomplete bodies: a thousand of the default `MAX_BODY`.
 const MAX_TOTAL_BYTES: usize = 64 << 20;
 
-/// The bounds of bodies.
+/// Reads bodies within their bounds.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
     max_bytes: usize,
@@ -27,7 +27,7 @@ pub(crate) struct BodyReader {
 // === impl BodyReader ===
 
 impl BodyReader {
-    /// BodyReader of at most `max_bytes`, each read within `limit`.
+    /// For bodies of at most `max_bytes` that arrive within `timeout`.
     pub(crate) fn new(max_bytes: usize, timeout: Duration) -> Self {
         Self {
             max_bytes,
@@ -36,7 +36,7 @@ impl BodyReader {
         }
     }
 
-    /// Reads a body, and gives what `parse` makes of it; the bytes are gone then.
+    /// Reads a body and parses it. Its bytes count until `parse` returns.
     pub(crate) async fn read<T, B>(
         &self,
         mut body: B,
@@ -45,7 +45,7 @@ impl BodyReader {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        // A body that announces its size is refused before any of it is read, and before `100 Continue`.
+        // By its content-length, before any of it is read and before `100 Continue` is sent.
         if body.size_hint().lower() > u64::try_from(self.max_bytes).unwrap_or(u64::MAX) {
             return Err(GatewayError::BodyTooLarge);
         }
@@ -53,8 +53,8 @@ impl BodyReader {
             let mut bytes = Vec::new();
             let mut held = self.budget.try_acquire_many(0).map_err(|_| GatewayError::Full)?;
             while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|_gone_or_malformed| GatewayError::BadBody)?;
-                // Trailers say nothing to us.
+                let frame = frame.map_err(|_disconnected_or_malformed| GatewayError::BadBody)?;
+                // Trailers are ignored.
                 let Ok(data) = frame.into_data() else { continue };
                 if data.len() > self.max_bytes - bytes.len() {
                     return Err(GatewayError::BodyTooLarge);
@@ -83,71 +83,74 @@ mod tests {
 
     use super::*;
 
-    /// Sends its pieces, and then nothing more, nor its end.
-    struct Slow(Vec<&'static [u8]>);
+    /// Yields its chunks from the last to the first, and never ends.
+    struct Unfinished(Vec<&'static [u8]>);
 
-    impl Body for Slow {
+    impl Body for Unfinished {
         type Data = Bytes;
         type Error = Infallible;
 
         fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             match self.0.pop() {
-                Some(piece) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece))))),
+                Some(chunk) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(chunk))))),
                 None => Poll::Pending,
             }
         }
     }
 
-    fn bodies(max_bytes: usize, room_bytes: usize) -> BodyReader {
+    fn body_reader(max_bytes: usize, max_total_bytes: usize) -> BodyReader {
         BodyReader {
-            budget: Semaphore::new(room_bytes),
+            budget: Semaphore::new(max_total_bytes),
             ..BodyReader::new(max_bytes, Duration::from_secs(1))
         }
     }
 
-    async fn read(bodies: &BodyReader, text: &'static str) -> Result<String, GatewayError> {
+    async fn read(body_reader: &BodyReader, text: &'static str) -> Result<String, GatewayError> {
         let body = http_body_util::Full::new(Bytes::from_static(text.as_bytes()));
         let text = |bytes: &[u8]| Ok(String::from_utf8(bytes.to_vec()).unwrap());
-        bodies.read(body, text).await
+        body_reader.read(body, text).await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bodies_under_way_have_a_bound_together() {
-        let bodies = bodies(10, 12);
-        let mut first = Box::pin(bodies.read(Slow(vec![b"four", b"four"]), |_| Ok(())));
+    async fn incomplete_bodies_have_a_common_bound() {
+        let body_reader = body_reader(10, 12);
+        let mut first = Box::pin(body_reader.read(Unfinished(vec![b"four", b"four"]), |_| Ok(())));
         assert!(
             first
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()))
                 .is_pending()
         );
-        assert_eq!(read(&bodies, "five!").await, Err(GatewayError::Full));
-        assert_eq!(read(&bodies, "four").await.unwrap(), "four");
+        assert_eq!(read(&body_reader, "five!").await, Err(GatewayError::Full));
+        assert_eq!(read(&body_reader, "four").await.unwrap(), "four");
         assert_eq!(first.await, Err(GatewayError::BodyTooSlow));
-        assert_eq!(read(&bodies, "five!").await.unwrap(), "five!");
-        assert_eq!(bodies.budget.available_permits(), 12);
+        assert_eq!(read(&body_reader, "five!").await.unwrap(), "five!");
+        assert_eq!(body_reader.budget.available_permits(), 12);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_announced_takes_no_room() {
-        let bodies = bodies(10, 10);
-        let mut silent = pin!(bodies.read(Slow(vec![]), |_| Ok(())));
+    async fn announced_bytes_do_not_count() {
+        let body_reader = body_reader(10, 10);
+        let mut silent = pin!(body_reader.read(Unfinished(vec![]), |_| Ok(())));
         assert!(
             silent
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()))
                 .is_pending()
         );
-        assert_eq!(read(&bodies, "ten bytes!").await.unwrap(), "ten bytes!");
+        assert_eq!(read(&body_reader, "ten bytes!").await.unwrap(), "ten bytes!");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_has_a_bound_of_its_own() {
-        let bodies = bodies(8, 100);
-        assert_eq!(read(&bodies, "12345678").await.unwrap(), "12345678");
-        assert_eq!(read(&bodies, "123456789").await, Err(GatewayError::BodyTooLarge));
-        let pieces = Slow(vec![b"four", b"four", b"!"]);
-        assert_eq!(bodies.read(pieces, |_| Ok(())).await, Err(GatewayError::BodyTooLarge));
-        assert_eq!(bodies.budget.available_permits(), 100);
+    async fn body_above_the_bound_is_too_large() {
+        let body_reader = body_reader(8, 100);
+        assert_eq!(read(&body_reader, "12345678").await.unwrap(), "12345678");
+        assert_eq!(read(&body_reader, "123456789").await, Err(GatewayError::BodyTooLarge));
+        let chunks = Unfinished(vec![b"four", b"four", b"!"]);
+        assert_eq!(
+            body_reader.read(chunks, |_| Ok(())).await,
+            Err(GatewayError::BodyTooLarge)
+        );
+        assert_eq!(body_reader.budget.available_permits(), 100);
     }
 }

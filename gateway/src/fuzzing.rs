@@ -1,4 +1,4 @@
-//! Where hostile bytes come in, for `fuzz/`. Its corpus is run by the tests here, too.
+//! Entry points of untrusted bytes, for the targets in `dev/fuzz`. The unit test here runs their corpus.
 
 use http_body_util::BodyExt;
 use hyper::{
@@ -21,7 +21,7 @@ use crate::{
 /// The body of a request.
 ///
 /// # Panics
-/// When the worker would read something else than the caller wrote.
+/// When the worker would not read what the caller wrote.
 pub fn body(json: &[u8]) {
     match PingBody::from_json(json) {
         Ok(body) => {
@@ -38,7 +38,7 @@ pub fn body(json: &[u8]) {
 /// The value of a reply.
 ///
 /// # Panics
-/// When the caller would not get it.
+/// When the response is not JSON with the decoded value.
 pub fn reply(value: &[u8]) {
     #[derive(serde::Deserialize)]
     struct Message {
@@ -50,7 +50,7 @@ pub fn reply(value: &[u8]) {
     let mut body = std::pin::pin!(body.collect());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let std::task::Poll::Ready(Ok(body)) = Future::poll(body.as_mut(), &mut context) else {
-        panic!("a full body is there at once");
+        panic!("the body is not ready");
     };
     let body = body.to_bytes();
     assert_eq!(size, u64::try_from(body.len()).ok());
@@ -61,34 +61,34 @@ pub fn reply(value: &[u8]) {
 /// The key of a reply.
 ///
 /// # Panics
-/// When it finds another caller than the one whose id it is, or finds one though a header says that it does not count.
+/// When the correlation id is not that of the key, or the key counts beside a correlation header.
 pub fn key(bytes: &[u8]) {
     let id = headers::correlation_id(&Headers::new(), Some(bytes));
-    let hyphens = bytes.len() == 36;
-    let named = Uuid::try_parse_ascii(bytes).ok().filter(|_| hyphens);
+    let has_hyphens = bytes.len() == 36;
+    let named = Uuid::try_parse_ascii(bytes).ok().filter(|_| has_hyphens);
     assert_eq!(id, named);
     if let Some(id) = id {
         assert!(id.to_string().as_bytes().eq_ignore_ascii_case(bytes));
         assert!(!headers::is_heartbeat(Some(bytes)));
     }
     for name in ["kafka_correlationId", "REPLY_CORRELATION_ID"] {
-        let theirs = Headers::from([(name.to_owned(), b"theirs".to_vec())]);
-        assert_eq!(headers::correlation_id(&theirs, Some(bytes)), None);
+        let headers = Headers::from([(name.to_owned(), b"other".to_vec())]);
+        assert_eq!(headers::correlation_id(&headers, Some(bytes)), None);
     }
 }
 
 /// The head of a request: lines of `name: value`.
 ///
 /// # Panics
-/// When what is handed on would not be handed on again, or is not what came.
+/// When headers of the record would not pass a second time, or the response has another request id.
 pub fn head(lines: &[u8]) {
     let mut head = HeaderMap::new();
-    for line in lines.split(|it| *it == b'\n') {
-        let colon = line.iter().position(|it| *it == b':').unwrap_or(line.len());
+    for line in lines.split(|byte| *byte == b'\n') {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let (name, value) = line.split_at(colon);
         let value = value.strip_prefix(b": ").unwrap_or(value);
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            // There is a bound on them, which hyper's own is far below.
+            // An error means too many headers; hyper allows far fewer.
             let _ = head.try_append(name, value);
         }
     }
@@ -106,14 +106,14 @@ pub fn head(lines: &[u8]) {
 
     let context = RequestContext::from_headers(&head);
     let id = context.request_id().map(str::to_owned);
-    let mut answer = response::reply(b"");
-    context.add_request_id(&mut answer);
-    let signed = answer.headers().get("x-request-id").map(HeaderValue::as_bytes);
+    let mut response = response::reply(b"");
+    context.add_request_id(&mut response);
+    let signed = response.headers().get("x-request-id").map(HeaderValue::as_bytes);
     assert_eq!(signed, id.as_ref().map(String::as_bytes));
     assert!(id.is_none_or(|id| {
         head.get_all("x-request-id")
             .iter()
-            .any(|it| it.as_bytes() == id.as_bytes())
+            .any(|value| value.as_bytes() == id.as_bytes())
     }));
 }
 
@@ -126,7 +126,7 @@ mod tests {
     use super::{corpus::each, *};
 
     #[test]
-    fn nothing_in_the_corpus_does_harm() {
+    fn corpus_passes() {
         each("body", body);
         each("reply", reply);
         each("key", key);

@@ -1,4 +1,4 @@
-//! What the gateway counts. The counters of the hot path are looked up once, at the start.
+//! The metrics of the gateway. Counters of the hot path are looked up once, at the start.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -13,14 +13,14 @@ use prometheus_client::{
 
 use crate::{in_flight::ReplyMatch, response::GatewayError};
 
-/// Counters of the front.
+/// Metrics of HTTP requests.
 #[derive(Debug)]
 pub(crate) struct RequestMetrics {
     requests: Family<Request, Counter>,
     answered: Counter,
     pub(crate) abandoned: Counter,
     pub(crate) in_flight: Gauge,
-    /// From the registration of a caller to the reply, in seconds.
+    /// From registration to reply, in seconds.
     pub(crate) latency: Histogram,
 }
 
@@ -59,13 +59,13 @@ impl RequestMetrics {
         let of = |outcome, status| requests.get_or_create_owned(&Request { outcome, status });
         let metrics = Self {
             answered: of("answered", 200),
-            // 499 is the customary status of a client that closed its request.
+            // nginx's status for a client that closed its request.
             abandoned: of("client_gone", 499),
             in_flight: Gauge::default(),
             latency: Histogram::new(latency_buckets()),
             requests,
         };
-        // A counter that appears only when it counts is no zero before.
+        // A counter must be 0 before its first increment: Prometheus computes no rate from absence.
         for error in GatewayError::ALL {
             drop(metrics.requests.get_or_create(&Request::refused(error)));
         }
@@ -101,7 +101,7 @@ impl Request {
     }
 }
 
-/// The outcome's name in the metrics.
+/// The label `outcome`.
 fn outcome(error: GatewayError) -> &'static str {
     match error {
         GatewayError::NotFound => "not_found",

@@ -1,4 +1,4 @@
-//! Every answer of the gateway: the one place where status codes and bodies are decided.
+//! Every response of the gateway: the only file that decides on statuses and bodies.
 
 use http_body_util::Full;
 use hyper::{
@@ -8,13 +8,13 @@ use hyper::{
 use serde::Serializer;
 use shared::server::Response;
 
-/// The contract's content type.
+/// Part of the contract of `/ping`.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// What a caller refused for now should wait, in seconds.
+/// In seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Why a caller gets no reply. The text is for the caller and says nothing about our inside.
+/// Why a request gets no reply. Callers see the text of [`GatewayError::status`]: it must not tell internals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum GatewayError {
     NotFound,
@@ -35,7 +35,7 @@ pub(crate) enum GatewayError {
     TimedOut,
 }
 
-/// 200 with the reply's bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
+/// 200 with the value of the reply as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn reply(value: &[u8]) -> Response {
     json(StatusCode::OK, "message", &String::from_utf8_lossy(value))
 }
@@ -43,7 +43,7 @@ pub(crate) fn reply(value: &[u8]) -> Response {
 // === impl GatewayError ===
 
 impl GatewayError {
-    /// All of them.
+    /// Every variant, for the metrics.
     pub(crate) const ALL: [Self; 16] = [
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -63,7 +63,7 @@ impl GatewayError {
         Self::TimedOut,
     ];
 
-    /// The status, and the text of the body.
+    /// The status, and the value of `error` in the body.
     pub(crate) fn status(self) -> (StatusCode, &'static str) {
         use StatusCode as S;
         match self {
@@ -91,8 +91,8 @@ impl GatewayError {
 
     pub(crate) fn response(self) -> Response {
         let (status, error) = self.status();
-        let mut answer = json(status, "error", error);
-        let mut add = |name: HeaderName, value| answer.headers_mut().insert(name, value);
+        let mut response = json(status, "error", error);
+        let mut add = |name: HeaderName, value| response.headers_mut().insert(name, value);
         match self {
             Self::MethodNotAllowed => {
                 add(ALLOW, HeaderValue::from_static("GET, POST"));
@@ -101,7 +101,7 @@ impl GatewayError {
                 add(RETRY_AFTER, RETRY_AFTER_SECONDS);
                 add(CONNECTION, HeaderValue::from_static("close"));
             }
-            // The rest of the body is not read.
+            // The rest of the body is left unread.
             Self::BodyTooLarge | Self::BodyTooSlow | Self::BadBody => {
                 add(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -110,20 +110,20 @@ impl GatewayError {
             }
             _ => {}
         }
-        answer
+        response
     }
 }
 
 /// `{"<name>":"<text>"}`
 fn json(status: StatusCode, name: &str, text: &str) -> Response {
-    // As large as most of them are in the end: a body with limit to spare costs one more allocation.
+    // The exact size, unless something is escaped: a `Vec` with spare capacity is allocated again when it becomes `Bytes`.
     let mut body = Vec::with_capacity(r#"{"":""}"#.len() + name.len() + text.len());
     // Strings always serialize.
     let _ = serde_json::Serializer::new(&mut body).collect_map([(name, text)]);
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, JSON);
-    answer
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
 }
 
 #[cfg(test)]
@@ -132,31 +132,31 @@ mod tests {
 
     use super::*;
 
-    fn body(answer: Response) -> Vec<u8> {
-        let mut body = std::pin::pin!(answer.into_body().collect());
+    fn body(response: Response) -> Vec<u8> {
+        let mut body = std::pin::pin!(response.into_body().collect());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match Future::poll(body.as_mut(), &mut context) {
-            std::task::Poll::Ready(Ok(it)) => it.to_bytes().to_vec(),
-            other => panic!("a full body is there at once: {other:?}"),
+            std::task::Poll::Ready(Ok(body)) => body.to_bytes().to_vec(),
+            other => panic!("the body is not ready: {other:?}"),
         }
     }
 
     #[test]
-    fn a_reply_is_the_contracts_body() {
-        let answer = reply(b"Ping Pong ( 1 ) ");
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
-        assert_eq!(body(answer), br#"{"message":"Ping Pong ( 1 ) "}"#);
+    fn reply_has_the_bytes_of_the_contract() {
+        let response = reply(b"Ping Pong ( 1 ) ");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
+        assert_eq!(body(response), br#"{"message":"Ping Pong ( 1 ) "}"#);
     }
 
     #[test]
-    fn a_reply_is_escaped_and_decoded_lossily() {
+    fn reply_is_escaped_and_decoded_lossily() {
         assert_eq!(body(reply(b"a\"\\\n")), br#"{"message":"a\"\\\n"}"#);
         assert_eq!(body(reply(b"\xff!")), "{\"message\":\"\u{fffd}!\"}".as_bytes());
     }
 
     #[test]
-    fn the_contracts_errors() {
+    fn errors_have_their_status_and_body() {
         for (error, status, text) in [
             (
                 GatewayError::TimedOut,
@@ -174,10 +174,10 @@ mod tests {
             (GatewayError::Overloaded, 503, r#"{"error":"overloaded"}"#),
             (GatewayError::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
         ] {
-            let answer = error.response();
-            assert_eq!(answer.status(), status);
-            assert_eq!(answer.headers().contains_key(RETRY_AFTER), status == 503);
-            assert_eq!(body(answer), text.as_bytes());
+            let response = error.response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
+            assert_eq!(body(response), text.as_bytes());
         }
         assert_eq!(GatewayError::MethodNotAllowed.response().headers()[ALLOW], "GET, POST");
     }

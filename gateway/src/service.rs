@@ -2,8 +2,8 @@
 //!
 //! 1. The head is read: which route, which trace. A request without a route is refused.
 //! 2. Admission is checked before the body is read, so that a refused request costs neither memory nor time.
-//! 3. The body is read. Until it is complete the request is not in flight: it takes no place of MAX_IN_FLIGHT and no reply
-//!    timeout, so a slow sender cannot crowd out others. Its own bounds are HEADER_TIMEOUT, and [`BodyReader`]'s in bytes.
+//! 3. The body is read. Until it is complete the request is not in flight: it takes no place of `MAX_IN_FLIGHT` and no reply
+//!    timeout, so a slow sender cannot crowd out others. Its own bounds are `HEADER_TIMEOUT`, and [`BodyReader`]'s in bytes.
 //! 4. The request is registered, which decides on admission again, and after that its record is handed to the producer.
 //! 5. The outcome becomes the response.
 

@@ -12,8 +12,8 @@ use shared::{
 
 use crate::reply_address::ReplyPartition;
 
-/// The largest body that can be allowed: with its frame it fits the largest record that a broker takes by default
-/// (`message.max.bytes`, 1 MiB) twice. (What is escaped in JSON came escaped, so a record has no more of it.)
+/// The upper limit of `MAX_BODY`: half of the largest batch that a broker accepts by default (`message.max.bytes`, 1 MiB).
+/// Escapes do not enlarge it: what is escaped in the record was escaped in the body.
 const MAX_BODY_BYTES: u64 = 512 * 1024;
 
 /// Settings of the gateway: each is a flag and an environment variable.
@@ -48,7 +48,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "0", value_parser = partitions)]
     pub request_partitions: Partitions,
 
-    /// Partition of the reply topic to read: a number, or auto (the number at the end of HOSTNAME)
+    /// Partition of the reply topic to read: a number, or auto (the number at the end of `HOSTNAME`)
     #[arg(long, env, default_value = "0", value_parser = reply_partition)]
     pub reply_partition: ReplyPartition,
 
@@ -120,14 +120,14 @@ fn reply_partition(text: &str) -> Result<ReplyPartition, String> {
 
 fn up_to_a_million(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(it @ 1..=1_000_000) => Ok(it),
+        Ok(number @ 1..=1_000_000) => Ok(number),
         _ => Err("a whole number from 1 to 1000000".to_owned()),
     }
 }
 
 fn body_size(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
-        Ok(it) if (1..=MAX_BODY_BYTES).contains(&it.as_u64()) => Ok(it),
+        Ok(size) if (1..=MAX_BODY_BYTES).contains(&size.as_u64()) => Ok(size),
         _ => Err("a size from 1B to 512KiB, such as 64KiB".to_owned()),
     }
 }

@@ -2,7 +2,7 @@ use http_body_util::Full;
 
 use super::*;
 
-const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const TRACEPARENT_VALUE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn context(lines: &[(&'static str, &str)]) -> RequestContext {
     let mut head = HeaderMap::new();
@@ -12,51 +12,51 @@ fn context(lines: &[(&'static str, &str)]) -> RequestContext {
     RequestContext::from_headers(&head)
 }
 
-fn handed_on(context: &RequestContext) -> Vec<(String, String)> {
+fn record_headers(context: &RequestContext) -> Vec<(String, String)> {
     let mut headers = Headers::new();
     context.add_trace(&mut headers);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     headers.into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
 }
 
-fn signature(context: RequestContext) -> Option<String> {
-    let mut answer = Response::new(Full::default());
-    context.add_request_id(&mut answer);
-    let id = answer.headers().get("x-request-id")?;
+fn response_id(context: RequestContext) -> Option<String> {
+    let mut response = Response::new(Full::default());
+    context.add_request_id(&mut response);
+    let id = response.headers().get("x-request-id")?;
     Some(id.to_str().unwrap().to_owned())
 }
 
 #[test]
-fn a_request_without_any_has_none() {
+fn no_headers_no_context() {
     let context = context(&[("accept", "*/*")]);
-    assert_eq!(handed_on(&context), []);
+    assert_eq!(record_headers(&context), []);
     assert_eq!(
         (context.traceparent(), context.tracestate(), context.request_id()),
         (None, None, None)
     );
-    assert_eq!(signature(context), None);
+    assert_eq!(response_id(context), None);
 }
 
 #[test]
-fn a_trace_is_handed_on_as_it_came() {
+fn trace_is_copied_unchanged() {
     let state = "rojo=00f067aa0ba902b7, 1-tenant@vendor=a b , ,x=!";
-    let context = context(&[("traceparent", PARENT), ("tracestate", state)]);
+    let context = context(&[("traceparent", TRACEPARENT_VALUE), ("tracestate", state)]);
     assert_eq!(
         (context.traceparent(), context.tracestate()),
-        (Some(PARENT), Some(state))
+        (Some(TRACEPARENT_VALUE), Some(state))
     );
     assert_eq!(
-        handed_on(&context),
+        record_headers(&context),
         [
-            ("traceparent".to_owned(), PARENT.to_owned()),
+            ("traceparent".to_owned(), TRACEPARENT_VALUE.to_owned()),
             ("tracestate".to_owned(), state.to_owned())
         ]
     );
 }
 
 #[test]
-fn a_malformed_parent_is_ignored_and_its_state_with_it() {
-    let long = format!("01{}-{}", &PARENT[2..], "a".repeat(457));
+fn malformed_traceparent_is_ignored_with_its_tracestate() {
+    let long = format!("01{}-{}", &TRACEPARENT_VALUE[2..], "a".repeat(457));
     for bad in [
         "",
         "00",
@@ -77,14 +77,14 @@ fn a_malformed_parent_is_ignored_and_its_state_with_it() {
         &long,
     ] {
         let context = context(&[("traceparent", bad), ("tracestate", "a=b")]);
-        assert_eq!(handed_on(&context), [], "{bad:?}");
+        assert_eq!(record_headers(&context), [], "{bad:?}");
     }
 }
 
 #[test]
-fn later_versions_may_say_more() {
+fn later_traceparent_versions_may_be_longer() {
     for good in [
-        PARENT,
+        TRACEPARENT_VALUE,
         "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff",
         "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what the future will be like",
     ] {
@@ -93,8 +93,13 @@ fn later_versions_may_say_more() {
 }
 
 #[test]
-fn a_malformed_state_is_ignored_and_its_parent_is_not() {
-    let members = |count: usize| (0..count).map(|it| format!("k{it}=v")).collect::<Vec<_>>().join(",");
+fn malformed_tracestate_is_ignored_without_its_traceparent() {
+    let members = |count: usize| {
+        (0..count)
+            .map(|number| format!("k{number}=v"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let long = |bytes: usize| {
         format!(
             "k={},l={},m={}",
@@ -104,8 +109,8 @@ fn a_malformed_state_is_ignored_and_its_parent_is_not() {
         )
     };
     let kept = |state: &str| {
-        let context = context(&[("traceparent", PARENT), ("tracestate", state)]);
-        assert_eq!(context.traceparent(), Some(PARENT));
+        let context = context(&[("traceparent", TRACEPARENT_VALUE), ("tracestate", state)]);
+        assert_eq!(context.traceparent(), Some(TRACEPARENT_VALUE));
         context.tracestate() == Some(state)
     };
     for good in [&members(32), &long(511), &long(512)] {
@@ -131,17 +136,25 @@ fn a_malformed_state_is_ignored_and_its_parent_is_not() {
 }
 
 #[test]
-fn the_state_may_come_in_several_lines_and_the_parent_may_not() {
-    let lines = [("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")];
+fn only_tracestate_may_span_several_lines() {
+    let lines = [
+        ("traceparent", TRACEPARENT_VALUE),
+        ("tracestate", "a=1"),
+        ("tracestate", "b=2"),
+    ];
     assert_eq!(context(&lines).tracestate(), Some("a=1,b=2"));
-    let twice = [("traceparent", PARENT), ("traceparent", PARENT), ("tracestate", "a=1")];
-    assert_eq!(handed_on(&context(&twice)), []);
-    assert_eq!(handed_on(&context(&[("tracestate", "a=1")])), []);
+    let twice = [
+        ("traceparent", TRACEPARENT_VALUE),
+        ("traceparent", TRACEPARENT_VALUE),
+        ("tracestate", "a=1"),
+    ];
+    assert_eq!(record_headers(&context(&twice)), []);
+    assert_eq!(record_headers(&context(&[("tracestate", "a=1")])), []);
 }
 
 #[test]
-fn a_request_id_is_given_back_if_it_is_one() {
-    let of = |id: &str| signature(context(&[("x-request-id", id)]));
+fn valid_request_id_is_returned() {
+    let of = |id: &str| response_id(context(&[("x-request-id", id)]));
     let longest = "i".repeat(128);
     for good in ["1", "!~\"{}", &longest] {
         assert_eq!(of(good).as_deref(), Some(good));
@@ -150,5 +163,5 @@ fn a_request_id_is_given_back_if_it_is_one() {
         assert_eq!(of(bad), None, "{bad:?}");
     }
     let twice = context(&[("x-request-id", "a"), ("x-request-id", "a")]);
-    assert_eq!(signature(twice), None);
+    assert_eq!(response_id(twice), None);
 }
