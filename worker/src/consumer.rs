@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    expiry::Clocks,
+    expiry::Expiry,
     metrics::Metrics,
     partition_worker::{Context, PartitionWorker},
     reply_producers::ReplyProducers,
@@ -78,7 +78,6 @@ struct Shift {
     running: JoinSet<i32>,
     /// Partitions whose start is not known yet.
     starting: BTreeSet<i32>,
-    clocks: Clocks,
     retry_at: Instant,
     /// A worker has fixed its start, which is to be committed.
     fixed: Arc<Notify>,
@@ -98,7 +97,6 @@ impl Consumer {
             workers: BTreeMap::new(),
             running: JoinSet::new(),
             starting: BTreeSet::new(),
-            clocks: Clocks::default(),
             retry_at: Instant::now(),
             fixed: Arc::default(),
         };
@@ -198,7 +196,7 @@ impl Shift {
                 ),
                 replies: consumer.replies.clone(),
                 metrics: consumer.metrics.clone(),
-                clocks: self.clocks.clone(),
+                expiry: Expiry::new(partition),
                 drain: consumer.drain,
                 fixed: Arc::clone(&self.fixed),
             };

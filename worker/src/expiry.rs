@@ -1,162 +1,174 @@
-//! How old requests are, although the gateways' clocks are not ours.
+//! Decides which requests have expired, so that a worker with a backlog skips them.
 //!
-//! The difference between our clock and a record's timestamp is the record's age plus the difference of the two clocks. The
-//! windowed_min difference seen from a gateway of late, while its requests are read as they come, is taken for that of the
-//! clocks. Until one was seen nothing is old; and nothing is older than the time since the end of the log was reached last, whatever the
-//! clocks say.
+//! A request expires when its record is older than its time left ([`Deadline::left`]). Gateway and worker clocks may
+//! differ by hours (clock skew), so a record's age is known only roughly. A request expires when both hold:
+//!
+//! - Wall clocks: `now - timestamp` exceeds the time left by more than a margin. The estimate of the skew is the smallest
+//!   `now - timestamp` seen at the end of the partition in the last 10 to 20 minutes, because records there are new.
+//!   The margin is the skew or 1 s, whichever is larger. A negative skew (the gateway's clock is ahead) is added to 1 s:
+//!   without it, requests of a gateway one hour ahead would expire one hour late.
+//! - Monotonic clock ([`Freshness`]): the worker was at the end of the partition longer ago than the time left. A record
+//!   that was appended since then is not older than that.
+//!
+//! Nothing expires before a request was seen at the end of the partition, nor once the estimate is out of date.
+//!
+//! There is one estimate per partition, so the gateways that write to it need clocks within 1 s of each other. With a
+//! larger difference, requests of the gateway that is behind can expire early, but only while the worker's backlog is
+//! older than their time left. The same holds for up to 20 minutes after a gateway's clock was set back.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-use shared::windowed_min::WindowedMin;
+use kafka::{ConsumedRecord, ConsumerRecords};
+use shared::{headers::Deadline, windowed_min::WindowedMin};
 use tokio::time::Instant;
+use tracing::warn;
 
-const PERIOD: Duration = Duration::from_secs(30);
+/// The smallest margin, in milliseconds. Clocks kept by NTP differ by less.
+const MIN_MARGIN_MS: i64 = 1_000;
 
-/// Gateways that are remembered; any client can make up any number.
-const MAX_GATEWAYS: usize = 1024;
+/// A difference counts for one to two of these periods.
+const SKEW_PERIOD: Duration = Duration::from_mins(10);
 
-/// The gateways' clocks. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Clocks {
-    gateways: Arc<Mutex<Differences>>,
+/// The expiry rule of one partition.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    partition: i32,
+    freshness: Freshness,
+    skew: ClockSkew,
 }
 
-/// By the gateway's id: the windowed_min difference of late in milliseconds, since clocks drift, and are set.
-type Differences = HashMap<Box<[u8]>, WindowedMin<i64>>;
-
-/// How old the records of one partition can be.
+/// Bounds the age of the records of the newest batch by the monotonic clock.
 #[derive(Debug, Default)]
-pub(crate) struct Freshness {
-    /// When the batch was asked for that reached the end of the log last.
+struct Freshness {
+    /// When the last fetch that reached the end of the partition was sent.
     at_end: Option<Instant>,
-    /// The same of those before the newest batch: none of that was in the log by then.
-    newer_than: Option<Instant>,
+    /// The same without the newest batch: its records were appended later.
+    appended_since: Option<Instant>,
 }
 
-// === impl Clocks ===
+/// Estimates how far this host's clock is ahead of the gateways' clocks, in milliseconds.
+#[derive(Debug, Default)]
+struct ClockSkew {
+    smallest_ms: Option<WindowedMin<i64>>,
+    /// The difference in the last log line; 0 while there is nothing to report.
+    logged_ms: i64,
+}
 
-impl Clocks {
-    /// A request that was read at the end of the log: our clock was ahead of its timestamp by `difference_ms`.
-    pub(crate) fn saw(&self, gateway: &[u8], difference_ms: i64, now: Instant) {
-        let mut gateways = self.gateways.lock();
-        if let Some(windowed_min) = gateways.get_mut(gateway) {
-            windowed_min.observe(difference_ms, now);
-            return;
-        }
-        if gateways.len() >= MAX_GATEWAYS {
-            gateways.retain(|_, windowed_min| windowed_min.is_recent(now));
-        }
-        if gateways.len() < MAX_GATEWAYS {
-            gateways.insert(gateway.into(), WindowedMin::new(PERIOD, difference_ms, now));
+// === impl Expiry ===
+
+impl Expiry {
+    pub(crate) fn new(partition: i32) -> Self {
+        Self {
+            partition,
+            freshness: Freshness::default(),
+            skew: ClockSkew::default(),
         }
     }
 
-    /// How old a request is, as far as the clocks tell: whoever was not seen of late may have set its clock since.
-    pub(crate) fn age(&self, gateway: &[u8], difference_ms: i64, now: Instant) -> Duration {
-        let gateways = self.gateways.lock();
-        let Some(windowed_min) = gateways
-            .get(gateway)
-            .filter(|it| it.is_recent(now))
-            .map(WindowedMin::get)
-        else {
-            return Duration::ZERO;
-        };
-        let age = difference_ms.saturating_sub(windowed_min);
-        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    /// Learns from a batch. Call it before [`Expiry::is_expired`] for the records of this batch.
+    pub(crate) fn observe(&mut self, batch: &ConsumerRecords) {
+        let (now, now_ms) = (Instant::now(), unix_time_ms());
+        let requests = batch
+            .records
+            .iter()
+            .filter(|record| Deadline::from_headers(record.headers()).is_some());
+        let differences_ms = requests.map(|record| now_ms.saturating_sub(record.timestamp_ms()));
+        self.observe_at(now, batch.at_end, batch.requested_at, differences_ms);
+        if let Some(difference_ms) = self.skew.take_change(self.freshness.max_age(now)) {
+            warn!(partition = self.partition, difference_ms, "clock skew");
+        }
+    }
+
+    fn observe_at(
+        &mut self,
+        now: Instant,
+        at_end: bool,
+        requested_at: Instant,
+        differences_ms: impl Iterator<Item = i64>,
+    ) {
+        self.freshness.observe(at_end, requested_at);
+        if at_end {
+            differences_ms.for_each(|difference_ms| self.skew.observe(difference_ms, now));
+        }
+    }
+
+    /// Whether the caller of a request of the newest batch has given up.
+    pub(crate) fn is_expired(&self, record: &ConsumedRecord) -> bool {
+        Deadline::from_headers(record.headers()).is_some_and(|deadline| {
+            let difference_ms = || unix_time_ms().saturating_sub(record.timestamp_ms());
+            self.is_expired_at(Instant::now(), deadline.left, difference_ms)
+        })
+    }
+
+    fn is_expired_at(&self, now: Instant, left: Duration, difference_ms: impl FnOnce() -> i64) -> bool {
+        // The cheap check comes first: it is all that new records need.
+        if self.freshness.max_age(now) <= left {
+            return false;
+        }
+        let left_ms = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
+        self.skew
+            .margin_ms(now)
+            .is_some_and(|margin_ms| difference_ms().saturating_sub(margin_ms) > left_ms)
     }
 }
 
 // === impl Freshness ===
 
 impl Freshness {
-    /// A batch was read, up to what was the end of the log at some time since it was asked for, or not.
-    pub(crate) fn read(&mut self, to_end: bool, asked: Instant) {
-        self.newer_than = self.at_end;
-        if to_end {
-            self.at_end = Some(asked);
+    /// A batch was fetched. `at_end`: it reached the end of the partition at or after `requested_at`.
+    fn observe(&mut self, at_end: bool, requested_at: Instant) {
+        self.appended_since = self.at_end;
+        if at_end {
+            self.at_end = Some(requested_at);
         }
     }
 
-    /// How old a record of the newest batch can be at most.
-    pub(crate) fn limit(&self, now: Instant) -> Duration {
-        self.newer_than.map_or(Duration::MAX, |it| now - it)
+    /// The largest possible age of a record of the newest batch.
+    fn max_age(&self, now: Instant) -> Duration {
+        self.appended_since.map_or(Duration::MAX, |since| now - since)
     }
+}
+
+// === impl ClockSkew ===
+
+impl ClockSkew {
+    /// A request was read at the end of the partition; this host's clock was ahead of its timestamp by `difference_ms`.
+    fn observe(&mut self, difference_ms: i64, now: Instant) {
+        self.smallest_ms
+            .get_or_insert_with(|| WindowedMin::new(SKEW_PERIOD, difference_ms, now))
+            .observe(difference_ms, now);
+    }
+
+    /// By how much `now - timestamp` has to exceed the time left; `None` while the skew is unknown.
+    fn margin_ms(&self, now: Instant) -> Option<i64> {
+        let smallest_ms = self.smallest_ms.as_ref().filter(|smallest| smallest.is_recent(now))?;
+        let skew_ms = smallest_ms.get();
+        Some(skew_ms.max(skew_ms.min(0).saturating_add(MIN_MARGIN_MS)))
+    }
+
+    /// The difference to log: above 1 s, and changed by 1 s since the last line. A difference up to `max_age`, the
+    /// largest age of the newest batch, may be the records' age instead.
+    fn take_change(&mut self, max_age: Duration) -> Option<i64> {
+        let difference_ms = self.smallest_ms.as_ref()?.get();
+        let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+        if difference_ms.saturating_abs() <= MIN_MARGIN_MS {
+            self.logged_ms = 0;
+            return None;
+        }
+        let is_change = difference_ms.saturating_sub(self.logged_ms).saturating_abs() > MIN_MARGIN_MS;
+        let is_skew = difference_ms < 0 || difference_ms > max_age_ms;
+        (is_change && is_skew).then(|| {
+            self.logged_ms = difference_ms;
+            difference_ms
+        })
+    }
+}
+
+/// The wall clock in the unit of Kafka's timestamps.
+fn unix_time_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR_MS: i64 = 3_600_000;
-
-    fn seconds(count: u64) -> Duration {
-        Duration::from_secs(count)
-    }
-
-    #[test]
-    fn until_a_gateway_was_seen_nothing_of_it_is_old() {
-        let clocks = Clocks::default();
-        clocks.saw(b"other", 0, Instant::now());
-        assert_eq!(clocks.age(b"g", HOUR_MS, Instant::now()), Duration::ZERO);
-    }
-
-    #[test]
-    fn clocks_that_are_hours_apart_do_not_matter() {
-        for apart in [-HOUR_MS, 0, HOUR_MS] {
-            let clocks = Clocks::default();
-            let now = Instant::now();
-            clocks.saw(b"g", apart + 5, now);
-            clocks.saw(b"g", apart + 2, now);
-            assert_eq!(clocks.age(b"g", apart + 2 + 15_000, now), seconds(15));
-            assert_eq!(clocks.age(b"g", apart, now), Duration::ZERO);
-        }
-    }
-
-    #[test]
-    fn nothing_is_older_than_the_time_since_the_end_was_reached_before() {
-        let mut freshness = Freshness::default();
-        let now = Instant::now();
-        freshness.read(true, now);
-        assert_eq!(
-            freshness.limit(now),
-            Duration::MAX,
-            "it may have been in the log for long"
-        );
-        freshness.read(true, now + seconds(1));
-        assert_eq!(freshness.limit(now + seconds(2)), seconds(2));
-        freshness.read(false, now + seconds(5));
-        freshness.read(false, now + seconds(6));
-        assert_eq!(
-            freshness.limit(now + seconds(7)),
-            seconds(6),
-            "since the end was reached last"
-        );
-    }
-
-    #[test]
-    fn the_smallest_difference_is_forgotten_in_time() {
-        let clocks = Clocks::default();
-        let mut now = Instant::now();
-        clocks.saw(b"g", 0, now);
-        for _ in 0..2 {
-            now += PERIOD;
-            clocks.saw(b"g", 5_000, now);
-        }
-        assert_eq!(clocks.age(b"g", 6_000, now), seconds(1));
-        // It was not seen for so long that its clock may say anything by now.
-        assert_eq!(clocks.age(b"g", HOUR_MS, now + 2 * PERIOD), Duration::ZERO);
-    }
-
-    #[test]
-    fn made_up_gateways_are_bounded_and_make_room_in_time() {
-        let clocks = Clocks::default();
-        let now = Instant::now();
-        for number in 0..2 * MAX_GATEWAYS {
-            clocks.saw(number.to_string().as_bytes(), 0, now);
-        }
-        assert_eq!(clocks.gateways.lock().len(), MAX_GATEWAYS);
-        clocks.saw(b"g", 0, now + 2 * PERIOD);
-        assert_eq!(clocks.gateways.lock().len(), 1);
-    }
-}
+mod tests;

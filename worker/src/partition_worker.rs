@@ -1,31 +1,22 @@
 //! A worker: reads the requests of one partition, answers them, and never waits for an answer to be sent.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use kafka::{ConsumedRecord, ConsumerRecords, InFlightOffset, OffsetTracker, PartitionConsumer, Record};
+use kafka::{ConsumedRecord, InFlightOffset, OffsetTracker, PartitionConsumer, Record};
 use shared::{
-    headers::{Deadline, Headers, ReplyTo, TRACEPARENT},
+    headers::{Headers, ReplyTo, TRACEPARENT},
     log_limiter::LogLimiter,
 };
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, JoinSet, yield_now},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tracing::debug;
 
 use crate::{
-    delivery::Written,
-    expiry::{Clocks, Freshness},
-    metrics::Metrics,
-    ping::answer,
-    reply_producers::ReplyProducers,
-    skipped::Skipped,
-    truncated::Truncated,
+    delivery::Written, expiry::Expiry, metrics::Metrics, ping::answer, reply_producers::ReplyProducers,
+    skipped::Skipped, truncated::Truncated,
 };
 
 /// So many requests are answered before the connections get to send: a fetch can bring thousands, and Kafka costs by the frame.
@@ -46,7 +37,7 @@ pub(crate) struct Context {
     pub(crate) consumer: PartitionConsumer,
     pub(crate) replies: ReplyProducers,
     pub(crate) metrics: Metrics,
-    pub(crate) clocks: Clocks,
+    pub(crate) expiry: Expiry,
     /// How long it may take to finish what it has read.
     pub(crate) drain: Duration,
     /// Told when the start is fixed.
@@ -112,7 +103,6 @@ async fn run(context: Context, offsets: Arc<OffsetTracker>, stopped: watch::Rece
 /// Reads and answers until `stop` resolves; what it has read by then is still answered.
 async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Future<Output = ()>) {
     let mut log_limiter = LogLimiter::default();
-    let mut freshness = Freshness::default();
     let mut stop = pin!(stop);
     let begin = async {
         context.consumer.wait_for_start().await;
@@ -134,19 +124,19 @@ async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Fut
             batch = context.consumer.poll() => batch,
         };
         offsets.fetched(batch.records.iter().map(ConsumedRecord::offset), batch.position);
-        watch_clocks(&context.clocks, &mut freshness, &batch);
+        context.expiry.observe(&batch);
         for (index, record) in batch.records.into_iter().enumerate() {
             if index % TURN == TURN - 1 {
                 yield_now().await;
             }
             context.metrics.requests.inc();
             let open = offsets.in_flight(record.offset());
-            if is_expired(&context.clocks, &freshness, &record) {
+            if context.expiry.is_expired(&record) {
                 open.ack();
                 context.metrics.expired.inc();
                 continue;
             }
-            let is_wanted = || !is_expired(&context.clocks, &freshness, &record);
+            let is_wanted = || !context.expiry.is_expired(&record);
             if let Err(skipped) = serve(&context.replies, &record, open, is_wanted).await {
                 context.metrics.skipped(skipped.reason());
                 skipped.log(&mut log_limiter, &record);
@@ -155,39 +145,6 @@ async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Fut
         // The replies leave before more is asked for.
         yield_now().await;
     }
-}
-
-/// Learns how far apart the clocks are from requests that have just been written.
-fn watch_clocks(clocks: &Clocks, freshness: &mut Freshness, batch: &ConsumerRecords) {
-    let (now, now_ms) = (Instant::now(), since_1970_ms());
-    freshness.read(batch.at_end, batch.requested_at);
-    if batch.at_end {
-        for record in &batch.records {
-            if let Some(deadline) = Deadline::from_headers(record.headers()) {
-                clocks.saw(deadline.gateway, behind_ms(record, now_ms), now);
-            }
-        }
-    }
-}
-
-/// Whether nobody waits for the reply any more.
-fn is_expired(clocks: &Clocks, freshness: &Freshness, record: &ConsumedRecord) -> bool {
-    Deadline::from_headers(record.headers()).is_some_and(|it| {
-        let now = Instant::now();
-        // In this order: what has just come is not looked at any further.
-        freshness.limit(now) > it.left && clocks.age(it.gateway, behind_ms(record, since_1970_ms()), now) > it.left
-    })
-}
-
-/// How far a record's timestamp is behind our clock, in milliseconds.
-fn behind_ms(record: &ConsumedRecord, now_ms: i64) -> i64 {
-    now_ms.saturating_sub(record.timestamp_ms())
-}
-
-/// What our clock says, as Kafka's timestamps do.
-fn since_1970_ms() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Answers a request. One that is skipped is done.

@@ -147,7 +147,56 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
         })
         .await;
     }
+    for by in [None, Some("+1h"), Some("-1h")] {
+        let scene = Scene::shared(stage.engine).await;
+        let mut gateway = scene.gateway().common().set("REPLY_TIMEOUT", "800ms");
+        if let Some(by) = by {
+            gateway = shifted(gateway, &dynamic.gateway, &library, by);
+        }
+        // Without heartbeats the gateway does not refuse callers while the worker is stopped.
+        let worker = scene.worker().set("ANNOUNCE_INTERVAL", "0");
+        let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
+        let pair = Pair { gateway, worker };
+        twice(&pair.processes(), &mut verdict, async |verdict| {
+            skip_expired_backlog(&pair, by.unwrap_or("same clock"), verdict).await;
+        })
+        .await;
+    }
     verdict
+}
+
+/// The worker finds a backlog of 3 s, with a reply timeout of 800 ms: it skips expired requests, and no others.
+async fn skip_expired_backlog(pair: &Pair, shift: &str, verdict: &mut Verdict) {
+    let skipped = async || {
+        pair.worker
+            .metric("worker_records_skipped_total{reason=\"expired\"}")
+            .await
+    };
+    // The worker has to read requests at the end of the partition first.
+    until("a request is answered", SOON, async || {
+        (pair.gateway.get("/ping").await.status == 200).then_some(())
+    })
+    .await;
+    let skipped_before = skipped().await;
+    pair.worker.signal(Signal::STOP);
+    let traffic = Traffic::start(pair.gateway.http(), 200.0);
+    traffic.run_for(3 * SECOND).await;
+    pair.worker.signal(Signal::CONT);
+    let resumed = Instant::now();
+    traffic.run_for(SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(verdict);
+    let skipped = skipped().await - skipped_before;
+    // The oldest requests are skipped first, so the number of requests that had timed out by then is a bound.
+    let expired = record.all().entries().filter(|entry| entry.ended < resumed).count();
+    verdict.judge(
+        skipped > 0 && skipped <= i64::try_from(expired).unwrap_or(i64::MAX),
+        format!("{shift}: {skipped} of {expired} expired requests skipped"),
+    );
+    // These have at least half of their time left when the worker goes on.
+    record
+        .due_from(resumed - Duration::from_millis(400))
+        .judge_share(verdict, &format!("{shift}: unexpired"), 0.99);
 }
 
 /// Callers who are answered, then callers who are not.

@@ -150,9 +150,10 @@ const SCENARIOS: &[Scenario] = scenarios! {
     27, Kafka, 25, limits::descriptors:
         "The gateway may have 256 descriptors, and 1,000 callers come; then 64 more than are open. Twice each."
         => "below 30 % of a core; 200 within 2 s after they left";
-    28, Kafka, 45, limits::clocks:
-        "The clock of the gateway, or of the worker, is an hour ahead, or behind. Twice each."
-        => "all answered; timeouts at 2 s";
+    28, Kafka, 80, limits::clocks:
+        "The clock of the gateway, or of the worker, is an hour ahead, or behind; then a backlog of 3 s with a timeout of 800 ms. \
+         Twice each."
+        => "all answered; timeouts at 2 s; no unexpired request skipped";
     29, Kafka, 610, soak::mixed:
         "Ten minutes of mixed sizes, and callers who leave; the last two in nine rounds beside a new pair with the same load."
         => "memory grows below 1 MiB/min after 2 min; p99 by less than 20 %, to that of the new pair (median)";
