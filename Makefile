@@ -1,9 +1,9 @@
 # `make help` lists what there is; everything else is a line or a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint static image up down compared bench bench-rivals bench-quick load
+.PHONY: help run test faults lint static image up down bench bench-competitors load
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing but Rust
 	@cargo run --release --quiet --package standalone
@@ -39,19 +39,11 @@ up: ## Kafka, worker and gateway in containers; returns when they are healthy
 down: ## end the containers; the images stay
 	scripts/compose down
 
-compared: static
-	cargo build --release --package gateway --package worker
-	cargo build --release --package bench
+bench: static ## compare in alternating rounds: make bench ARGS="--pair before=DIR --pair after=DIR --rounds 12"
+	cargo run --release --package bench --bin compare -- $(ARGS)
 
-bench: compared ## measure all of it, judge the goals (10 minutes); OUT=docs/performance for the documents
-	cargo run --release --package bench --bin compare -- --out $(or $(OUT),dev/bench/results) $(ARGS)
-
-bench-rivals: compared ## the same beside librdkafka, franz-go and sarama (30 minutes); needs a C compiler and Go
-	scripts/rivals --out $(or $(OUT),dev/bench/results) $(ARGS)
-
-bench-quick: ## the most important ratios (a minute)
-	cargo build --release --package gateway --package worker
-	cargo run --release --package bench --bin compare -- --quick --static-dir target/none $(ARGS)
+bench-competitors: static ## the same beside librdkafka, franz-go and sarama (15 minutes); needs a C compiler and Go
+	scripts/competitors $(ARGS)
 
 load: ## load on a running gateway: make load ARGS="--connections 256"
 	cargo run --release --package bench -- $(ARGS)

@@ -1,68 +1,56 @@
-//! What the run took place on.
+//! The machine, and the state it was in before the run.
 
 use std::process::Command;
 
-use procfs::{CpuInfo, Current, LoadAverage, Meminfo};
-use serde_json::{Value, json};
+use procfs::{CpuInfo, Current, LoadAverage};
+use serde::Serialize;
 
-/// The machine and the versions, and how busy others kept it before the run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) memory_bytes: u64,
-    pub(crate) kernel: String,
-    pub(crate) rustc: String,
-    pub(crate) commit: String,
-    pub(crate) began: String,
-    /// Of the minute before the run.
-    pub(crate) load_before: f32,
+    cpu: String,
+    cores: usize,
+    kernel: String,
+    commit: String,
+    began: String,
+    /// Of the minute before the run. Above 0.2 or so, other processes disturb the measurements.
+    load_average: f32,
 }
 
 // === impl Machine ===
 
 impl Machine {
-    pub(crate) fn look() -> Self {
+    pub(crate) fn read() -> Self {
         let unknown = || "unknown".to_owned();
         let cpus = CpuInfo::current().ok();
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+        let model = cpus.as_ref().and_then(|cpus| cpus.model_name(0));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
         Self {
-            cpu: cpus
-                .as_ref()
-                .and_then(|it| it.model_name(0))
-                .map_or_else(unknown, str::to_owned),
-            cores: cpus.map_or(0, |it| it.num_cores()),
-            memory_bytes: Meminfo::current().map_or(0, |it| it.mem_total),
-            kernel: release.map_or_else(|_| unknown(), |it| it.trim().to_owned()),
-            rustc: said("rustc", &["--version"]),
-            commit: said("git", &["describe", "--always", "--dirty"]),
+            cpu: model.map_or_else(unknown, str::to_owned),
+            cores: cpus.as_ref().map_or(0, CpuInfo::num_cores),
+            kernel: kernel.map_or_else(|_| unknown(), |release| release.trim().to_owned()),
+            commit: commit().unwrap_or_else(unknown),
             began: chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
-            load_before: LoadAverage::current().map_or(0.0, |it| it.one),
+            load_average: LoadAverage::current().map_or(0.0, |load| load.one),
         }
-    }
-
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "cpu": self.cpu,
-            "cores": self.cores,
-            "memory_bytes": self.memory_bytes,
-            "kernel": self.kernel,
-            "rustc": self.rustc,
-            "kafka": crate::engine::kafka_version(),
-            "commit": self.commit,
-            "began": self.began,
-            "load_before": self.load_before,
-        })
     }
 }
 
-fn said(program: &str, args: &[&str]) -> String {
-    let ran = Command::new(program)
-        .args(args)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output();
-    match ran {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        _ => "unknown".to_owned(),
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}, {} cores, Linux {}; commit {}; {}; load average before the run {:.2}",
+            self.cpu, self.cores, self.kernel, self.commit, self.began, self.load_average
+        )
     }
+}
+
+fn commit() -> Option<String> {
+    let described = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&described.stdout).trim().to_owned())
 }

@@ -1,41 +1,26 @@
-//! Compares variants of the system with each other, with what HTTP alone and Kafka alone cost, and with the goals.
+//! Compares builds of the gateway and worker, and other programs, in alternating rounds (`make bench`).
 //!
-//! It starts what it measures and ends it again. Each round takes the variants in turn, so that whatever else the
-//! machine does meets all of them; in contests two of them take turns. Only ratios mean anything, best those within a
-//! contest or a round.
+//! The speed of a machine drifts by tens of percent within minutes. Each round therefore measures all variants one after
+//! the other, and results are compared within a round only. Rounds rotate the order of the variants.
+
+#![forbid(unsafe_code)]
 
 #[cfg(target_os = "linux")]
 mod args;
 #[cfg(target_os = "linux")]
-mod ceiling;
+mod broker;
 #[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
-mod engine;
-#[cfg(target_os = "linux")]
-mod floor;
-#[cfg(target_os = "linux")]
-mod goals;
-#[cfg(target_os = "linux")]
-mod json;
+mod cpu;
 #[cfg(target_os = "linux")]
 mod machine;
 #[cfg(target_os = "linux")]
-mod meter;
-#[cfg(target_os = "linux")]
-mod plan;
-#[cfg(target_os = "linux")]
 mod plots;
 #[cfg(target_os = "linux")]
-mod results;
+mod report;
 #[cfg(target_os = "linux")]
-mod scale;
-#[cfg(target_os = "linux")]
-mod session;
-#[cfg(target_os = "linux")]
-mod tables;
-#[cfg(target_os = "linux")]
-mod topic;
+mod rounds;
 #[cfg(target_os = "linux")]
 mod variant;
 
@@ -44,7 +29,7 @@ fn main() -> std::process::ExitCode {
     args::main()
 }
 
-/// It reads `/proc`.
+/// CPU times come from `/proc`.
 #[cfg(not(target_os = "linux"))]
 fn main() -> std::process::ExitCode {
     std::process::ExitCode::FAILURE

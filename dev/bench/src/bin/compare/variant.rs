@@ -1,188 +1,122 @@
-//! Variants: what is put under the same loads. Each runs from its start to the end of the session, and idles while it is
-//! another's turn; each has topics of its own.
+//! A variant: what is measured, and how it is started.
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
-use anyhow::{Context, Result};
-use rskafka::client::ClientBuilder;
+use anyhow::{Context, Result, ensure};
 
 use crate::{
-    child::{Child, free_port},
-    engine::Engine,
-    meter::{Meter, Role},
-    topic,
+    broker::Broker,
+    child::{Child, Setting, free_port},
+    cpu::{CpuMeter, Role},
 };
 
-/// What to start.
+/// One column of the comparison.
 #[derive(Debug, Clone)]
-pub(crate) enum Setup {
-    /// hyper answering at once.
-    HyperAlone,
-    /// Gateway and worker from a directory.
-    Pair { directory: PathBuf },
-    /// So many of both, each with a partition of its own.
-    Fleet { directory: PathBuf, size: u16 },
-    /// A shell command that serves HTTP on `127.0.0.1:$PORT`, with `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC`, which
-    /// are there.
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    pub(crate) program: Program,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Program {
+    /// The directory of the binaries `gateway` and `worker`.
+    Pair(PathBuf),
+    /// For `sh -c`.
     Command(String),
 }
 
-/// A variant that runs.
+/// A variant whose processes are ready; dropping it kills them.
 #[derive(Debug)]
-pub(crate) struct Variant {
+pub(crate) struct Running {
     pub(crate) name: String,
-    /// Of each gateway.
-    pub(crate) http: Vec<SocketAddr>,
-    pub(crate) meter: Meter,
-    /// What was resident in the gateway and the worker when they had just become ready, in bytes.
-    pub(crate) at_rest: Option<[u64; 2]>,
-    pub(crate) is_command: bool,
+    pub(crate) http: SocketAddr,
+    pub(crate) cpu: CpuMeter,
+    /// The request topic and the reply topic, used by this variant in this round only.
+    pub(crate) topics: [String; 2],
     _children: Vec<Child>,
 }
 
-/// A gateway and a worker that have just become ready.
-struct Pair {
-    http: SocketAddr,
-    gateway: Child,
-    worker: Child,
-    /// From the start of each process to its `/ready`.
-    took: [Duration; 2],
+// === impl Program ===
+
+impl Program {
+    pub(crate) fn pair(directory: &Path) -> Result<Self> {
+        for name in ["gateway", "worker"] {
+            let binary = directory.join(name);
+            ensure!(binary.exists(), "there is no {}", binary.display());
+        }
+        Ok(Self::Pair(directory.to_owned()))
+    }
 }
 
 // === impl Variant ===
 
 impl Variant {
-    /// Starts it and waits until it answers.
-    pub(crate) async fn start(name: &str, setup: &Setup, engine: Option<&Engine>, scratch: &Path) -> Result<Self> {
-        let mut meter = Meter::new()?;
-        if let Some(engine) = engine {
-            meter.add(Role::Broker, engine.pid)?;
-        }
-        let mut pairs = |pairs: Vec<Pair>| {
-            let (mut http, mut children) = (Vec::new(), Vec::new());
-            for pair in pairs {
-                meter.add(Role::Gateway, pair.gateway.pid())?;
-                meter.add(Role::Worker, pair.worker.pid())?;
-                http.push(pair.http);
-                children.extend([pair.gateway, pair.worker]);
+    /// Creates topics for the round, starts the processes, and waits until they are ready.
+    pub(crate) async fn start(&self, round: usize, broker: &Broker, logs: &Path) -> Result<Running> {
+        let suffix = self.topic_suffix();
+        let topics = ["ping", "pong"].map(|topic| format!("{topic}-{suffix}-{round}"));
+        broker.create_topics(&topics).await?;
+        let http = free_port()?;
+        let mut cpu = CpuMeter::default();
+        cpu.add_process_group(Role::Broker, broker.process_group)?;
+        let [ping, pong] = topics.clone();
+        let settings = vec![
+            ("KAFKA_BROKERS", broker.bootstrap.clone()),
+            ("PING_TOPIC", ping),
+            ("PONG_TOPIC", pong),
+        ];
+        let children = match &self.program {
+            Program::Pair(directory) => {
+                let worker = self.start_half("worker", directory, settings.clone(), logs).await?;
+                cpu.add_process_group(Role::Worker, worker.process_group())?;
+                let settings = [settings, vec![("HTTP_ADDR", http.to_string())]].concat();
+                let gateway = self.start_half("gateway", directory, settings, logs).await?;
+                cpu.add_process_group(Role::Gateway, gateway.process_group())?;
+                vec![worker, gateway]
             }
-            anyhow::Ok((http, children))
-        };
-        let (http, children) = match setup {
-            Setup::HyperAlone => {
-                let http = free_port()?;
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["hyper-alone", &http.to_string()]);
-                let mut child = Child::start(name, scratch, command, NOTHING)?;
-                child.ready(http, "/ping").await.context("hyper alone")?;
-                meter.add(Role::Server, child.pid())?;
-                (vec![http], vec![child])
-            }
-            Setup::Pair { directory } => {
-                let engine = engine.context("a pair needs a broker")?;
-                pairs(vec![Pair::start(name, topics(name), directory, engine, scratch).await?])?
-            }
-            Setup::Fleet { directory, size } => {
-                let engine = engine.context("a fleet needs a broker")?;
-                create_topics(name, engine, *size).await?;
-                let mut all = Vec::new();
-                for partition in 0..*size {
-                    let mut settings = topics(name);
-                    settings.push(("REQUEST_PARTITIONS", "all".to_owned()));
-                    settings.push(("REPLY_PARTITION", partition.to_string()));
-                    settings.push(("PARTITIONS", partition.to_string()));
-                    let name = format!("{name}, {partition}");
-                    all.push(Pair::start(&name, settings, directory, engine, scratch).await?);
-                }
-                pairs(all)?
-            }
-            Setup::Command(line) => {
-                let http = free_port()?;
+            Program::Command(line) => {
                 let mut command = Command::new("sh");
                 command.args(["-c", line]);
-                let mut environment = topics(name);
-                environment.push(("PORT", http.port().to_string()));
-                if let Some(engine) = engine {
-                    create_topics(name, engine, 1).await?;
-                    environment.push(("KAFKA_BROKERS", engine.brokers.clone()));
-                }
-                let mut child = Child::start(name, scratch, command, environment)?;
-                child.ready(http, "/ping").await.with_context(|| name.to_owned())?;
-                meter.add_group(Role::Server, child.pid())?;
-                (vec![http], vec![child])
+                let settings = [settings, vec![("PORT", http.port().to_string())]].concat();
+                let mut child = Child::start(&self.name, logs, command, settings)?;
+                let ready = child.returns_200(http, "/ping").await;
+                ready.with_context(|| self.name.clone())?;
+                // Now that the first request was answered, the command has started its worker.
+                cpu.add_process_group(Role::Command, child.process_group())?;
+                vec![child]
             }
         };
-        Ok(Self {
-            name: name.to_owned(),
+        Ok(Running {
+            name: self.name.clone(),
             http,
-            at_rest: matches!(setup, Setup::Pair { .. })
-                .then(|| [Role::Gateway, Role::Worker].map(|it| meter.resident(it))),
-            meter,
-            is_command: matches!(setup, Setup::Command(_)),
+            cpu,
+            topics,
             _children: children,
         })
     }
-}
 
-/// Starts the pair, with its topics there, and ends it again: how long gateway and worker take to be ready.
-pub(crate) async fn cold_start(name: &str, directory: &Path, engine: &Engine, scratch: &Path) -> Result<[Duration; 2]> {
-    Ok(Pair::start(name, topics(name), directory, engine, scratch).await?.took)
-}
-
-// === impl Pair ===
-
-impl Pair {
-    /// With its topics and what else is not as it is by itself.
-    async fn start(name: &str, settings: Settings, directory: &Path, engine: &Engine, scratch: &Path) -> Result<Self> {
-        let start = async |part: &str, more: &[(&'static str, SocketAddr)], admin: SocketAddr| {
-            let mut environment = settings.clone();
-            environment.push(("KAFKA_BROKERS", engine.brokers.clone()));
-            environment.push(("ADMIN_ADDR", admin.to_string()));
-            environment.extend(more.iter().map(|(name, addr)| (*name, addr.to_string())));
-            let program = Command::new(directory.join(part));
-            let mut child = Child::start(&format!("{name} {part}"), scratch, program, environment)?;
-            let took = child
-                .ready(admin, "/ready")
-                .await
-                .with_context(|| format!("{name}, {part}"))?;
-            anyhow::Ok((child, took))
-        };
-        let http = free_port()?;
-        let (worker, worker_took) = start("worker", &[], free_port()?).await?;
-        let (gateway, gateway_took) = start("gateway", &[("HTTP_ADDR", http)], free_port()?).await?;
-        Ok(Self {
-            http,
-            gateway,
-            worker,
-            took: [gateway_took, worker_took],
-        })
+    async fn start_half(
+        &self,
+        binary: &str,
+        directory: &Path,
+        mut settings: Vec<Setting>,
+        logs: &Path,
+    ) -> Result<Child> {
+        let admin = free_port()?;
+        settings.push(("ADMIN_ADDR", admin.to_string()));
+        let command = Command::new(directory.join(binary));
+        let mut child = Child::start(&format!("{} {binary}", self.name), logs, command, settings)?;
+        let ready = child.returns_200(admin, "/ready").await;
+        ready.with_context(|| format!("{} {binary}", self.name))?;
+        Ok(child)
     }
-}
 
-const NOTHING: [(&str, &str); 0] = [];
-
-/// Names and values of environment variables.
-type Settings = Vec<(&'static str, String)>;
-
-/// Topics of its own: nobody reads another's records.
-fn topics(name: &str) -> Settings {
-    let name = name.replace(|it: char| !it.is_ascii_alphanumeric(), "-");
-    vec![
-        ("PING_TOPIC", format!("ping-{name}")),
-        ("PONG_TOPIC", format!("pong-{name}")),
-    ]
-}
-
-/// For those that do not create them, with a partition for each gateway.
-async fn create_topics(name: &str, engine: &Engine, partitions: u16) -> Result<()> {
-    let client = ClientBuilder::new(vec![engine.brokers.clone()]).build().await?;
-    for (_, name) in topics(name) {
-        topic::create(&client, &name, partitions.into()).await?;
+    /// The name as part of a topic name.
+    pub(crate) fn topic_suffix(&self) -> String {
+        self.name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
     }
-    Ok(())
 }
