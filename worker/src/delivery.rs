@@ -1,30 +1,30 @@
-//! What becomes of what the worker writes.
+//! Handles the outcome of the records that the worker produces: acknowledges offsets and counts replies.
 
 use kafka::{DeliveryCallback, DeliveryResult, InFlightOffset};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::Metrics;
 
-/// What was written.
+/// What a record carries until its outcome is known.
 #[derive(Debug)]
-pub(crate) enum Written {
-    /// The reply to a request.
+pub(crate) enum DeliveryToken {
+    /// A reply: the offset of its request.
     Reply(InFlightOffset),
-    /// An heartbeat; until it is on_delivery there is no other for the same place.
+    /// A heartbeat: the permit that keeps the next one for the same partition back.
     Heartbeat(OwnedSemaphorePermit),
 }
 
-/// Counts the replies, and says which requests are done with them.
+/// The callback of all producers of the worker.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyDelivery(pub(crate) Metrics);
 
-// === impl Written ===
+// === impl DeliveryToken ===
 
-impl Written {
-    /// It is on_delivery, in whatever way.
-    pub(crate) fn done(self) {
+impl DeliveryToken {
+    /// Acknowledges the request, or returns the permit, whatever the outcome was.
+    pub(crate) fn complete(self) {
         match self {
-            Self::Reply(open) => open.ack(),
+            Self::Reply(in_flight) => in_flight.ack(),
             Self::Heartbeat(permit) => drop(permit),
         }
     }
@@ -33,16 +33,16 @@ impl Written {
 // === impl ReplyDelivery ===
 
 impl DeliveryCallback for ReplyDelivery {
-    type Token = Written;
+    type Token = DeliveryToken;
 
-    fn on_delivery(&self, written: Vec<Written>, result: DeliveryResult) {
-        let replies = written.iter().filter(|it| matches!(it, Written::Reply(_)));
+    fn on_delivery(&self, tokens: Vec<DeliveryToken>, result: DeliveryResult) {
+        let replies = tokens.iter().filter(|token| matches!(token, DeliveryToken::Reply(_)));
         let count = u64::try_from(replies.count()).unwrap_or(u64::MAX);
         match result {
             DeliveryResult::Acknowledged => _ = self.0.acknowledged.inc_by(count),
-            // Replies are sent again until Kafka takes them or says that it never will, or nobody can want them any more.
+            // A failed reply is not sent again: its delivery timeout has passed, or the broker has rejected it for good.
             DeliveryResult::Failed | DeliveryResult::Unknown => _ = self.0.refused.inc_by(count),
         }
-        written.into_iter().for_each(Written::done);
+        tokens.into_iter().for_each(DeliveryToken::complete);
     }
 }

@@ -1,11 +1,13 @@
-//! Announcements: while this worker has partitions it says so in every partition of the reply topic, so that gateways can
-//! tell their callers at once when nobody is there. It says so once more when it ends: from then on whoever takes its place
-//! has as long as any worker may be silent.
+//! Sends heartbeats to every partition of the reply topic while this worker serves partitions.
+//!
+//! - A gateway that reads them can tell its callers at once when no worker is running.
+//! - One heartbeat is in flight per partition, so that they do not pile up while Kafka is unreachable.
+//! - The last one is sent at shutdown: from then on a successor has the gateway's full timeout to appear.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use kafka::{PartitionDiscovery, Record};
-use shared::headers;
+use shared::headers::HEARTBEAT_KEY;
 use tokio::{
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval},
@@ -13,63 +15,57 @@ use tokio::{
 
 use crate::reply_producers::ReplyProducers;
 
-/// The partitions of the reply topic. One heartbeat is under way for each: they need not pile up while Kafka is out of
-/// reach.
-type Producers = BTreeMap<i32, Arc<Semaphore>>;
+/// The partitions of the reply topic, each with the permit of its heartbeat in flight.
+type ReplyPartitions = BTreeMap<i32, Arc<Semaphore>>;
 
-/// Announces until `stop` resolves. `partitions` is how many this worker reads.
+/// Sends heartbeats until `stop` resolves. `partition_count` is how many request partitions this worker serves.
 pub(crate) async fn run(
     discovery: PartitionDiscovery,
     replies: ReplyProducers,
-    partitions: watch::Receiver<usize>,
-    every: Duration,
+    partition_count: watch::Receiver<usize>,
+    period: Duration,
     stop: impl Future<Output = ()>,
 ) {
-    let mut places = Producers::new();
+    let mut partitions = ReplyPartitions::new();
     tokio::select! {
         () = stop => {}
-        never = repeat(discovery, &replies, partitions.clone(), every, &mut places) => match never {},
+        never = repeat(discovery, &replies, partition_count.clone(), period, &mut partitions) => match never {},
     }
-    if *partitions.borrow() > 0 {
-        heartbeat(&replies, &places).await;
+    if *partition_count.borrow() > 0 {
+        send_to_all(&replies, &partitions).await;
     }
 }
 
 async fn repeat(
     mut discovery: PartitionDiscovery,
     replies: &ReplyProducers,
-    mut partitions: watch::Receiver<usize>,
-    every: Duration,
-    places: &mut Producers,
+    mut partition_count: watch::Receiver<usize>,
+    period: Duration,
+    partitions: &mut ReplyPartitions,
 ) -> Infallible {
-    let mut ticks = interval(every);
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             found = discovery.next() => {
-                places.extend(found.into_iter().map(|it| (it, Arc::new(Semaphore::new(1)))));
-                // Whoever listens there has heard nothing yet.
+                partitions.extend(found.into_iter().map(|partition| (partition, Arc::new(Semaphore::new(1)))));
+                // The gateway of a new partition has not received any heartbeat yet.
                 ticks.reset_immediately();
             }
             _ = ticks.tick() => {
-                // An error means that the worker ends, and this with it.
-                let _ = partitions.wait_for(|count| *count > 0).await;
-                heartbeat(replies, places).await;
+                // An error means that the worker ends, which drops this future too.
+                let _ = partition_count.wait_for(|count| *count > 0).await;
+                send_to_all(replies, partitions).await;
             }
         }
     }
 }
 
-async fn heartbeat(replies: &ReplyProducers, places: &Producers) {
-    for (partition, one) in places {
-        if let Ok(permit) = Arc::clone(one).try_acquire_owned() {
-            replies
-                .heartbeat(
-                    *partition,
-                    Record::new(headers::HEARTBEAT_KEY.to_vec(), Vec::new()),
-                    permit,
-                )
-                .await;
+async fn send_to_all(replies: &ReplyProducers, partitions: &ReplyPartitions) {
+    for (partition, in_flight) in partitions {
+        if let Ok(permit) = Arc::clone(in_flight).try_acquire_owned() {
+            let record = Record::new(HEARTBEAT_KEY.to_vec(), Vec::new());
+            replies.send_heartbeat(*partition, record, permit).await;
         }
     }
 }

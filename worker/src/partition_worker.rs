@@ -15,7 +15,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    delivery::Written, expiry::Expiry, metrics::Metrics, ping::answer, reply_producers::ReplyProducers,
+    delivery::DeliveryToken, expiry::Expiry, metrics::Metrics, ping::answer, reply_producers::ReplyProducers,
     skipped::Skipped, truncated::Truncated,
 };
 
@@ -170,12 +170,12 @@ async fn serve(
     };
     // Waits for room only, and that as long as it holds up nobody.
     let sent = replies
-        .send(reply_to.address, reply, Written::Reply(open), is_wanted)
+        .send(reply_to.address, reply, DeliveryToken::Reply(open), is_wanted)
         .await;
     sent.map_err(|cause| {
         let (topic, partition) = reply_to.address.unwrap_or_default();
-        Skipped::ReplyProducer {
-            place: format!("{topic}/{partition}"),
+        Skipped::Rejected {
+            partition: format!("{topic}/{partition}"),
             cause,
         }
     })

@@ -1,12 +1,16 @@
-//! Where replies go: an producer for each partition that requests name, opened when the first one does.
+//! Sends replies: a pool of producers, one for each topic partition that requests name.
 //!
-//! - The contract's place, partition 0 of the reply topic, is open from the start.
-//! - Whoever writes requests names places, so their number is bounded, and the one unused longest is closed for a new one.
-//! - A place that the cluster does not list is refused: nothing is ever created by its name.
-//! - Connections: each place has one, and all have as many, [`MAX_PRODUCER_CONNECTIONS`] together.
+//! - Partition 0 of our reply topic is the default. Its producer is open from the start and is never evicted.
+//! - The others open at the first reply. Clients name the partitions, so their number is bounded; the least recently used
+//!   producer is evicted ([`pool`]).
+//! - A partition that the cluster metadata does not list is rejected: no topic is created by its name ([`metadata`]).
+//! - One slow partition must not block the rest: in foreign topics a full buffer rejects the reply at once.
+//! - All producers together use about [`MAX_PRODUCER_CONNECTIONS`] connections, and each has at least one.
+
+mod metadata;
+mod pool;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,8 +20,7 @@ use std::{
 
 use futures_util::future::join_all;
 use kafka::{
-    Backoff, Cluster, Full, MAX_PRODUCER_CONNECTIONS, Partition, Producer, ProducerMetrics, ProducerSettings, Record,
-    SendError,
+    Backoff, Cluster, Full, MAX_PRODUCER_CONNECTIONS, Partition, ProducerMetrics, ProducerSettings, Record, SendError,
 };
 use parking_lot::Mutex;
 use shared::{error_chain::ErrorChain, readiness::HealthCheck, tasks::Tasks};
@@ -27,47 +30,44 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::delivery::{ReplyDelivery, Written};
+use self::{metadata::MetadataCache, pool::ProducerPool};
+use crate::delivery::{DeliveryToken, ReplyDelivery};
 
-/// Replies that may wait for Kafka at one place, in bytes.
+/// The buffer of one producer, in bytes of records.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Producers open at the same time, the contract's included.
-const MAX_PRODUCERS: usize = 64;
-
-/// The cluster is asked about unknown places this often at most: any client can name one in every request.
-const METADATA_MAX_AGE: Duration = Duration::from_secs(1);
-
-/// For how long it is asked again about one of our own topic while it does not answer.
+/// How long metadata requests for a partition of our reply topic are retried.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same of topics named by others: each bootstrap broker that is gone costs an attempt.
+/// The same for a foreign topic. One attempt per unreachable bootstrap broker fits in.
 const FOREIGN_METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a reply is sent again in our own topic: no gateway of ours lets its callers wait for longer.
+/// How long a reply in our reply topic is sent again: the largest reply timeout of a gateway.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// As long in a topic that somebody else named: it may be gone for good, and its requests are not done meanwhile.
+/// The same for a foreign topic. The topic may be gone for good, and the offset of the request stays uncommitted meanwhile.
 const FOREIGN_DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a place that is closed may take to write what it has.
-const LAST_REPLIES: Duration = Duration::from_secs(10);
+/// How long an evicted producer may take to send its buffer.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a reply was not taken.
+type Producer = kafka::Producer<ReplyDelivery>;
+
+/// Why a reply was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    /// The cluster has no such topic or partition.
+pub(crate) enum Rejected {
+    /// The cluster does not list the partition.
     #[error("there is no such topic or partition")]
-    Missing,
-    /// The cluster does not say whether it has it.
-    #[error("the cluster cannot be asked whether there is such a topic and partition")]
-    Unknown,
-    /// It takes fewer replies than there are.
-    #[error("its replies pile up")]
-    Full,
+    UnknownPartition,
+    /// The cluster metadata is not available.
+    #[error("the metadata of the cluster is not available")]
+    NoMetadata,
+    /// The producer's buffer is full.
+    #[error("its buffer is full")]
+    BufferFull,
 }
 
-/// The places. Cheap to clone.
+/// The producers of all replies and heartbeats. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyProducers {
     shared: Arc<Shared>,
@@ -77,65 +77,33 @@ pub(crate) struct ReplyProducers {
 struct Shared {
     cluster: Arc<Cluster>,
     tasks: Tasks,
+    /// Our reply topic; every other one is foreign.
     topic: String,
-    /// Partition 0 of the reply topic.
-    default: Producer<ReplyDelivery>,
-    home_had_replies: AtomicBool,
-    receipts: ReplyDelivery,
+    default: Producer,
+    /// The default producer has sent replies, not only heartbeats.
+    default_has_replies: AtomicBool,
+    callback: ReplyDelivery,
     metrics: ProducerMetrics,
-    places: Mutex<Producers>,
-    /// One at a time asks the cluster.
-    opening: Semaphore,
-}
-
-#[derive(Debug, Default)]
-struct Producers {
-    /// By topic and partition; without the default.
-    open: BTreeMap<String, BTreeMap<i32, ReplyProducer>>,
-    /// Counts uses.
-    clock: u64,
-    /// What the cluster had when it answered last.
-    listed: BTreeMap<String, BTreeSet<i32>>,
-    asked: Option<Asked>,
-}
-
-/// What was heard when the cluster was asked last.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    at: Instant,
-    /// What that means for whatever is not listed.
-    absence: Refused,
-    /// Again and again.
-    patiently: bool,
-}
-
-#[derive(Debug)]
-struct ReplyProducer {
-    producer: Producer<ReplyDelivery>,
-    /// The clock when it was used last.
-    used: u64,
-    /// It is there for more than announcements.
-    had_replies: bool,
+    pool: Mutex<ProducerPool>,
+    metadata: Mutex<MetadataCache>,
+    /// One metadata request at a time.
+    lookup: Semaphore,
 }
 
 // === impl ReplyProducers ===
 
 impl ReplyProducers {
-    /// With partition 0 of `topic` open; `health_check` is met while it is connected.
+    /// Opens the default producer; `health_check` is ready while it is connected.
     pub(crate) fn new(
         cluster: &Arc<Cluster>,
         tasks: &Tasks,
         topic: &str,
-        receipts: ReplyDelivery,
+        callback: ReplyDelivery,
         health_check: HealthCheck,
         metrics: ProducerMetrics,
     ) -> Self {
-        let default = Producer::new(
-            settings(DELIVERY_TIMEOUT),
-            receipts.clone(),
-            health_check,
-            metrics.clone(),
-        );
+        let settings = producer_settings(DELIVERY_TIMEOUT);
+        let default = Producer::new(settings, callback.clone(), health_check, metrics.clone());
         default.add_partition(tasks, Partition::new(cluster, topic, 0));
         Self {
             shared: Arc::new(Shared {
@@ -143,192 +111,178 @@ impl ReplyProducers {
                 tasks: tasks.clone(),
                 topic: topic.to_owned(),
                 default,
-                home_had_replies: AtomicBool::new(false),
-                receipts,
+                default_has_replies: AtomicBool::new(false),
+                callback,
                 metrics,
-                places: Mutex::default(),
-                opening: Semaphore::new(1),
+                pool: Mutex::new(ProducerPool::new(topic)),
+                metadata: Mutex::default(),
+                lookup: Semaphore::new(1),
             }),
         }
     }
 
-    /// Hands a record to its place (`None` is the contract's), as soon as there is room. What is not taken is done.
+    /// Queues a reply for `destination`, topic and partition; `None` is the default. Completes `token` if it is rejected.
     ///
-    /// No place must hold up the others. So a topic named by somebody else refuses at once for want of room, and a partition of
-    /// our own once it is out of reach, if others take replies, or if nobody wants this one any more (`is_wanted`).
+    /// In our reply topic it waits for buffer space. It gives up while the partition is unreachable, if other partitions
+    /// with replies are reachable or the caller has given up (`is_wanted`).
     pub(crate) async fn send(
         &self,
-        place: Option<(&str, i32)>,
-        mut record: Record,
-        mut written: Written,
+        destination: Option<(&str, i32)>,
+        record: Record,
+        token: DeliveryToken,
         is_wanted: impl Fn() -> bool,
-    ) -> Result<(), Refused> {
-        let shared = &self.shared;
-        loop {
-            let foreign = place.is_some_and(|(topic, _)| topic != shared.topic);
-            let producer = match place {
-                Some((topic, partition)) if foreign || partition != 0 => {
-                    match shared.outbox_for_reply(topic, partition).await {
-                        Ok(producer) => producer,
-                        Err(refused) => {
-                            written.done();
-                            return Err(refused);
-                        }
-                    }
-                }
-                _ => {
-                    shared.home_had_replies.store(true, Ordering::Relaxed);
-                    shared.default.clone()
-                }
-            };
-            if foreign {
-                return producer.try_send(record, written).map_err(|Full(written)| {
-                    written.done();
-                    Refused::Full
-                });
-            }
-            match producer
-                .send(record, written, || is_wanted() && !shared.others_are_served())
-                .await
-            {
-                Ok(()) => return Ok(()),
-                Err(SendError::Unreachable(written)) => {
-                    written.done();
-                    return Err(Refused::Full);
-                }
-                // Closed for a newer one, just now.
-                Err(SendError::Closed(back, token)) => (record, written) = (back, token),
-            }
-        }
+    ) -> Result<(), Rejected> {
+        let sent = self.shared.send(destination, record, token, is_wanted).await;
+        sent.map_err(|(rejected, token)| {
+            token.complete();
+            rejected
+        })
     }
 
-    /// Hands an heartbeat to a partition of the reply topic, if there is room for it and the place is open or need not
-    /// take another's. Never waits for longer than it takes to open the place.
-    pub(crate) async fn heartbeat(&self, partition: i32, record: Record, permit: OwnedSemaphorePermit) {
+    /// Queues a heartbeat for a partition of our reply topic. It is dropped where the producer would have to evict
+    /// another one, and where the buffer is full: the replies in it show that the worker is alive.
+    pub(crate) async fn send_heartbeat(&self, partition: i32, record: Record, permit: OwnedSemaphorePermit) {
         let shared = &self.shared;
-        let producer = match partition {
-            0 => shared.default.clone(),
-            _ if shared.places.lock().has_room_for(&shared.topic, partition) => {
-                match shared.producer(&shared.topic, partition).await {
-                    Ok(producer) => producer,
-                    Err(_) => return,
-                }
+        let producer = if partition == 0 {
+            shared.default.clone()
+        } else if shared.pool.lock().can_open_without_eviction(&shared.topic, partition) {
+            match shared.producer(&shared.topic, partition).await {
+                Ok(producer) => producer,
+                Err(_) => return,
             }
-            _ => return,
+        } else {
+            return;
         };
-        // One that finds no room is not missed: replies are under way, and say as much.
-        let _ = producer.try_send(record, Written::Heartbeat(permit));
+        let _ = producer.try_send(record, DeliveryToken::Heartbeat(permit));
     }
 
-    /// Takes nothing more, and waits until everything is on_delivery or `limit` has passed. Returns whether it was.
-    pub(crate) async fn flush(&self, limit: Duration) -> bool {
-        let producers = self.shared.places.lock().producers();
-        let all = producers.iter().chain([&self.shared.default]).map(|it| it.close(limit));
-        join_all(all).await.into_iter().all(|flushed| flushed)
-    }
-}
-
-fn settings(delivery_timeout: Duration) -> ProducerSettings {
-    ProducerSettings {
-        connections: MAX_PRODUCER_CONNECTIONS,
-        max_bytes: BUFFER_BYTES,
-        delivery_timeout,
-        in_flight: None,
+    /// Closes all producers, and waits up to `limit` until every record has its outcome. Returns whether all have.
+    pub(crate) async fn close(&self, limit: Duration) -> bool {
+        let producers = self.shared.pool.lock().producers();
+        let producers = producers.iter().chain([&self.shared.default]);
+        let closed = join_all(producers.map(|producer| producer.close(limit))).await;
+        closed.into_iter().all(|all_delivered| all_delivered)
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    /// Whether there is a place that has had replies and takes them.
-    fn others_are_served(&self) -> bool {
-        let default = self.home_had_replies.load(Ordering::Relaxed) && self.default.is_reachable();
-        default || self.places.lock().are_served()
+    async fn send(
+        &self,
+        destination: Option<(&str, i32)>,
+        mut record: Record,
+        mut token: DeliveryToken,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(), (Rejected, DeliveryToken)> {
+        let (topic, partition) = destination.unwrap_or((&self.topic, 0));
+        let is_foreign = topic != self.topic;
+        loop {
+            let producer = match self.producer_for_reply(topic, partition).await {
+                Ok(producer) => producer,
+                Err(rejected) => return Err((rejected, token)),
+            };
+            if is_foreign {
+                let queued = producer.try_send(record, token);
+                return queued.map_err(|Full(token)| (Rejected::BufferFull, token));
+            }
+            let keep_waiting = || is_wanted() && !self.is_any_reachable();
+            match producer.send(record, token, keep_waiting).await {
+                Ok(()) => return Ok(()),
+                Err(SendError::Unreachable(token)) => return Err((Rejected::BufferFull, token)),
+                // Evicted since the look-up: opens it again.
+                Err(SendError::Closed(unsent, returned)) => (record, token) = (unsent, returned),
+            }
+        }
     }
 
-    async fn outbox_for_reply(&self, topic: &str, partition: i32) -> Result<Producer<ReplyDelivery>, Refused> {
+    async fn producer_for_reply(&self, topic: &str, partition: i32) -> Result<Producer, Rejected> {
+        if topic == self.topic && partition == 0 {
+            self.default_has_replies.store(true, Ordering::Relaxed);
+            return Ok(self.default.clone());
+        }
         let producer = self.producer(topic, partition).await?;
-        self.places.lock().had_reply(topic, partition);
+        self.pool.lock().mark_replies(topic, partition);
         Ok(producer)
     }
 
-    async fn producer(&self, topic: &str, partition: i32) -> Result<Producer<ReplyDelivery>, Refused> {
-        if let Some(producer) = self.places.lock().get(topic, partition) {
+    /// Whether a producer that has sent replies is reachable.
+    fn is_any_reachable(&self) -> bool {
+        let default = self.default_has_replies.load(Ordering::Relaxed) && self.default.is_reachable();
+        default || self.pool.lock().is_any_reachable()
+    }
+
+    /// The producer of a partition other than the default; opens it if the cluster lists the partition.
+    async fn producer(&self, topic: &str, partition: i32) -> Result<Producer, Rejected> {
+        if let Some(producer) = self.pool.lock().get(topic, partition) {
             return Ok(producer);
         }
-        // It is never closed; without a permit the attempt is merely not the only one.
-        let _permit = self.opening.acquire().await;
-        if let Some(producer) = self.places.lock().get(topic, partition) {
+        // The semaphore is never closed.
+        let _permit = self.lookup.acquire().await;
+        if let Some(producer) = self.pool.lock().get(topic, partition) {
             return Ok(producer);
         }
-        self.look_up(topic, partition).await?;
+        self.check_exists(topic, partition).await?;
         Ok(self.open(topic, partition))
     }
 
-    /// Whether the cluster has it.
-    async fn look_up(&self, topic: &str, partition: i32) -> Result<(), Refused> {
-        let patiently = topic == self.topic;
-        if let Some(known) = self.places.lock().look_up(topic, partition, patiently) {
+    /// Looks a partition up in the cached metadata, and requests the metadata if the cache does not know.
+    async fn check_exists(&self, topic: &str, partition: i32) -> Result<(), Rejected> {
+        let is_foreign = topic != self.topic;
+        if let Some(known) = self.metadata.lock().lookup(topic, partition, is_foreign) {
             return known;
         }
-        let delivery_timeout = if patiently {
-            METADATA_TIMEOUT
-        } else {
+        let limit = if is_foreign {
             FOREIGN_METADATA_TIMEOUT
+        } else {
+            METADATA_TIMEOUT
         };
-        let begun = Instant::now();
+        let begin = Instant::now();
         let mut backoff = Backoff::default();
-        let answer = loop {
+        let response = loop {
             match self.cluster.topics().await {
-                Err(_) if begun.elapsed() < delivery_timeout => backoff.pause().await,
-                answer => break answer,
+                Err(_) if begin.elapsed() < limit => backoff.pause().await,
+                response => break response,
             }
         };
-        let mut places = self.places.lock();
-        let absence = match answer {
-            Ok(listed) => {
-                places.listed = listed;
-                Refused::Missing
+        let mut metadata = self.metadata.lock();
+        match response {
+            Ok(topics) => {
+                metadata.update(topics);
+                metadata.check(topic, partition)
             }
             Err(error) => {
-                warn!(error = %ErrorChain(&error), topic, partition, "the place of a reply cannot be looked up");
-                Refused::Unknown
+                metadata.fail(is_foreign);
+                drop(metadata);
+                warn!(error = %ErrorChain(&error), topic, partition, "cannot look up the partition of a reply");
+                Err(Rejected::NoMetadata)
             }
-        };
-        places.asked = Some(Asked {
-            at: Instant::now(),
-            absence,
-            patiently,
-        });
-        places.look_up(topic, partition, patiently).unwrap_or(Err(absence))
+        }
     }
 
-    fn open(&self, topic: &str, partition: i32) -> Producer<ReplyDelivery> {
-        let delivery_timeout = if topic == self.topic {
-            DELIVERY_TIMEOUT
-        } else {
+    /// Opens a producer, and evicts the least recently used one if the pool is full.
+    fn open(&self, topic: &str, partition: i32) -> Producer {
+        let is_foreign = topic != self.topic;
+        let settings = producer_settings(if is_foreign {
             FOREIGN_DELIVERY_TIMEOUT
-        };
-        let producer = Producer::new(
-            settings(delivery_timeout),
-            self.receipts.clone(),
-            None,
-            self.metrics.clone(),
-        );
-        let mut places = self.places.lock();
-        let closed = places.insert(&self.topic, (topic, partition), producer.clone());
-        let open = places.producers();
-        drop(places);
-        let connections = (MAX_PRODUCER_CONNECTIONS / (open.len() + 1)).max(1);
-        for it in open.iter().chain([&self.default]) {
-            it.set_max_connections(connections);
+        } else {
+            DELIVERY_TIMEOUT
+        });
+        let producer = Producer::new(settings, self.callback.clone(), None, self.metrics.clone());
+        let mut pool = self.pool.lock();
+        let evicted = pool.insert(topic, partition, producer.clone());
+        let producers = pool.producers();
+        drop(pool);
+        let count = producers.len() + 1;
+        for producer in producers.iter().chain([&self.default]) {
+            producer.set_max_connections((MAX_PRODUCER_CONNECTIONS / count).max(1));
         }
         producer.add_partition(&self.tasks, Partition::new(&self.cluster, topic, partition));
-        info!(topic, partition, places = open.len() + 1, "replies go to another place");
-        if let Some(closed) = closed {
+        info!(topic, partition, producers = count, "opened a producer for replies");
+        if let Some(evicted) = evicted {
             self.tasks.spawn(async move {
-                if !closed.close(LAST_REPLIES).await {
-                    closed.abandon();
+                if !evicted.close(EVICTION_TIMEOUT).await {
+                    evicted.abandon();
                 }
             });
         }
@@ -336,186 +290,15 @@ impl Shared {
     }
 }
 
-// === impl Producers ===
-
-impl Producers {
-    fn get(&mut self, topic: &str, partition: i32) -> Option<Producer<ReplyDelivery>> {
-        let place = self.open.get_mut(topic)?.get_mut(&partition)?;
-        self.clock += 1;
-        place.used = self.clock;
-        Some(place.producer.clone())
-    }
-
-    fn had_reply(&mut self, topic: &str, partition: i32) {
-        let place = self.open.get_mut(topic).and_then(|it| it.get_mut(&partition));
-        if let Some(place) = place {
-            place.had_replies = true;
-        }
-    }
-
-    /// Whether one that has had replies takes them.
-    fn are_served(&self) -> bool {
-        let mut places = self.open.values().flat_map(BTreeMap::values);
-        places.any(|it| it.had_replies && it.producer.is_reachable())
-    }
-
-    /// Whether the cluster has a place, as far as it was asked; `None` if it is to be asked. Patience is not content with an
-    /// impatient attempt that was in vain.
-    fn look_up(&self, topic: &str, partition: i32, patiently: bool) -> Option<Result<(), Refused>> {
-        if self.listed.get(topic).is_some_and(|it| it.contains(&partition)) {
-            return Some(Ok(()));
-        }
-        let asked = self.asked.filter(|it| it.at.elapsed() < METADATA_MAX_AGE)?;
-        let in_vain = asked.absence == Refused::Unknown && !asked.patiently;
-        (!patiently || !in_vain).then_some(Err(asked.absence))
-    }
-
-    /// Whether a place is open or can be opened without closing another.
-    fn has_room_for(&self, topic: &str, partition: i32) -> bool {
-        let is_open = self.open.get(topic).is_some_and(|it| it.contains_key(&partition));
-        is_open || !self.is_full()
-    }
-
-    fn is_full(&self) -> bool {
-        // The default is a place too, and so would be a new one.
-        self.open.values().map(BTreeMap::len).sum::<usize>() + 2 > MAX_PRODUCERS
-    }
-
-    /// Adds one, and gives the one that has to make room for it.
-    fn insert(
-        &mut self,
-        own: &str,
-        (topic, partition): (&str, i32),
-        producer: Producer<ReplyDelivery>,
-    ) -> Option<Producer<ReplyDelivery>> {
-        let removed = self.is_full().then(|| self.remove_oldest(own)).flatten();
-        self.clock += 1;
-        let place = ReplyProducer {
-            producer,
-            used: self.clock,
-            had_replies: false,
-        };
-        self.open.entry(topic.to_owned()).or_default().insert(partition, place);
-        removed
-    }
-
-    /// Of the places of topics named by others, as long as there are any: in our own gateways wait for announcements, too.
-    fn remove_oldest(&mut self, own: &str) -> Option<Producer<ReplyDelivery>> {
-        let all = self.open.iter().flat_map(|(topic, partitions)| {
-            let key =
-                move |(partition, place): (&i32, &ReplyProducer)| (topic == own, place.used, topic.clone(), *partition);
-            partitions.iter().map(key)
-        });
-        let (_, _, topic, partition) = all.min()?;
-        let partitions = self.open.get_mut(&topic)?;
-        let removed = partitions.remove(&partition);
-        if partitions.is_empty() {
-            self.open.remove(&topic);
-        }
-        removed.map(|it| it.producer)
-    }
-
-    fn producers(&self) -> Vec<Producer<ReplyDelivery>> {
-        let places = self.open.values().flat_map(BTreeMap::values);
-        places.map(|it| it.producer.clone()).collect()
+fn producer_settings(delivery_timeout: Duration) -> ProducerSettings {
+    ProducerSettings {
+        connections: MAX_PRODUCER_CONNECTIONS,
+        max_bytes: BUFFER_BYTES,
+        delivery_timeout,
+        // No linger: the replies to one fetch are a batch already.
+        in_flight: None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use prometheus_client::registry::Registry;
-    use shared::readiness::Readiness;
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::metrics::Metrics;
-
-    fn metrics() -> (ReplyDelivery, ProducerMetrics) {
-        let mut registry = Registry::default();
-        let receipts = ReplyDelivery(Metrics::register(&mut registry));
-        (receipts, ProducerMetrics::register(&mut registry))
-    }
-
-    fn producer() -> Producer<ReplyDelivery> {
-        let (receipts, metrics) = metrics();
-        Producer::new(settings(DELIVERY_TIMEOUT), receipts, None, metrics)
-    }
-
-    /// On a busy machine.
-    const SOON: Duration = Duration::from_secs(20);
-
-    /// Of a cluster that cannot be reached.
-    fn unreachable() -> ReplyProducers {
-        // Nobody listens on it, and whoever is not root cannot.
-        let cluster = Arc::new(Cluster::new("test", vec!["127.0.0.1:1".to_owned()], Vec::new()));
-        let (receipts, metrics) = metrics();
-        let health_check = Readiness::default().health_check("outbox");
-        ReplyProducers::new(&cluster, &Tasks::default(), "pong", receipts, health_check, metrics)
-    }
-
-    /// Sends more to a place than may wait there.
-    async fn fill(
-        destinations: &ReplyProducers,
-        place: Option<(&str, i32)>,
-        is_wanted: impl Fn() -> bool,
-    ) -> Result<(), Refused> {
-        let permits = Arc::new(Semaphore::new(5));
-        for _ in 0..5 {
-            let record = Record::new(Vec::new(), vec![0; BUFFER_BYTES / 4]);
-            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
-            destinations
-                .send(place, record, Written::Heartbeat(permit), &is_wanted)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// The cluster has two partitions, as far as is known.
-    #[tokio::test]
-    async fn a_place_out_of_reach_is_waited_for_as_long_as_a_reply_is_wanted() {
-        let destinations = unreachable();
-        let shared = &destinations.shared;
-        shared.places.lock().listed = [("pong".to_owned(), [0, 1].into())].into();
-        let places = [None, Some(("pong", 1))];
-        for place in places {
-            let alone = timeout(Duration::from_secs(5), fill(&destinations, place, || true)).await;
-            assert!(alone.is_err(), "all are out of reach, {place:?}: {alone:?}");
-        }
-        for place in places {
-            let refused = timeout(SOON, fill(&destinations, place, || false)).await;
-            assert_eq!(refused, Ok(Err(Refused::Full)), "nobody wants them, {place:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn whoever_names_a_place_holds_up_nobody_while_the_cluster_does_not_answer() {
-        let destinations = unreachable();
-        for (topic, delivery_timeout) in [
-            ("other", FOREIGN_METADATA_TIMEOUT),
-            ("pong", METADATA_TIMEOUT),
-            ("another", FOREIGN_METADATA_TIMEOUT),
-        ] {
-            let begun = Instant::now();
-            let sent = fill(&destinations, Some((topic, 1)), || true);
-            let sent = timeout(delivery_timeout + SOON, sent).await;
-            assert_eq!(sent, Ok(Err(Refused::Unknown)), "{topic}");
-            assert!(begun.elapsed() >= delivery_timeout, "{topic}");
-            // What was heard is too old for the next one.
-            tokio::time::sleep(METADATA_MAX_AGE).await;
-        }
-    }
-
-    #[test]
-    fn places_of_our_own_topic_are_the_last_to_go() {
-        let mut places = Producers::default();
-        assert!(places.insert("pong", ("pong", 1), producer()).is_none());
-        for partition in 0.. {
-            if places.insert("pong", ("other", partition), producer()).is_some() {
-                break;
-            }
-        }
-        assert!(places.get("pong", 1).is_some(), "it is the oldest");
-        assert!(places.get("other", 0).is_none(), "it is the oldest of the others");
-        assert!(places.get("other", 1).is_some());
-    }
-}
+mod tests;

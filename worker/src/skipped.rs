@@ -1,54 +1,47 @@
-//! Requests that get no reply, and why.
+//! Why a request gets no reply: the metric label and the log line of each reason.
 
 use kafka::ConsumedRecord;
 use shared::{error_chain::ErrorChain, headers::MalformedHeader, log_limiter::LogLimiter, message::BadJson};
 use tracing::warn;
 
-use crate::{reply_producers::Refused, truncated::Truncated};
+use crate::{reply_producers::Rejected, truncated::Truncated};
 
 /// Why a request is skipped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Skipped {
-    /// The contract does not know its value.
+    /// The value does not have the shape that the contract requires.
     #[error("its value is not a JSON object with the strings id, name and value")]
     Value(#[source] BadJson),
-    /// Its headers do not say where the reply goes.
+    /// The headers name no valid destination of the reply.
     #[error("its headers are malformed")]
     Headers(#[source] MalformedHeader),
-    /// They do, but the reply cannot go there.
-    #[error("its reply cannot go to {place}")]
-    ReplyProducer {
-        /// Topic and partition.
-        place: String,
-        /// Why not.
+    /// The destination of the reply does not take it.
+    #[error("its reply cannot go to {partition}")]
+    Rejected {
+        /// `topic/partition`
+        partition: String,
         #[source]
-        cause: Refused,
+        cause: Rejected,
     },
 }
 
 // === impl Skipped ===
 
 impl Skipped {
-    /// For the metrics.
+    /// The value of the metric label `reason`.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Value(_) => "bad_value",
             Self::Headers(_) => "bad_headers",
-            Self::ReplyProducer {
-                cause: Refused::Missing,
-                ..
-            } => "no_such_place",
-            Self::ReplyProducer {
-                cause: Refused::Unknown,
-                ..
-            } => "place_unknown",
-            Self::ReplyProducer {
-                cause: Refused::Full, ..
-            } => "place_full",
+            Self::Rejected { cause, .. } => match cause {
+                Rejected::UnknownPartition => "no_such_place",
+                Rejected::NoMetadata => "place_unknown",
+                Rejected::BufferFull => "place_full",
+            },
         }
     }
 
-    /// Logs it, unless there was a complaint just now.
+    /// Logs the reason, at the rate of `log_limiter`.
     pub(crate) fn log(&self, log_limiter: &mut LogLimiter, record: &ConsumedRecord) {
         if let Some(suppressed) = log_limiter.allow() {
             warn!(

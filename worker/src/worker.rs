@@ -152,7 +152,7 @@ impl Worker {
         drop(stop);
         let drain = async {
             let _ = (&mut finished).await;
-            replies.flush(common.drain_timeout).await
+            replies.close(common.drain_timeout).await
         };
         let drained = tokio::select! {
             drained = timeout(common.drain_timeout + SHUTDOWN_GRACE, drain) => drained.unwrap_or(false),

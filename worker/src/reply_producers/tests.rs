@@ -1,0 +1,118 @@
+use prometheus_client::registry::Registry;
+use shared::readiness::Readiness;
+use tokio::time::timeout;
+
+use super::{metadata::METADATA_MAX_AGE, *};
+use crate::metrics::Metrics;
+
+/// A bound for a busy machine.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+fn callback() -> ReplyDelivery {
+    ReplyDelivery(Metrics::register(&mut Registry::default()))
+}
+
+fn producer() -> Producer {
+    Producer::new(
+        producer_settings(DELIVERY_TIMEOUT),
+        callback(),
+        None,
+        ProducerMetrics::default(),
+    )
+}
+
+/// The producers of a cluster whose only broker refuses connections: port 1 is privileged, and no test binds it.
+fn unreachable() -> ReplyProducers {
+    let cluster = Arc::new(Cluster::new("test", vec!["127.0.0.1:1".to_owned()], Vec::new()));
+    let health_check = Readiness::default().health_check("outbox");
+    let metrics = ProducerMetrics::default();
+    ReplyProducers::new(&cluster, &Tasks::default(), "pong", callback(), health_check, metrics)
+}
+
+/// Sends more than the buffer of one producer holds.
+async fn overfill(
+    producers: &ReplyProducers,
+    destination: Option<(&str, i32)>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<(), Rejected> {
+    let permits = Arc::new(Semaphore::new(5));
+    for _ in 0..5 {
+        let record = Record::new(Vec::new(), vec![0; BUFFER_BYTES / 4]);
+        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+        let token = DeliveryToken::Heartbeat(permit);
+        producers.send(destination, record, token, &is_wanted).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn unreachable_partition_is_waited_for_while_the_reply_is_wanted() {
+    let producers = unreachable();
+    let topics = [("pong".to_owned(), [0, 1].into())].into();
+    producers.shared.metadata.lock().update(topics);
+    let destinations = [None, Some(("pong", 1))];
+    for destination in destinations {
+        let sent = timeout(Duration::from_secs(5), overfill(&producers, destination, || true)).await;
+        assert!(sent.is_err(), "no partition is reachable, {destination:?}: {sent:?}");
+    }
+    for destination in destinations {
+        let sent = timeout(TEST_TIMEOUT, overfill(&producers, destination, || false)).await;
+        assert_eq!(sent, Ok(Err(Rejected::BufferFull)), "not wanted, {destination:?}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_timeout_rejects_the_reply() {
+    let producers = unreachable();
+    for (topic, limit) in [
+        ("other", FOREIGN_METADATA_TIMEOUT),
+        ("pong", METADATA_TIMEOUT),
+        ("another", FOREIGN_METADATA_TIMEOUT),
+    ] {
+        let begin = Instant::now();
+        let sent = timeout(limit + TEST_TIMEOUT, overfill(&producers, Some((topic, 1)), || true)).await;
+        assert_eq!(sent, Ok(Err(Rejected::NoMetadata)), "{topic}");
+        assert!(begin.elapsed() >= limit, "{topic}");
+        // Longer than the outcome is cached.
+        tokio::time::sleep(METADATA_MAX_AGE).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_outcome_is_cached_for_1_s() {
+    let mut metadata = MetadataCache::default();
+    let unknown = Some(Err(Rejected::UnknownPartition));
+    let unavailable = Some(Err(Rejected::NoMetadata));
+    assert_eq!(metadata.lookup("pong", 1, false), None);
+    metadata.fail(true);
+    assert_eq!(metadata.lookup("other", 0, true), unavailable);
+    assert_eq!(
+        metadata.lookup("pong", 1, false),
+        None,
+        "our topic has a longer time limit"
+    );
+    metadata.fail(false);
+    assert_eq!(metadata.lookup("pong", 1, false), unavailable);
+    metadata.update([("pong".to_owned(), [0, 1].into())].into());
+    assert_eq!(metadata.lookup("pong", 1, false), Some(Ok(())));
+    assert_eq!(metadata.lookup("pong", 2, false), unknown);
+    tokio::time::advance(METADATA_MAX_AGE).await;
+    assert_eq!(metadata.lookup("pong", 1, false), Some(Ok(())));
+    assert_eq!(metadata.lookup("pong", 2, false), None);
+}
+
+#[test]
+fn producers_of_foreign_topics_are_evicted_first() {
+    let mut pool = ProducerPool::new("pong");
+    assert!(pool.insert("pong", 1, producer()).is_none());
+    let evicting = (0..1_000).find(|partition| pool.insert("other", *partition, producer()).is_some());
+    // 63 beside the default one, and one of them is ours.
+    assert_eq!(evicting, Some(62));
+    assert!(pool.can_open_without_eviction("other", 62) && !pool.can_open_without_eviction("other", 63));
+    assert!(pool.get("pong", 1).is_some(), "the least recently used of all");
+    assert!(
+        pool.get("other", 0).is_none(),
+        "the least recently used of the foreign ones"
+    );
+    assert!(pool.get("other", 1).is_some());
+}
