@@ -1,10 +1,8 @@
-//! The consumer: a worker for each partition that this worker has, and the positions they are at.
+//! Runs a [`PartitionWorker`] for each assigned partition and commits their offsets.
 //!
-//! - A partition that is taken: its start is looked up, its worker is started, and the start is committed before the
-//!   first request is read.
-//! - A partition that is released: its worker stops and finishes what it has read, the position is committed, and only
-//!   then is the release reported.
-//! - Partitions that are lost: their workers do nothing more, and their positions are forgotten.
+//! - Assigned: the start offset is looked up, the worker is spawned, and the start is committed before the first poll.
+//! - Revoked: the worker stops and drains, its offset is committed, and only then is the partition released.
+//! - Lost: another member may own the partitions already. The workers are aborted and nothing is committed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,149 +10,140 @@ use std::{
     time::Duration,
 };
 
-use kafka::{
-    Assignment, Cluster, CommittedOffsets, ConsumerMetrics, CoordinatorError, Partition, PartitionConsumer, Rebalance,
-};
-use shared::{
-    error_chain::ErrorChain,
-    readiness::{HealthCheck, Readiness},
-};
+use kafka::{Assignment, CommittedOffsets, CoordinatorError, Rebalance};
+use shared::{error_chain::ErrorChain, readiness::HealthCheck};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::{Id, JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
-use crate::{
-    expiry::Expiry,
-    metrics::Metrics,
-    partition_worker::{Context, PartitionWorker},
-    reply_producers::ReplyProducers,
-};
+use crate::partition_worker::{Context, PartitionWorker};
 
-/// How often positions are committed.
+/// Between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often they are committed although nothing has changed: Kafka forgets what was not renewed for
-/// `offsets.retention.minutes`, a week by default.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
+/// Between two commits of an unchanged offset. Kafka deletes offsets that were not committed for
+/// `offsets.retention.minutes`, one week by default.
+const RECOMMIT_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Pause between attempts to look positions up.
-const RETRY: Duration = Duration::from_millis(200);
+/// Between two attempts to look up start offsets.
+const START_RETRY: Duration = Duration::from_millis(200);
 
-/// Bound on finding out where to begin: what is released or lost meanwhile waits for that.
-const START_LIMIT: Duration = Duration::from_secs(2);
+/// Bounds the look-up of start offsets, because revoked and lost partitions wait for it.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the last commit of a partition is tried: whoever takes it over waits for that.
+/// Between two attempts of a last commit.
+const LAST_COMMIT_RETRY: Duration = Duration::from_millis(50);
+
+/// Bounds the last commit of a revoked partition, because its next owner waits for it.
 const LAST_COMMIT: Duration = Duration::from_millis(800);
 
-/// Why a partition cannot be started.
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// Why start offsets are unknown.
+type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a consumer works with.
+/// The result of an ended worker: its task and partition.
+type Ended = Result<(Id, i32), JoinError>;
+
+/// The consumer of the request topic.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) topic: String,
-    pub(crate) assignment: Assignment,
-    pub(crate) positions: CommittedOffsets,
-    pub(crate) replies: ReplyProducers,
-    pub(crate) metrics: Metrics,
-    pub(crate) consumer_metrics: ConsumerMetrics,
-    pub(crate) readiness: Readiness,
-    /// Met while every partition it has is read.
-    pub(crate) health_check: HealthCheck,
-    /// How long a worker may take to finish what it has read.
-    pub(crate) drain: Duration,
-    /// Told how many partitions are read.
-    pub(crate) reading: watch::Sender<usize>,
-}
-
-/// A consumer at work.
-#[derive(Debug)]
-struct Shift {
-    consumer: Consumer,
-    workers: BTreeMap<i32, PartitionWorker>,
-    running: JoinSet<i32>,
-    /// Partitions whose start is not known yet.
+    assignment: Assignment,
+    committed_offsets: CommittedOffsets,
+    context: Context,
+    /// Assigned partitions whose start offset is not known yet.
     starting: BTreeSet<i32>,
-    retry_at: Instant,
-    /// A worker has fixed its start, which is to be committed.
-    fixed: Arc<Notify>,
+    start_at: Instant,
+    workers: BTreeMap<i32, PartitionWorker>,
+    /// The tasks of the workers, and of lost ones that have not ended yet.
+    running: JoinSet<i32>,
+    /// Ready while every assigned partition is served.
+    health_check: HealthCheck,
+    /// How many partitions are served.
+    partition_count: watch::Sender<usize>,
 }
 
 // === impl Consumer ===
 
 impl Consumer {
-    /// Serves until `shutdown` resolves; then finishes, within the time that it has.
-    pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) {
-        if matches!(self.assignment, Assignment::Group(_)) {
-            // A member may well have no partitions.
-            self.health_check.ready();
-        }
-        let mut shift = Shift {
-            consumer: self,
+    pub(crate) fn new(
+        assignment: Assignment,
+        committed_offsets: CommittedOffsets,
+        context: Context,
+        health_check: HealthCheck,
+        partition_count: watch::Sender<usize>,
+    ) -> Self {
+        Self {
+            assignment,
+            committed_offsets,
+            context,
+            starting: BTreeSet::new(),
+            start_at: Instant::now(),
             workers: BTreeMap::new(),
             running: JoinSet::new(),
-            starting: BTreeSet::new(),
-            retry_at: Instant::now(),
-            fixed: Arc::default(),
-        };
-        shift.work(shutdown).await;
-        shift.end().await;
+            health_check,
+            partition_count,
+        }
     }
-}
 
-// === impl Shift ===
+    /// Serves until `shutdown` resolves, then drains, commits and leaves the group.
+    pub(crate) async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        if matches!(self.assignment, Assignment::Group(_)) {
+            // A member of a group may have no partitions.
+            self.health_check.ready();
+        }
+        self.serve(shutdown).await;
+        self.drain().await;
+    }
 
-impl Shift {
-    async fn work(&mut self, shutdown: impl Future<Output = ()>) {
+    async fn serve(&mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut commits = interval(COMMIT_INTERVAL);
         commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renewals = interval(RENEWAL_INTERVAL);
+        let mut recommits = interval(RECOMMIT_INTERVAL);
+        let start_known = Arc::clone(&self.context.start_known);
         loop {
             tokio::select! {
-                // In this order: what others wait for comes first.
+                // Biased: the group waits for rebalances and releases, so they come before commits.
                 biased;
                 () = &mut shutdown => return,
-                change = self.consumer.assignment.next() => self.change(change),
-                Some(ended) = self.running.join_next_with_id() => self.ended(ended).await,
-                () = sleep_until(self.retry_at), if !self.starting.is_empty() => self.start().await,
-                () = self.fixed.notified() => { self.commit().await; }
+                rebalance = self.assignment.next() => self.on_rebalance(rebalance),
+                Some(ended) = self.running.join_next_with_id() => self.on_ended(ended).await,
+                () = sleep_until(self.start_at), if !self.starting.is_empty() => self.start_workers().await,
+                () = start_known.notified() => { self.commit().await; }
                 _ = commits.tick() => { self.commit().await; }
-                _ = renewals.tick() => self.workers.values().for_each(|it| it.offsets().recommit()),
+                _ = recommits.tick() => self.workers.values().for_each(|worker| worker.offsets().recommit()),
             }
         }
     }
 
-    /// Lets everybody finish, then leaves.
-    async fn end(mut self) {
+    /// Waits for the requests in flight, commits, and leaves the group.
+    async fn drain(mut self) {
         self.workers.values().for_each(PartitionWorker::stop);
         while let Some(ended) = self.running.join_next_with_id().await {
-            partition_of(ended);
+            unless_aborted(ended);
         }
         self.commit_last(&self.workers.keys().copied().collect()).await;
-        self.consumer.assignment.leave(LAST_COMMIT).await;
+        self.assignment.leave(LAST_COMMIT).await;
     }
 
-    fn change(&mut self, change: Rebalance) {
-        match change {
+    fn on_rebalance(&mut self, rebalance: Rebalance) {
+        match rebalance {
             Rebalance::Assigned(partitions) => {
                 self.starting.extend(partitions);
-                self.retry_at = Instant::now();
+                self.start_at = Instant::now();
             }
             Rebalance::Revoked(partitions) => {
-                let (running, idle): (BTreeSet<_>, _) =
-                    partitions.into_iter().partition(|it| self.workers.contains_key(it));
-                self.starting.retain(|it| !idle.contains(it));
-                if !idle.is_empty() {
-                    self.consumer.assignment.released(&idle);
+                let (served, unstarted): (BTreeSet<_>, BTreeSet<_>) = partitions
+                    .into_iter()
+                    .partition(|partition| self.workers.contains_key(partition));
+                for partition in &served {
+                    self.workers.get(partition).inspect(|worker| worker.stop());
                 }
-                self.workers
-                    .iter()
-                    .filter(|(partition, _)| running.contains(partition))
-                    .for_each(|(_, worker)| worker.stop());
+                self.starting.retain(|partition| !unstarted.contains(partition));
+                if !unstarted.is_empty() {
+                    self.assignment.released(&unstarted);
+                }
             }
             Rebalance::Lost => {
                 self.workers.values().for_each(PartitionWorker::abort);
@@ -162,133 +151,115 @@ impl Shift {
                 self.starting.clear();
             }
         }
-        self.take_stock();
+        self.update_status();
     }
 
-    /// Starts what can be started.
-    async fn start(&mut self) {
-        let started = timeout(START_LIMIT, self.try_start()).await;
+    /// Spawns a worker for each partition in `starting`, or sets the time of the next attempt.
+    async fn start_workers(&mut self) {
+        let started = timeout(START_TIMEOUT, self.try_start_workers()).await;
         if let Err(cause) = started.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-            self.consumer.health_check.not_ready(&ErrorChain(&*cause));
-            self.retry_at = Instant::now() + RETRY;
+            self.health_check.not_ready(&ErrorChain(&*cause));
+            self.start_at = Instant::now() + START_RETRY;
         }
     }
 
-    async fn try_start(&mut self) -> Result<(), Cause> {
-        let consumer = &mut self.consumer;
-        let count = consumer.cluster.partitions(&consumer.topic).await?.len();
-        let member_epoch = consumer.assignment.member_epoch();
+    async fn try_start_workers(&mut self) -> Result<(), StartError> {
+        let count = self.context.cluster.partitions(&self.context.topic).await?.len();
         let count = i32::try_from(count).unwrap_or(i32::MAX);
-        let starts = consumer
-            .positions
+        let member_epoch = self.assignment.member_epoch();
+        let starts = self
+            .committed_offsets
             .starts(member_epoch.as_ref(), &self.starting, count)
-            .await;
-        let starts = starts.inspect_err(|error| revalidate(&consumer.assignment, error))?;
+            .await
+            .inspect_err(|error| revalidate(&self.assignment, error))?;
         for (partition, start) in starts {
-            let context = Context {
-                consumer: PartitionConsumer::new(
-                    Partition::new(&consumer.cluster, &consumer.topic, partition),
-                    start,
-                    consumer
-                        .readiness
-                        .health_check(format!("requests of partition {partition}")),
-                    consumer.consumer_metrics.for_partition(partition),
-                ),
-                replies: consumer.replies.clone(),
-                metrics: consumer.metrics.clone(),
-                expiry: Expiry::new(partition),
-                drain: consumer.drain,
-                fixed: Arc::clone(&self.fixed),
-            };
-            self.workers
-                .insert(partition, PartitionWorker::spawn(&mut self.running, partition, context));
+            let worker = PartitionWorker::spawn(&mut self.running, partition, start, self.context.clone());
+            self.workers.insert(partition, worker);
         }
         self.starting.clear();
         Ok(())
     }
 
-    /// A worker has come to its end.
-    async fn ended(&mut self, ended: Result<(Id, i32), JoinError>) {
-        let Some((id, partition)) = partition_of(ended) else {
+    /// Commits and releases the partition of a worker that has ended.
+    async fn on_ended(&mut self, ended: Ended) {
+        let Some((id, partition)) = unless_aborted(ended) else {
             return;
         };
-        // A partition that was lost and taken again has another worker by now.
-        if self.workers.get(&partition).is_none_or(|it| it.id() != id) {
+        // A partition that was lost and assigned again has a newer worker.
+        if self.workers.get(&partition).is_none_or(|worker| worker.id() != id) {
             return;
         }
         let partitions = BTreeSet::from([partition]);
         self.commit_last(&partitions).await;
         self.workers.remove(&partition);
-        self.consumer.assignment.released(&partitions);
-        self.take_stock();
+        self.assignment.released(&partitions);
+        self.update_status();
     }
 
-    /// Commits the positions of workers that have ended. Without it whoever comes next repeats some work, but leaves
-    /// nothing out.
+    /// Commits the offsets of ended workers, within [`LAST_COMMIT`]. If that fails, the next owner repeats some requests
+    /// and skips none.
     async fn commit_last(&mut self, partitions: &BTreeSet<i32>) {
         let commit = async {
-            let unsaved = |worker: &PartitionWorker| worker.offsets().committable().is_some();
-            while partitions.iter().filter_map(|it| self.workers.get(it)).any(unsaved) {
+            let is_uncommitted = |worker: &PartitionWorker| worker.offsets().committable().is_some();
+            while partitions
+                .iter()
+                .filter_map(|partition| self.workers.get(partition))
+                .any(is_uncommitted)
+            {
                 if !self.commit().await {
-                    sleep(RETRY / 4).await;
+                    sleep(LAST_COMMIT_RETRY).await;
                 }
             }
         };
-        // Only the wait is given up.
+        // A timeout is fine: the offsets before were committed.
         let _ = timeout(LAST_COMMIT, commit).await;
     }
 
-    /// Commits what is not committed yet. Returns whether Kafka has it all now.
+    /// Commits every offset that has changed. Returns whether Kafka has accepted all of them.
     async fn commit(&mut self) -> bool {
-        let unsaved: Vec<(i32, i64)> = self
+        let offsets: Vec<(i32, i64)> = self
             .workers
             .iter()
             .filter_map(|(partition, worker)| Some((*partition, worker.offsets().committable()?)))
             .collect();
-        if unsaved.is_empty() {
+        if offsets.is_empty() {
             return true;
         }
-        let member_epoch = self.consumer.assignment.member_epoch();
-        let committed = self.consumer.positions.commit(member_epoch.as_ref(), &unsaved).await;
-        if let Err(error) = &committed {
-            revalidate(&self.consumer.assignment, error);
+        let member_epoch = self.assignment.member_epoch();
+        let result = self.committed_offsets.commit(member_epoch.as_ref(), &offsets).await;
+        if let Err(error) = &result {
+            revalidate(&self.assignment, error);
         }
-        let all_well = committed.as_ref().is_ok_and(|taken| taken.len() == unsaved.len());
-        let taken = committed.unwrap_or_default();
-        for (partition, position) in unsaved {
+        let accepted = result.unwrap_or_default();
+        let all_accepted = accepted.len() == offsets.len();
+        for (partition, offset) in offsets {
             if let Some(worker) = self.workers.get(&partition) {
-                if taken.contains(&partition) {
-                    worker.offsets().committed(position);
+                if accepted.contains(&partition) {
+                    worker.offsets().committed(offset);
                 }
                 worker.offsets().mark_start_offered();
             }
         }
-        self.take_stock();
-        all_well
+        self.update_status();
+        all_accepted
     }
 
-    /// Says how many partitions are read, and whether that is all there are to read.
-    fn take_stock(&self) {
-        let reading = self
-            .workers
-            .values()
-            .filter(|it| it.offsets().is_start_offered())
-            .count();
-        if self.starting.is_empty() && reading == self.workers.len() {
-            self.consumer.health_check.ready();
+    /// Publishes how many partitions are served, and whether these are all.
+    fn update_status(&self) {
+        let served = self.workers.values().map(PartitionWorker::offsets);
+        let served = served.filter(|offsets| offsets.is_start_offered()).count();
+        if self.starting.is_empty() && served == self.workers.len() {
+            self.health_check.ready();
         }
-        self.consumer
-            .metrics
-            .partitions
-            .set(i64::try_from(reading).unwrap_or(i64::MAX));
-        self.consumer
-            .reading
-            .send_if_modified(|it| std::mem::replace(it, reading) != reading);
+        let gauge = &self.context.metrics.partitions;
+        gauge.set(i64::try_from(served).unwrap_or(i64::MAX));
+        self.partition_count
+            .send_if_modified(|count| std::mem::replace(count, served) != served);
     }
 }
 
-/// Which worker has ended, unless it was aborted.
-fn partition_of(ended: Result<(Id, i32), JoinError>) -> Option<(Id, i32)> {
+/// The worker that has ended, unless it was aborted. A panic goes on.
+fn unless_aborted(ended: Ended) -> Option<(Id, i32)> {
     match ended {
         Ok(ended) => Some(ended),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -296,9 +267,12 @@ fn partition_of(ended: Result<(Id, i32), JoinError>) -> Option<(Id, i32)> {
     }
 }
 
-/// Has the membership looked into, if the error is about it.
+/// Lets a heartbeat check the membership if the error casts doubt on it.
 fn revalidate(assignment: &Assignment, error: &CoordinatorError) {
     if matches!(error, CoordinatorError::Stale | CoordinatorError::Fenced(_)) {
         assignment.revalidate();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,17 @@
-//! Where hostile bytes come in, for `fuzz/`. Its corpus is run by the tests here, too.
+//! Fuzz targets for the untrusted input of the worker. `dev/fuzz` runs them; a unit test runs its corpus.
 
 use std::time::Duration;
 
 use shared::headers::{self, Deadline, Headers, ReplyTo};
 
-use crate::ping::answer;
+use crate::ping;
 
 /// The value of a request.
 ///
 /// # Panics
-/// When the reply is not the contract's.
+/// When the reply does not follow the contract.
 pub fn request(value: &[u8]) {
-    if let Ok(record) = answer(value) {
+    if let Ok(record) = ping::reply(value) {
         let id = String::from_utf8(record.key).expect("the key is text");
         let text = String::from_utf8(record.value).expect("the value is text");
         assert!(text.ends_with(&format!(" ( {id} ) ")), "{text:?}");
@@ -19,15 +19,15 @@ pub fn request(value: &[u8]) {
     }
 }
 
-/// The headers of a record, and its key: lines of `name: value`, the key's without a name.
+/// The headers and the key of a record, as lines of `name: value`; the line of the key has no name.
 ///
 /// # Panics
-/// When a reply would go where none may go, or carry what its request did not say.
+/// When the destination of the reply is not allowed, or a header of the reply is not from the request.
 pub fn headers(lines: &[u8]) {
     let mut headers = Headers::new();
     let mut key = None;
-    for line in lines.split(|it| *it == b'\n') {
-        let colon = line.iter().position(|it| *it == b':').unwrap_or(line.len());
+    for line in lines.split(|byte| *byte == b'\n') {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let (name, value) = line.split_at(colon);
         let value = value.strip_prefix(b": ").unwrap_or(value).to_vec();
         match String::from_utf8(name.to_vec()) {
@@ -36,7 +36,7 @@ pub fn headers(lines: &[u8]) {
             Err(_) => {}
         }
     }
-    // With a correlation header the key does not count.
+    // The correlation header takes precedence over the key.
     if let Some(id) = headers::correlation_id(&headers, None) {
         assert_eq!(headers::correlation_id(&headers, key.as_deref()), Some(id));
     }
@@ -50,7 +50,7 @@ pub fn headers(lines: &[u8]) {
                 );
             }
             let key = key.as_deref().unwrap_or_default();
-            // Of 16 raw bytes the key tells nothing, but the gateway that is told by the key alone writes text.
+            // The key carries the id as text only, so raw ids of 16 bytes are exempt.
             if let Some(id) = headers::correlation_id(&headers, None).filter(|_| key.len() != 16) {
                 assert_eq!(headers::correlation_id(&reply_to.headers(key), Some(key)), Some(id));
             }
@@ -64,7 +64,7 @@ pub fn headers(lines: &[u8]) {
         Err(malformed) => {
             let line = malformed.to_string();
             assert!(
-                line.len() < 500 && line.bytes().all(|it| matches!(it, b' '..=b'~')),
+                line.len() < 500 && line.bytes().all(|byte| matches!(byte, b' '..=b'~')),
                 "{line:?}"
             );
         }
@@ -87,7 +87,7 @@ mod tests {
     use super::{corpus::each, *};
 
     #[test]
-    fn nothing_in_the_corpus_does_harm() {
+    fn corpus_passes() {
         each("request", request);
         each("headers", headers);
     }

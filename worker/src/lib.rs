@@ -1,4 +1,8 @@
-//! The worker: reads requests from `ping`, answers each by a pure function, and writes the replies to `pong`.
+//! The worker: consumes requests from the request topic, answers each with the `/ping` handler, and produces the replies.
+//!
+//! May depend on `kafka` and `shared`, and on no other crate of the workspace but `static-rt`, which the binary links.
+//! `worker` builds the parts; `consumer` runs a `partition_worker` per partition;
+//! `reply_producers` sends the replies.
 
 #![forbid(unsafe_code)]
 

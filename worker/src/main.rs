@@ -1,4 +1,4 @@
-//! The worker's process.
+//! The worker binary.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What the worker counts. Every counter of the hot path is looked up once, at the start.
+//! The metrics of the worker. Every counter on the hot path is looked up once, at start-up.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,45 +6,46 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Counters of the worker.
+/// Counters and gauges of the worker. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     /// Requests read.
     pub(crate) requests: Counter,
     /// Requests not answered, by reason.
-    skipped: Family<Skipped, Counter>,
-    /// Those that nobody waits for any more.
+    skipped: Family<SkippedLabel, Counter>,
+    /// Requests not answered because their deadline has passed.
     pub(crate) expired: Counter,
-    /// Replies that Kafka has.
+    /// Replies that Kafka has acknowledged.
     pub(crate) acknowledged: Counter,
-    /// Replies that Kafka will never take.
+    /// Replies that Kafka has rejected for good, or not acknowledged within the delivery timeout.
     pub(crate) refused: Counter,
-    /// Partitions that are read.
+    /// Request partitions that are served.
     pub(crate) partitions: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Skipped {
+struct SkippedLabel {
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reply {
+struct ReplyLabel {
     fate: &'static str,
 }
 
 // === impl Metrics ===
 
 impl Metrics {
+    /// Registers the metrics with `registry`.
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let skipped = Family::<Skipped, Counter>::default();
-        let replies = Family::<Reply, Counter>::default();
+        let skipped = Family::<SkippedLabel, Counter>::default();
+        let replies = Family::<ReplyLabel, Counter>::default();
         let metrics = Self {
             requests: Counter::default(),
-            expired: skipped.get_or_create_owned(&Skipped { reason: "expired" }),
+            expired: skipped.get_or_create_owned(&SkippedLabel { reason: "expired" }),
             skipped,
-            acknowledged: replies.get_or_create_owned(&Reply { fate: "acknowledged" }),
-            refused: replies.get_or_create_owned(&Reply { fate: "refused" }),
+            acknowledged: replies.get_or_create_owned(&ReplyLabel { fate: "acknowledged" }),
+            refused: replies.get_or_create_owned(&ReplyLabel { fate: "refused" }),
             partitions: Gauge::default(),
         };
         registry.register("requests", "Requests read", metrics.requests.clone());
@@ -58,8 +59,8 @@ impl Metrics {
         metrics
     }
 
-    /// A request is not answered.
+    /// Counts a request that is not answered.
     pub(crate) fn skipped(&self, reason: &'static str) {
-        self.skipped.get_or_create(&Skipped { reason }).inc();
+        self.skipped.get_or_create(&SkippedLabel { reason }).inc();
     }
 }

@@ -1,190 +1,236 @@
-//! A worker: reads the requests of one partition, answers them, and never waits for an answer to be sent.
+//! Serves one partition: polls its requests, answers each, and acknowledges its offset with the reply's outcome.
+//!
+//! - It waits for buffer space, never for the acknowledgement of a reply.
+//! - It polls only after the start offset was offered to Kafka.
+//! - Once stopped, it polls no further and waits up to the drain timeout for the replies in flight.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use kafka::{ConsumedRecord, InFlightOffset, OffsetTracker, PartitionConsumer, Record};
+use kafka::{
+    Cluster, ConsumedRecord, ConsumerMetrics, InFlightOffset, OffsetTracker, Partition, PartitionConsumer, Record,
+    Start,
+};
 use shared::{
     headers::{Headers, ReplyTo, TRACEPARENT},
     log_limiter::LogLimiter,
+    readiness::Readiness,
 };
 use tokio::{
     sync::{Notify, watch},
-    task::{AbortHandle, JoinSet, yield_now},
+    task::{AbortHandle, Id, JoinSet, yield_now},
     time::sleep,
 };
 use tracing::debug;
 
 use crate::{
-    delivery::DeliveryToken, expiry::Expiry, metrics::Metrics, ping::answer, reply_producers::ReplyProducers,
-    skipped::Skipped, truncated::Truncated,
+    delivery::DeliveryToken, expiry::Expiry, metrics::Metrics, ping, reply_producers::ReplyProducers, skipped::Skipped,
+    truncated::Truncated,
 };
 
-/// So many requests are answered before the connections get to send: a fetch can bring thousands, and Kafka costs by the frame.
-const TURN: usize = 1024;
+/// Requests answered before the producers get to send. A fetch can return thousands, and the broker's CPU cost is per
+/// batch.
+const YIELD_INTERVAL: usize = 1024;
 
-/// A worker that runs.
+/// The handle of a running partition worker.
 #[derive(Debug)]
 pub(crate) struct PartitionWorker {
     offsets: Arc<OffsetTracker>,
-    /// Told or dropped, it reads no further.
     stop: watch::Sender<bool>,
     task: AbortHandle,
 }
 
-/// What a worker works with.
-#[derive(Debug)]
+/// What all partition workers share. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
-    pub(crate) consumer: PartitionConsumer,
+    pub(crate) cluster: Arc<Cluster>,
+    /// The request topic.
+    pub(crate) topic: String,
     pub(crate) replies: ReplyProducers,
     pub(crate) metrics: Metrics,
-    pub(crate) expiry: Expiry,
-    /// How long it may take to finish what it has read.
-    pub(crate) drain: Duration,
-    /// Told when the start is fixed.
-    pub(crate) fixed: Arc<Notify>,
+    pub(crate) consumer_metrics: ConsumerMetrics,
+    pub(crate) readiness: Readiness,
+    /// How long a stopped worker waits for the replies in flight.
+    pub(crate) drain_timeout: Duration,
+    /// Notified when a worker knows its start offset, so that it is committed.
+    pub(crate) start_known: Arc<Notify>,
+}
+
+/// The state of the task.
+#[derive(Debug)]
+struct Task {
+    context: Context,
+    consumer: PartitionConsumer,
+    offsets: Arc<OffsetTracker>,
+    expiry: Expiry,
+    log_limiter: LogLimiter,
 }
 
 // === impl PartitionWorker ===
 
 impl PartitionWorker {
-    /// Starts a worker of `partition`. It ends when it was stopped and what it has read is done.
-    pub(crate) fn spawn(running: &mut JoinSet<i32>, partition: i32, context: Context) -> Self {
+    /// Spawns a worker of `partition` on `running`; the task returns the partition when it ends.
+    pub(crate) fn spawn(running: &mut JoinSet<i32>, partition: i32, start: Start, context: Context) -> Self {
+        let consumer = PartitionConsumer::new(
+            Partition::new(&context.cluster, &context.topic, partition),
+            start,
+            context
+                .readiness
+                .health_check(format!("requests of partition {partition}")),
+            context.consumer_metrics.for_partition(partition),
+        );
         let offsets = Arc::new(OffsetTracker::default());
         let (stop, stopped) = watch::channel(false);
-        let work = run(context, Arc::clone(&offsets), stopped);
+        let task = Task {
+            context,
+            consumer,
+            offsets: Arc::clone(&offsets),
+            expiry: Expiry::new(partition),
+            log_limiter: LogLimiter::default(),
+        };
         let task = running.spawn(async move {
-            work.await;
+            task.run(stopped).await;
             partition
         });
         Self { offsets, stop, task }
     }
 
-    /// Its place among those that run.
-    pub(crate) fn id(&self) -> tokio::task::Id {
+    /// The id of its task in the [`JoinSet`].
+    pub(crate) fn id(&self) -> Id {
         self.task.id()
     }
 
-    /// How far it is.
+    /// The offsets in flight.
     pub(crate) fn offsets(&self) -> &OffsetTracker {
         &self.offsets
     }
 
-    /// It reads no further, and finishes what it has read.
+    /// Stops polling; the requests that were fetched are still answered.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// It does nothing more.
+    /// Cancels the task, and with it the requests in flight.
     pub(crate) fn abort(&self) {
         self.task.abort();
     }
 }
 
-async fn run(context: Context, offsets: Arc<OffsetTracker>, stopped: watch::Receiver<bool>) {
-    let drain = context.drain;
-    let told = async |mut stopped: watch::Receiver<bool>| {
-        // An error means that the worker is gone, which stops it as well.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    let late = async {
-        told(stopped.clone()).await;
-        sleep(drain).await;
-    };
-    let work = async {
-        read(context, &offsets, told(stopped.clone())).await;
-        offsets.wait_for_acks().await;
-    };
-    tokio::select! {
-        () = work => {}
-        () = late => {}
-    }
-}
+// === impl Task ===
 
-/// Reads and answers until `stop` resolves; what it has read by then is still answered.
-async fn read(mut context: Context, offsets: &Arc<OffsetTracker>, stop: impl Future<Output = ()>) {
-    let mut log_limiter = LogLimiter::default();
-    let mut stop = pin!(stop);
-    let begin = async {
-        context.consumer.wait_for_start().await;
-        offsets.fetched([].into_iter(), context.consumer.position());
-        context.fixed.notify_one();
-        // A quiet partition must not be begun at its newest record again by somebody else.
-        offsets.wait_for_start_offered().await;
-    };
-    tokio::select! {
-        biased;
-        () = &mut stop => return,
-        () = begin => {}
+impl Task {
+    async fn run(mut self, stopped: watch::Receiver<bool>) {
+        let drain_timeout = self.context.drain_timeout;
+        let drain_timed_out = async {
+            wait_for_stop(stopped.clone()).await;
+            sleep(drain_timeout).await;
+        };
+        let serve = async {
+            self.serve(wait_for_stop(stopped.clone())).await;
+            self.offsets.wait_for_acks().await;
+        };
+        tokio::select! {
+            () = serve => {}
+            () = drain_timed_out => {}
+        }
     }
-    loop {
-        let batch = tokio::select! {
-            // In this order: under load there is always something more to read.
+
+    /// Polls and answers until `stop` resolves. A batch that was fetched is answered to its end.
+    async fn serve(&mut self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        tokio::select! {
             biased;
             () = &mut stop => return,
-            batch = context.consumer.poll() => batch,
-        };
-        offsets.fetched(batch.records.iter().map(ConsumedRecord::offset), batch.position);
-        context.expiry.observe(&batch);
-        for (index, record) in batch.records.into_iter().enumerate() {
-            if index % TURN == TURN - 1 {
-                yield_now().await;
-            }
-            context.metrics.requests.inc();
-            let open = offsets.in_flight(record.offset());
-            if context.expiry.is_expired(&record) {
-                open.ack();
-                context.metrics.expired.inc();
-                continue;
-            }
-            let is_wanted = || !context.expiry.is_expired(&record);
-            if let Err(skipped) = serve(&context.replies, &record, open, is_wanted).await {
-                context.metrics.skipped(skipped.reason());
-                skipped.log(&mut log_limiter, &record);
-            }
+            () = self.offer_start() => {}
         }
-        // The replies leave before more is asked for.
-        yield_now().await;
+        loop {
+            let batch = tokio::select! {
+                // Biased: under load there is always another batch.
+                biased;
+                () = &mut stop => return,
+                batch = self.consumer.poll() => batch,
+            };
+            let offsets = batch.records.iter().map(ConsumedRecord::offset);
+            self.offsets.fetched(offsets, batch.position);
+            self.expiry.observe(&batch);
+            for (index, record) in batch.records.iter().enumerate() {
+                if index % YIELD_INTERVAL == YIELD_INTERVAL - 1 {
+                    yield_now().await;
+                }
+                self.handle(record).await;
+            }
+            // The producers send these replies before the next fetch.
+            yield_now().await;
+        }
+    }
+
+    /// Waits until the start offset was offered to Kafka. Otherwise another worker could begin a quiet partition at a
+    /// later "latest" offset, and skip requests.
+    async fn offer_start(&mut self) {
+        self.consumer.wait_for_start().await;
+        self.offsets.fetched([].into_iter(), self.consumer.position());
+        self.context.start_known.notify_one();
+        self.offsets.wait_for_start_offered().await;
+    }
+
+    /// Answers a request or skips it.
+    async fn handle(&mut self, record: &ConsumedRecord) {
+        let metrics = &self.context.metrics;
+        metrics.requests.inc();
+        let in_flight = self.offsets.in_flight(record.offset());
+        if self.expiry.is_expired(record) {
+            in_flight.ack();
+            metrics.expired.inc();
+            return;
+        }
+        if let Err(skipped) = self.answer(record, in_flight).await {
+            self.context.metrics.skipped(skipped.reason());
+            skipped.log(&mut self.log_limiter, record);
+        }
+    }
+
+    /// Answers a request. A skipped request is acknowledged.
+    async fn answer(&self, record: &ConsumedRecord, in_flight: InFlightOffset) -> Result<(), Skipped> {
+        let value = record.value().unwrap_or_default();
+        debug!(
+            offset = record.offset(),
+            traceparent = record.headers().get(TRACEPARENT).map(|bytes| display(bytes.escape_ascii())),
+            value = %Truncated(value),
+            "Received message"
+        );
+        let (reply_to, reply) = match reply(record.headers(), value) {
+            Ok(reply) => reply,
+            Err(skipped) => {
+                in_flight.ack();
+                return Err(skipped);
+            }
+        };
+        let is_wanted = || !self.expiry.is_expired(record);
+        let token = DeliveryToken::Reply(in_flight);
+        let sent = self
+            .context
+            .replies
+            .send(reply_to.address, reply, token, is_wanted)
+            .await;
+        sent.map_err(|cause| {
+            let (topic, partition) = reply_to.address.unwrap_or_default();
+            Skipped::Rejected {
+                partition: format!("{topic}/{partition}"),
+                cause,
+            }
+        })
     }
 }
 
-/// Answers a request. One that is skipped is done.
-async fn serve(
-    replies: &ReplyProducers,
-    record: &ConsumedRecord,
-    open: InFlightOffset,
-    is_wanted: impl Fn() -> bool,
-) -> Result<(), Skipped> {
-    let value = record.value().unwrap_or_default();
-    debug!(
-        offset = record.offset(),
-        traceparent = record.headers().get(TRACEPARENT).map(|it| display(it.escape_ascii())),
-        value = %Truncated(value),
-        "Received message"
-    );
-    let (reply_to, reply) = match respond(record.headers(), value) {
-        Ok(response) => response,
-        Err(skipped) => {
-            open.ack();
-            return Err(skipped);
-        }
-    };
-    // Waits for room only, and that as long as it holds up nobody.
-    let sent = replies
-        .send(reply_to.address, reply, DeliveryToken::Reply(open), is_wanted)
-        .await;
-    sent.map_err(|cause| {
-        let (topic, partition) = reply_to.address.unwrap_or_default();
-        Skipped::Rejected {
-            partition: format!("{topic}/{partition}"),
-            cause,
-        }
-    })
-}
-
-/// The reply, and where it goes.
-fn respond<'a>(headers: &'a Headers, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
+/// The reply to a request, and its destination.
+fn reply<'a>(headers: &'a Headers, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
     let reply_to = ReplyTo::from_headers(headers).map_err(Skipped::Headers)?;
-    let mut reply = answer(value).map_err(Skipped::Value)?;
+    let mut reply = ping::reply(value).map_err(Skipped::Value)?;
     reply.headers = reply_to.headers(&reply.key);
     Ok((reply_to, reply))
+}
+
+/// Resolves when the worker is told to stop.
+async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
+    // An error means that the handle is gone, which stops the worker too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

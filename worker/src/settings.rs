@@ -8,12 +8,13 @@ use shared::{
     process,
 };
 
-/// Under whose name the positions of workers without group are kept.
+/// The default group that a worker without `WORKER_GROUP` commits its offsets under.
 pub const POSITION_GROUP: &str = "worker-static";
 
-/// How often a worker announces itself, at the least.
+/// The default and the longest interval between heartbeats.
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The shortest interval between heartbeats.
 const MIN_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settings of the worker: each is a flag and an environment variable.
@@ -79,15 +80,17 @@ impl process::Settings for Settings {
     }
 }
 
-/// Gateways count three seconds without an heartbeat as absence.
+/// Parses the heartbeat interval. Gateways report `no worker available` after 3 s without a heartbeat.
 fn announce_interval(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(it) if it.is_zero() || (MIN_ANNOUNCE_INTERVAL..=ANNOUNCE_INTERVAL).contains(&it) => Ok(it),
+        Ok(interval) if interval.is_zero() || (MIN_ANNOUNCE_INTERVAL..=ANNOUNCE_INTERVAL).contains(&interval) => {
+            Ok(interval)
+        }
         _ => Err("0 or 100ms to 1s".to_owned()),
     }
 }
 
-/// The name of a group; Kafka allows any text.
+/// Parses the name of a group. Kafka allows any text; the limits are ours.
 fn group(text: &str) -> Result<String, String> {
     if matches!(text.len(), 1..=249) && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());

@@ -1,4 +1,7 @@
-//! A worker from its port to its end.
+//! Builds the parts of a worker, runs them, and shuts them down.
+//!
+//! Shutdown: report not ready; send the last heartbeat; stop polling, drain and commit; close the producers; leave the
+//! admin listener for last.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,31 +19,34 @@ use shared::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 use tracing::{info, warn};
 
 use crate::{
-    Settings, consumer::Consumer, delivery::ReplyDelivery, heartbeats, metrics::Metrics,
+    Settings, consumer::Consumer, delivery::ReplyDelivery, heartbeats, metrics::Metrics, partition_worker::Context,
     reply_producers::ReplyProducers,
 };
 
-/// How we call ourselves to the brokers.
+/// The client id in the logs and quotas of the brokers.
 const CLIENT_ID: &str = "worker";
 
-/// The partition that the contract names.
-const PARTITION: i32 = 0;
+/// The request partition that is served by default; the contract of `/ping` names it.
+const DEFAULT_PARTITION: i32 = 0;
 
-/// What the shutdown may take beyond the drain: committing, and leaving the group.
+/// Time for the last commit and for leaving the group, beyond the drain timeout.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 
-/// A worker that has its port.
+/// A worker that has bound its admin port.
 #[derive(Debug)]
 pub struct Worker {
     settings: Settings,
     admin: TcpListener,
 }
+
+/// A signal whose sender is dropped and never used, so that it also fires when the sender's owner ends.
+type DropSignal = oneshot::Receiver<Infallible>;
 
 // === impl Worker ===
 
@@ -48,24 +54,24 @@ impl Worker {
     /// Binds the admin port.
     ///
     /// # Errors
-    /// When it is in use or not ours to have.
+    /// When the address is in use or not permitted.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
         let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
         Ok(Self { settings, admin })
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system call fails.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Answers requests until `shutdown` resolves, then sends what is answered.
+    /// Answers requests until `shutdown` resolves, then drains.
     ///
     /// # Errors
-    /// When a part of it panicked.
+    /// When one of its tasks panicked.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskPanicked> {
         let Self { settings, admin } = self;
         let common = &settings.common;
@@ -74,11 +80,8 @@ impl Worker {
         let metrics = Metrics::register(&mut registry);
         let tasks = Tasks::default();
 
-        let cluster = Arc::new(Cluster::new(
-            CLIENT_ID,
-            common.kafka_brokers.clone(),
-            vec![common.ping_topic.clone(), common.pong_topic.clone()],
-        ));
+        let topics = vec![common.ping_topic.clone(), common.pong_topic.clone()];
+        let cluster = Arc::new(Cluster::new(CLIENT_ID, common.kafka_brokers.clone(), topics));
         let replies = ReplyProducers::new(
             &cluster,
             &tasks,
@@ -87,71 +90,65 @@ impl Worker {
             readiness.health_check("outbox"),
             ProducerMetrics::register(&mut registry),
         );
-        let group_name = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
-        let coordinator = || Coordinator::new(CLIENT_ID, common.kafka_brokers.clone(), group_name.clone());
-        let assignment = if settings.worker_group.is_some() {
-            let subscription = Subscription {
-                topic: common.ping_topic.clone(),
-                // A worker may take the drain to finish, and its last commit some more.
-                rebalance_timeout: common.drain_timeout + 2 * SHUTDOWN_GRACE,
-            };
-            Assignment::Group(Group::spawn(
-                &tasks,
-                coordinator(),
-                subscription,
-                readiness.health_check("group"),
-            ))
-        } else {
-            let partitions = settings.partitions.clone();
-            let partitions = partitions.unwrap_or_else(|| Partitions::Listed([PARTITION].into()));
-            Assignment::Static(PartitionDiscovery::new(&cluster, &common.ping_topic, partitions))
-        };
-        let (reading, partitions) = watch::channel(0);
-        // Nothing is ever sent: the end of the sender is the signal. This one comes first, so that it still reads something.
-        let (leave, leaving) = oneshot::channel::<Infallible>();
-        if !settings.announce_interval.is_zero() {
-            let discovery = PartitionDiscovery::new(&cluster, &common.pong_topic, Partitions::All);
-            let every = settings.announce_interval;
-            let leaving = async { drop(leaving.await) };
-            tasks.spawn(heartbeats::run(discovery, replies.clone(), partitions, every, leaving));
-        }
-        let consumer = Consumer {
-            cluster,
+        let assignment = assignment(&settings, &cluster, &tasks, &readiness);
+        let committed_offsets = CommittedOffsets::new(
+            coordinator(&settings),
+            &common.ping_topic,
+            settings.start_from,
+            CommitMetrics::register(&mut registry),
+        );
+        let context = Context {
+            cluster: Arc::clone(&cluster),
             topic: common.ping_topic.clone(),
-            assignment,
-            positions: CommittedOffsets::new(
-                coordinator(),
-                &common.ping_topic,
-                settings.start_from,
-                CommitMetrics::register(&mut registry),
-            ),
             replies: replies.clone(),
             metrics,
             consumer_metrics: ConsumerMetrics::register(&mut registry),
-            health_check: readiness.health_check("partitions"),
             readiness: readiness.clone(),
-            drain: common.drain_timeout,
-            reading,
+            drain_timeout: common.drain_timeout,
+            start_known: Arc::new(Notify::new()),
         };
+        let (partition_count, partition_counts) = watch::channel(0);
+        let consumer = Consumer::new(
+            assignment,
+            committed_offsets,
+            context,
+            readiness.health_check("partitions"),
+            partition_count,
+        );
         let serving = readiness.health_check("serving");
         serving.ready();
         let admin = Admin::spawn(admin, readiness, registry);
 
-        let (stop, stopped) = oneshot::channel::<Infallible>();
-        let (working, mut finished) = oneshot::channel::<Infallible>();
+        // Heartbeats stop before the consumer: the last one is sent only while partitions are served.
+        let (stop_heartbeats, stopped) = oneshot::channel();
+        if !settings.announce_interval.is_zero() {
+            let discovery = PartitionDiscovery::new(&cluster, &common.pong_topic, Partitions::All);
+            let period = settings.announce_interval;
+            let stopped = dropped(stopped);
+            tasks.spawn(heartbeats::run(
+                discovery,
+                replies.clone(),
+                partition_counts,
+                period,
+                stopped,
+            ));
+        }
+        let (stop_consumer, stopped) = oneshot::channel();
+        let (consuming, consumed) = oneshot::channel();
         tasks.spawn(async move {
-            consumer.run(async { drop(stopped.await) }).await;
-            drop(working);
+            consumer.run(dropped(stopped)).await;
+            drop(consuming);
         });
         tokio::select! {
             () = shutdown => {}
             panicked = tasks.panicked() => return Err(panicked),
         }
+
         serving.not_ready(&"shutting down");
-        drop(leave);
-        drop(stop);
+        drop(stop_heartbeats);
+        drop(stop_consumer);
         let drain = async {
-            let _ = (&mut finished).await;
+            dropped(consumed).await;
             replies.close(common.drain_timeout).await
         };
         let drained = tokio::select! {
@@ -166,4 +163,32 @@ impl Worker {
         info!("drained");
         Ok(())
     }
+}
+
+/// Where the partitions come from: a group, or the settings.
+fn assignment(settings: &Settings, cluster: &Arc<Cluster>, tasks: &Tasks, readiness: &Readiness) -> Assignment {
+    let topic = &settings.common.ping_topic;
+    if settings.worker_group.is_some() {
+        let subscription = Subscription {
+            topic: topic.clone(),
+            // The drain of a revoked partition, its last commit, and a heartbeat.
+            rebalance_timeout: settings.common.drain_timeout + 2 * SHUTDOWN_GRACE,
+        };
+        let health_check = readiness.health_check("group");
+        return Assignment::Group(Group::spawn(tasks, coordinator(settings), subscription, health_check));
+    }
+    let partitions = settings.partitions.clone();
+    let partitions = partitions.unwrap_or_else(|| Partitions::Listed([DEFAULT_PARTITION].into()));
+    Assignment::Static(PartitionDiscovery::new(cluster, topic, partitions))
+}
+
+/// A client of the coordinator of this worker's group.
+fn coordinator(settings: &Settings) -> Coordinator {
+    let group = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
+    Coordinator::new(CLIENT_ID, settings.common.kafka_brokers.clone(), group.clone())
+}
+
+/// Resolves when the sender is dropped.
+async fn dropped(signal: DropSignal) {
+    let _ = signal.await;
 }
