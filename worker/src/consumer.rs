@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +37,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts of a last commit.
 const LAST_COMMIT_RETRY: Duration = Duration::from_millis(50);
 
-/// Bounds the last commit of a revoked partition, because its next owner waits for it.
+/// Bounds the last commit of revoked partitions, because their next owner waits for it.
 const LAST_COMMIT: Duration = Duration::from_millis(800);
 
 /// Why start offsets are unknown.
@@ -180,18 +181,21 @@ impl Consumer {
         Ok(())
     }
 
-    /// Commits and releases the partition of a worker that has ended.
-    async fn on_ended(&mut self, ended: Ended) {
-        let Some((id, partition)) = unless_aborted(ended) else {
-            return;
-        };
+    /// Commits and releases the partitions of all workers that have ended. One commit for all: the rebalance timeout
+    /// is for all revoked partitions together.
+    async fn on_ended(&mut self, first: Ended) {
+        let others = iter::from_fn(|| self.running.try_join_next_with_id());
+        let ended = iter::once(first).chain(others).filter_map(unless_aborted);
         // A partition that was lost and assigned again has a newer worker.
-        if self.workers.get(&partition).is_none_or(|worker| worker.id() != id) {
+        let is_current = |id, partition| self.workers.get(&partition).is_some_and(|worker| worker.id() == id);
+        let partitions: BTreeSet<i32> = ended
+            .filter_map(|(id, partition)| is_current(id, partition).then_some(partition))
+            .collect();
+        if partitions.is_empty() {
             return;
         }
-        let partitions = BTreeSet::from([partition]);
         self.commit_last(&partitions).await;
-        self.workers.remove(&partition);
+        self.workers.retain(|partition, _| !partitions.contains(partition));
         self.assignment.released(&partitions);
         self.update_status();
     }

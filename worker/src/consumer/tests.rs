@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 use super::*;
 use crate::{delivery::ReplyDelivery, metrics::Metrics, reply_producers::ReplyProducers};
 
+const PARTITIONS: i32 = 12;
+
 /// A consumer whose brokers and coordinator refuse every connection.
 fn consumer(tasks: &Tasks) -> Consumer {
     let bootstrap = vec!["127.0.0.1:1".to_owned()];
@@ -50,6 +52,32 @@ fn consumer(tasks: &Tasks) -> Consumer {
         health_check,
         partition_count,
     )
+}
+
+/// Each worker has an offset to commit, and the coordinator is unreachable, so that a last commit takes all its time.
+#[tokio::test(start_paused = true)]
+async fn partitions_revoked_together_share_one_last_commit() {
+    let tasks = Tasks::default();
+    let mut consumer = consumer(&tasks);
+    for partition in 0..PARTITIONS {
+        let start = Start::At(5);
+        let worker = PartitionWorker::spawn(&mut consumer.running, partition, start, consumer.context.clone());
+        consumer.workers.insert(partition, worker);
+    }
+    consumer.context.start_known.notified().await;
+    consumer.on_rebalance(Rebalance::Revoked((0..PARTITIONS).collect()));
+
+    let begin = Instant::now();
+    let first = consumer.running.join_next_with_id().await.unwrap();
+    let workers = consumer.workers.values();
+    assert!(
+        workers
+            .map(|worker| worker.offsets().committable())
+            .all(|offset| offset == Some(5))
+    );
+    consumer.on_ended(first).await;
+    assert!(consumer.workers.is_empty() && consumer.running.is_empty());
+    assert_eq!(begin.elapsed(), LAST_COMMIT);
 }
 
 #[tokio::test(start_paused = true)]
