@@ -49,7 +49,7 @@ const MAX_RESPONSE_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
-    /// The attempt under way: callers share it and its result.
+    /// The attempt in progress, whose result its callers share.
     attempt: Mutex<Option<WeakShared<Attempt>>>,
     /// The number of the bootstrap broker that is asked for metadata.
     metadata_broker: AtomicUsize,

@@ -1,7 +1,7 @@
 //! Discovers the partitions of a topic, and those that are added later.
 //!
-//! The metadata loop is a task of its own: its caller selects over other events too, and must not restart a request that is
-//! under way.
+//! The metadata loop is a task of its own: its caller selects over other events too, which must not cancel a request in
+//! progress.
 
 use std::{collections::BTreeSet, mem::take, panic::resume_unwind, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! A connection to one broker, with one call at a time.
 //!
-//! A caller that drops a call half-way must drop the connection too: the next call would get its answer.
+//! A caller that cancels a call must drop the connection too: the next call would get its answer.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,15 @@
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
-
-use super::{
-    super::{
-        link::{End, FetchSize, PRODUCE_LIMIT, SMALL_BATCH_BYTES},
-        record::ConsumedRecord,
-    },
-    *,
-};
+use parking_lot::Mutex;
 use shared::readiness::Readiness;
+use tokio::sync::mpsc;
+
+use super::{connection::LINGER, *};
+use crate::{
+    error::Error,
+    link::{End, FetchSize, LeaderClient, PRODUCE_LIMIT, SMALL_BATCH_BYTES},
+    record::ConsumedRecord,
+};
 
 const NO_RETRY: Duration = Duration::ZERO;
 
