@@ -1,7 +1,7 @@
-//! What all connections share: the topics, the nodes that lead them, and what is staged for tests.
+//! The state that all connections share: topics, groups, nodes and injected faults.
 //!
-//! There is one broker, but it may answer under several node ids, each with its own listener: that is how a test moves a
-//! leader. All of them serve the same topics.
+//! The process is one broker. It can have several nodes, each with an id and a listener, so that tests can move a leader
+//! or a coordinator. All nodes serve the same topics and groups.
 
 use std::{
     convert::Infallible,
@@ -22,137 +22,174 @@ use tokio::{
 
 use crate::{
     config::Config,
-    faults::Stage,
-    groups::{Groups, Listed, View},
+    faults::FaultInjector,
+    groups::{Groups, Snapshot, TopicMetadata},
     partition::Partition,
     topics::{Topic, Topics},
 };
 
-/// The id of the first node. The first that runs leads whatever is created.
+/// The id of the first node, which is also the controller.
 pub(crate) const FIRST_NODE: i32 = 1;
+/// Nodes that can be added before [`Broker::run`](crate::Broker::run) takes them; beyond that `add_node` fails.
+const MAX_PENDING_NODES: usize = 64;
 
-/// A listener and the node that answers there.
+/// A node of the cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// Its id in Metadata.
     pub(crate) id: i32,
-    /// Where it listens.
     pub(crate) addr: SocketAddr,
 }
 
-/// A listener that is to be served.
+/// A node that is to accept connections.
 #[derive(Debug)]
-pub(crate) struct Joining {
-    /// The node.
+pub(crate) struct NodeListener {
     pub(crate) node: Node,
-    /// Its listener.
     pub(crate) listener: TcpListener,
     /// Resolves when the node is to stop.
     pub(crate) stop: oneshot::Receiver<Infallible>,
-    /// Dropped when it has stopped.
+    /// Dropped when the node has stopped.
     pub(crate) stopped: oneshot::Sender<Infallible>,
 }
 
-/// A node and the way to stop it.
+/// Stops a node: drop `stop`, and `stopped` resolves when the node has stopped. Nothing is ever sent.
 #[derive(Debug)]
-struct Seat {
-    node: Node,
-    /// `None` while it is stopped.
-    running: Option<Running>,
-}
-
-/// Drop `stop`, and `stopped` resolves when the node has stopped. Nothing is ever sent.
-#[derive(Debug)]
-#[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only tests stop a node alone"))]
-pub(crate) struct Running {
+pub(crate) struct NodeHandle {
     pub(crate) stop: oneshot::Sender<Infallible>,
     pub(crate) stopped: oneshot::Receiver<Infallible>,
 }
 
-/// The broker behind the connections.
+#[derive(Debug)]
+struct RegisteredNode {
+    node: Node,
+    /// None while the node is stopped.
+    handle: Option<NodeHandle>,
+}
+
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// What was chosen at the start.
     pub(crate) config: Config,
-    /// All topics.
     pub(crate) topics: Topics,
-    /// All groups.
     pub(crate) groups: Groups,
-    /// What tests make it do.
-    pub(crate) stage: Stage,
-    seats: RwLock<Vec<Seat>>,
-    joining: mpsc::Sender<Joining>,
+    pub(crate) faults: FaultInjector,
+    nodes: RwLock<Vec<RegisteredNode>>,
+    new_nodes: mpsc::Sender<NodeListener>,
     next_producer_id: AtomicI64,
 }
 
+// === impl Cluster ===
+
 impl Cluster {
-    /// A cluster without nodes. The listeners of those that join come out of the channel.
-    pub(crate) fn new(config: Config) -> (Arc<Self>, mpsc::Receiver<Joining>) {
-        // Room for as many nodes as tests start in a row; beyond that `join` fails.
-        let (joining, joined) = mpsc::channel(64);
+    /// A cluster without nodes. The receiver gives the listener of each added node.
+    pub(crate) fn new(config: Config) -> (Arc<Self>, mpsc::Receiver<NodeListener>) {
+        let (new_nodes, listeners) = mpsc::channel(MAX_PENDING_NODES);
         let cluster = Cluster {
             config,
             topics: Topics::default(),
             groups: Groups::default(),
-            stage: Stage::new(),
-            seats: RwLock::default(),
-            joining,
+            faults: FaultInjector::default(),
+            nodes: RwLock::default(),
+            new_nodes,
             next_producer_id: AtomicI64::new(0),
         };
-        (Arc::new(cluster), joined)
+        (Arc::new(cluster), listeners)
     }
 
-    /// Adds a node that answers at `listener`.
+    /// Adds a node. It leads no partition yet, unless it is the first.
     ///
     /// # Errors
-    /// If the listener has no address, or nobody serves new nodes any more.
-    pub(crate) fn join(&self, listener: TcpListener) -> std::io::Result<Node> {
+    /// If the listener has no address, or the broker has stopped.
+    pub(crate) fn add_node(&self, listener: TcpListener) -> std::io::Result<Node> {
         let addr = listener.local_addr()?;
-        let mut seats = self.seats.write();
-        let ids = seats.iter().map(|seat| seat.node.id);
+        let mut nodes = self.nodes.write();
+        let ids = nodes.iter().map(|registered| registered.node.id);
         let id = ids.max().map_or(FIRST_NODE, |id| id.saturating_add(1));
         let node = Node { id, addr };
-        let running = Some(self.serve(node.clone(), listener)?);
-        seats.push(Seat {
+        let handle = Some(self.listen(node.clone(), listener)?);
+        nodes.push(RegisteredNode {
             node: node.clone(),
-            running,
+            handle,
         });
         Ok(node)
     }
 
-    /// Has a node served.
-    fn serve(&self, node: Node, listener: TcpListener) -> std::io::Result<Running> {
-        let (stop, to_stop) = oneshot::channel();
+    fn listen(&self, node: Node, listener: TcpListener) -> std::io::Result<NodeHandle> {
+        let (stop, stop_requested) = oneshot::channel();
         let (has_stopped, stopped) = oneshot::channel();
-        let joining = Joining {
+        let listener = NodeListener {
             node,
             listener,
-            stop: to_stop,
+            stop: stop_requested,
             stopped: has_stopped,
         };
-        self.joining
-            .try_send(joining)
+        self.new_nodes
+            .try_send(listener)
             .map_err(|_| std::io::Error::other("the broker does not run"))?;
-        Ok(Running { stop, stopped })
+        Ok(NodeHandle { stop, stopped })
     }
 
-    /// The nodes that run.
+    /// The running nodes.
     pub(crate) fn nodes(&self) -> Vec<Node> {
-        let seats = self.seats.read();
-        let running = seats.iter().filter(|seat| seat.running.is_some());
-        running.map(|seat| seat.node.clone()).collect()
+        let nodes = self.nodes.read();
+        let running = nodes.iter().filter(|registered| registered.handle.is_some());
+        running.map(|registered| registered.node.clone()).collect()
+    }
+
+    /// Takes the handle of a node to stop it. The first node still running becomes the leader of its partitions.
+    ///
+    /// None if the node does not run.
+    pub(crate) fn stop_node(&self, id: i32) -> Option<NodeHandle> {
+        let handle = {
+            let mut nodes = self.nodes.write();
+            let registered = nodes.iter_mut().find(|registered| registered.node.id == id)?;
+            registered.handle.take()?
+        };
+        if let Some(leader) = self.nodes().first() {
+            for topic in self.topics.all() {
+                let led = topic
+                    .partitions
+                    .iter()
+                    .filter(|partition| partition.leader().node == id);
+                led.for_each(|partition| partition.set_leader(leader.id));
+            }
+        }
+        self.groups.restart_timers(&self.snapshot());
+        Some(handle)
+    }
+
+    /// The address of a node, running or not.
+    pub(crate) fn node_addr(&self, id: i32) -> Option<SocketAddr> {
+        let nodes = self.nodes.read();
+        let registered = nodes.iter().find(|registered| registered.node.id == id)?;
+        Some(registered.node.addr)
+    }
+
+    /// Runs a stopped node again.
+    pub(crate) fn restart_node(&self, id: i32, listener: TcpListener) -> std::io::Result<()> {
+        let mut nodes = self.nodes.write();
+        let registered = nodes.iter_mut().find(|registered| registered.node.id == id);
+        let registered = registered.ok_or_else(|| std::io::Error::other("there is no such node"))?;
+        registered.handle = Some(self.listen(registered.node.clone(), listener)?);
+        self.groups.restart_timers(&self.snapshot());
+        Ok(())
     }
 
     /// Creates a topic.
+    ///
+    /// # Errors
+    /// As [`Topics::create`].
     pub(crate) fn create_topic(&self, name: &str, partitions: usize) -> Result<Arc<Topic>, ResponseError> {
         let topic = self.topics.create(name, partitions, self.new_partition())?;
         tracing::info!(topic = name, partitions, "topic created");
         Ok(topic)
     }
 
-    /// Adds partitions to a topic, so that it has `partitions`.
-    pub(crate) fn grow_topic(&self, name: &str, partitions: usize) -> Result<(), ResponseError> {
-        self.topics.grow(name, partitions, self.new_partition())?;
+    /// Increases the number of partitions of a topic to `partitions`.
+    ///
+    /// # Errors
+    /// As [`Topics::create_partitions`].
+    pub(crate) fn create_partitions(&self, name: &str, partitions: usize) -> Result<(), ResponseError> {
+        self.topics.create_partitions(name, partitions, self.new_partition())?;
         tracing::info!(topic = name, partitions, "partitions added");
         Ok(())
     }
@@ -163,88 +200,50 @@ impl Cluster {
         move || Partition::new(leader, retention_bytes)
     }
 
-    /// Deletes a topic.
+    /// Deletes a topic with the offsets committed in it.
     pub(crate) fn delete_topic(&self, topic: &Topic) -> Result<(), ResponseError> {
         self.topics.delete(topic)?;
-        self.groups.forget_topic(&topic.name);
+        self.groups.delete_topic_offsets(&topic.name);
         tracing::info!(topic = topic.name.as_str(), "topic deleted");
         Ok(())
     }
 
-    /// The node that coordinates a group, if any runs: one for each group, as long as the same nodes run.
+    /// The coordinator of a group: stable while the same nodes run. None if no node runs.
     pub(crate) fn coordinator(&self, group: &str) -> Option<Node> {
         let mut nodes = self.nodes();
-        let moved = self.stage.coordinator(group);
-        let place = nodes.iter().position(|node| Some(node.id) == moved);
-        let place = place.or_else(|| hash(group).checked_rem(nodes.len()))?;
-        Some(nodes.swap_remove(place))
+        let moved = self.faults.coordinator(group);
+        let index = nodes.iter().position(|node| Some(node.id) == moved);
+        let index = index.or_else(|| hash(group).checked_rem(nodes.len()))?;
+        Some(nodes.swap_remove(index))
     }
 
-    /// What groups see now.
-    pub(crate) fn view(&self) -> View<'_> {
+    /// The input of the group coordinator at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         let topics = self.topics.all().into_iter().map(|topic| {
-            let listed = Listed {
+            let metadata = TopicMetadata {
                 id: topic.id,
                 partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
             };
-            (topic.name.to_string(), listed)
+            (topic.name.to_string(), metadata)
         });
-        View {
+        Snapshot {
             now: Instant::now(),
             topics: topics.collect(),
             config: &self.config,
         }
     }
 
-    /// A producer id nobody had before.
+    /// An unused producer id.
     pub(crate) fn new_producer_id(&self) -> i64 {
-        // Only its uniqueness matters.
+        // Only uniqueness matters.
         self.next_producer_id.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// Any hash would do; this is Java's, by which Kafka chooses.
+/// Java's `String.hashCode`, by which Kafka selects the partition of `__consumer_offsets`.
 fn hash(group: &str) -> usize {
     let hash = group
         .encode_utf16()
         .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     usize::try_from(hash.unsigned_abs()).unwrap_or(0)
-}
-
-/// What only a test does to nodes.
-#[cfg(feature = "faults")]
-impl Cluster {
-    /// Takes a node out; its partitions get the next leader that runs, if there is one. `None` if it does not run.
-    pub(crate) fn leave(&self, id: i32) -> Option<Running> {
-        let running = {
-            let mut seats = self.seats.write();
-            let seat = seats.iter_mut().find(|seat| seat.node.id == id)?;
-            seat.running.take()?
-        };
-        if let Some(next) = self.nodes().first() {
-            for topic in self.topics.all() {
-                let led = topic.partitions.iter().filter(|it| it.leadership().node == id);
-                led.for_each(|partition| partition.lead(next.id));
-            }
-        }
-        self.groups.restart_clocks(&self.view());
-        Some(running)
-    }
-
-    /// Where a node listens when it runs.
-    pub(crate) fn addr(&self, id: i32) -> Option<SocketAddr> {
-        let seats = self.seats.read();
-        let seat = seats.iter().find(|seat| seat.node.id == id)?;
-        Some(seat.node.addr)
-    }
-
-    /// Has a node that was stopped served again.
-    pub(crate) fn rejoin(&self, id: i32, listener: TcpListener) -> std::io::Result<()> {
-        let mut seats = self.seats.write();
-        let seat = seats.iter_mut().find(|seat| seat.node.id == id);
-        let seat = seat.ok_or_else(|| std::io::Error::other("there is no such node"))?;
-        seat.running = Some(self.serve(seat.node.clone(), listener)?);
-        self.groups.restart_clocks(&self.view());
-        Ok(())
-    }
 }

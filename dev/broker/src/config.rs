@@ -1,30 +1,30 @@
-//! What can be chosen about a broker.
+//! The settings of a broker.
 
 use std::time::Duration;
 
-/// What a broker is to be like. The default is what tests want.
+/// Settings of a broker. The defaults are for tests.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Host and port that clients are told to connect to. None: the address each of them reached.
+    /// Host and port in `Metadata` responses. None: the address that the client connected to.
     pub advertised: Option<(String, u16)>,
-    /// Whether asking for a topic that does not exist makes it, if the client allows it. Off.
+    /// Whether `Metadata` creates a missing topic if the client allows it. Off.
     pub auto_create_topics: bool,
-    /// Partitions of a topic whose creator does not say, 1.
+    /// Partitions of a topic if the request names no number, 1. Kafka's `num.partitions`.
     pub default_partitions: usize,
-    /// About what a partition keeps at most, 64 MiB; the oldest batches go. The newest one stays, whatever its size.
+    /// Bytes that a partition retains, about 64 MiB: the oldest batches are deleted first, the newest never. Kafka's
+    /// `retention.bytes`.
     pub retention_bytes: usize,
-    /// The largest record batch taken, 1,048,588 bytes: Kafka's `max.message.bytes`, 1 MiB and the batch overhead.
+    /// The largest accepted record batch, 1,048,588 bytes: Kafka's `max.message.bytes`, 1 MiB and the batch overhead.
     pub max_batch_bytes: usize,
-    /// The largest request taken, 32 MiB; a longer one closes its connection. Kafka's `socket.request.max.bytes` is
+    /// The largest accepted request, 32 MiB; a larger one closes its connection. Kafka's `socket.request.max.bytes` is
     /// 100 MiB.
     pub max_request_bytes: usize,
-    /// How long a group keeps a member that says nothing, 45 s: Kafka's `group.consumer.session.timeout.ms`.
+    /// Time without a heartbeat after which a member is removed, 45 s: Kafka's `group.consumer.session.timeout.ms`.
     pub session_timeout: Duration,
-    /// How often members are told to say something, 5 s: Kafka's `group.consumer.heartbeat.interval.ms`.
+    /// Heartbeat interval that members are told, 5 s: Kafka's `group.consumer.heartbeat.interval.ms`.
     pub heartbeat_interval: Duration,
-    /// How often a group makes up its mind anew who is to have what, at the most, 1 s: Kafka's
-    /// `group.consumer.assignment.interval.ms`.
+    /// Shortest time between two target assignments of a group, 1 s: Kafka's `group.consumer.assignment.interval.ms`.
     pub assignment_interval: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! One connection: frames in, answers out, strictly one request at a time, as Kafka does it. A fetch that waits holds up
-//! what is behind it on its connection.
+//! One connection: requests in, responses out, one request at a time, as in Kafka. A waiting fetch delays the requests
+//! behind it.
 //!
-//! Answers are gathered and written when no whole request is left to read. Anything the protocol does not allow closes
-//! this connection and nothing else.
+//! Responses are buffered, and written when the read buffer holds no further complete request. A protocol violation
+//! closes this connection only.
 
 use std::{
     future::poll_fn,
@@ -15,216 +15,189 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::sleep,
 };
 
 use crate::{
-    call::{Call, Refused, Request},
     cluster::Cluster,
-    faults::Line,
-    handlers::{self, Outcome},
-    reply::Outbox,
-    staged::Ending,
+    faults::ConnectionFaults,
+    handlers::{self, HandlerResult},
+    request::{Request, RequestContext, RequestError},
 };
 
-/// What is read at once. The buffer grows with the bytes that arrive, never with the length a frame claims.
+/// Size of a read. The buffer grows with the bytes that arrive, not with the length that a frame claims.
 const READ_BYTES: usize = 64 << 10;
-/// Answers are written once this much has gathered, even if more requests are there.
+/// Buffered responses are written at this size, even if more requests are buffered.
 const FLUSH_BYTES: usize = 256 << 10;
-/// A buffer that had to grow beyond this is given back.
-const KEEP_BYTES: usize = 1 << 20;
+/// A read buffer beyond this capacity is freed when it is empty.
+const MAX_IDLE_BUFFER_BYTES: usize = 1 << 20;
 const LENGTH_BYTES: usize = 4;
 
 /// Why a connection ended before the client closed it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
+pub(crate) enum ConnectionError {
     /// The socket failed.
     #[error("the connection failed")]
     Io(#[from] std::io::Error),
-    /// The client closed it within a frame.
+    /// The client closed the connection within a frame.
     #[error("the connection ended within a request")]
-    Cut,
-    /// A length that is negative or too large.
+    TruncatedRequest,
+    /// The length of a frame is negative, or above [`Config::max_request_bytes`](crate::Config::max_request_bytes).
     #[error("a request cannot be {0} bytes long")]
-    Length(i32),
-    /// A request that has no answer.
-    #[error("request refused")]
-    Refused(#[from] Refused),
-    /// The client closed it while its request was worked on.
-    #[error("the client hung up")]
-    HungUp,
-    /// An answer that cannot be told the client in another way (acks = 0), or a fault that a test asked for.
-    #[error("closed on purpose")]
-    OnPurpose,
-}
-
-/// Serves a connection until it ends.
-pub(crate) async fn serve(cluster: &Cluster, node: i32, stream: TcpStream) -> Result<(), Ended> {
-    // Answers are small and somebody waits for each.
-    stream.set_nodelay(true)?;
-    let (reached, peer) = (stream.local_addr()?, stream.peer_addr()?.ip());
-    let mut line = cluster.stage.line();
-    let mut cut = line.clone();
-    line.open().await;
-    let (inbox, outbox) = (BytesMut::new(), Outbox::default());
-    let mut connection = Connection {
-        cluster,
-        node,
-        reached,
-        peer,
-        stream,
-        inbox,
-        outbox,
-        line,
-    };
-    tokio::select! {
-        ended = connection.run() => ended,
-        () = cut.cut() => Err(Ended::OnPurpose),
-    }
+    InvalidLength(i32),
+    /// The request has no response.
+    #[error("invalid request")]
+    Request(#[from] RequestError),
+    /// The client closed the connection before its request was handled.
+    #[error("the client closed the connection")]
+    ClientClosed,
+    /// The broker closed the connection: a failed produce with acks = 0, or an injected fault.
+    #[error("closed by the broker")]
+    BrokerClosed,
 }
 
 struct Connection<'a> {
     cluster: &'a Cluster,
+    /// The id of the node that accepted the connection.
     node: i32,
-    /// The address the client reached, which is where it is told to come back to.
-    reached: SocketAddr,
-    peer: IpAddr,
+    local_addr: SocketAddr,
+    client_ip: IpAddr,
     stream: TcpStream,
-    inbox: BytesMut,
-    outbox: Outbox,
-    line: Line,
+    requests: BytesMut,
+    responses: BytesMut,
+    faults: ConnectionFaults,
 }
 
+/// Serves a connection until it ends.
+pub(crate) async fn serve(cluster: &Cluster, node: i32, stream: TcpStream) -> Result<(), ConnectionError> {
+    stream.set_nodelay(true)?;
+    let mut faults = cluster.faults.for_connection();
+    let mut disconnect = faults.clone();
+    faults.wait_until_resumed().await;
+    let mut connection = Connection {
+        cluster,
+        node,
+        local_addr: stream.local_addr()?,
+        client_ip: stream.peer_addr()?.ip(),
+        stream,
+        requests: BytesMut::new(),
+        responses: BytesMut::new(),
+        faults,
+    };
+    tokio::select! {
+        ended = connection.run() => ended,
+        () = disconnect.wait_for_disconnect() => Err(ConnectionError::BrokerClosed),
+    }
+}
+
+// === impl Connection ===
+
 impl Connection<'_> {
-    async fn run(&mut self) -> Result<(), Ended> {
-        while let Some(frame) = self.next().await? {
-            self.answer(frame).await?;
-            if self.outbox.remaining() >= FLUSH_BYTES {
+    async fn run(&mut self) -> Result<(), ConnectionError> {
+        while let Some(frame) = self.next_frame().await? {
+            self.handle(frame).await?;
+            if self.responses.len() >= FLUSH_BYTES {
                 self.flush().await?;
             }
         }
         Ok(())
     }
 
-    /// The next request without its length; none if the client closed the connection, or was idle for too long.
-    async fn next(&mut self) -> Result<Option<Bytes>, Ended> {
+    /// The next request without its length. None if the client closed the connection, or was idle for too long.
+    async fn next_frame(&mut self) -> Result<Option<Bytes>, ConnectionError> {
         loop {
             if let Some(frame) = self.take_frame()? {
                 return Ok(Some(frame));
             }
             self.flush().await?;
-            if self.inbox.is_empty() && self.inbox.capacity() > KEEP_BYTES {
-                self.inbox = BytesMut::new();
+            if self.requests.is_empty() && self.requests.capacity() > MAX_IDLE_BUFFER_BYTES {
+                self.requests = BytesMut::new();
             }
-            self.inbox.reserve(READ_BYTES);
+            self.requests.reserve(READ_BYTES);
             let read = tokio::select! {
-                read = self.stream.read_buf(&mut self.inbox) => read?,
-                () = self.line.idle() => return Ok(None),
+                read = self.stream.read_buf(&mut self.requests) => read?,
+                () = self.faults.wait_until_idle() => return Ok(None),
             };
             if read == 0 {
-                return if self.inbox.is_empty() {
+                return if self.requests.is_empty() {
                     Ok(None)
                 } else {
-                    Err(Ended::Cut)
+                    Err(ConnectionError::TruncatedRequest)
                 };
             }
         }
     }
 
-    fn take_frame(&mut self) -> Result<Option<Bytes>, Ended> {
-        let Some(length) = self
-            .inbox
-            .first_chunk::<LENGTH_BYTES>()
-            .copied()
-            .map(i32::from_be_bytes)
-        else {
+    fn take_frame(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        let Some(prefix) = self.requests.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
-        let allowed = usize::try_from(length)
+        let length = i32::from_be_bytes(*prefix);
+        let length = usize::try_from(length)
             .ok()
-            .filter(|bytes| *bytes <= self.cluster.config.max_request_bytes);
-        let bytes = allowed.ok_or(Ended::Length(length))?;
-        if self.inbox.len() < LENGTH_BYTES + bytes {
+            .filter(|bytes| *bytes <= self.cluster.config.max_request_bytes)
+            .ok_or(ConnectionError::InvalidLength(length))?;
+        if self.requests.len() < LENGTH_BYTES + length {
             return Ok(None);
         }
-        self.inbox.advance(LENGTH_BYTES);
-        Ok(Some(self.inbox.split_to(bytes).freeze()))
+        self.requests.advance(LENGTH_BYTES);
+        Ok(Some(self.requests.split_to(length).freeze()))
     }
 
-    async fn answer(&mut self, frame: Bytes) -> Result<(), Ended> {
-        let request = Request::read(frame)?;
-        self.line.open().await;
-        let call = Call {
+    async fn handle(&mut self, frame: Bytes) -> Result<(), ConnectionError> {
+        let request = Request::parse(frame)?;
+        self.faults.wait_until_resumed().await;
+        let faults = self.cluster.faults.next_request(request.served.api);
+        if faults.drop_connection {
+            return Err(ConnectionError::BrokerClosed);
+        }
+        let context = RequestContext {
             cluster: self.cluster,
             node: self.node,
-            reached: self.reached,
-            peer: self.peer,
+            local_addr: self.local_addr,
+            client_ip: self.client_ip,
             client_id: request.client_id,
             api: request.served.api,
             version: request.version,
             correlation_id: request.correlation_id,
-            staged: self.cluster.stage.next(request.served.api),
+            fault: faults.error,
         };
-        if call.staged.ending == Ending::DropBefore {
-            return Err(Ended::OnPurpose);
-        }
-        let mut answering = pin!(handlers::answer(&call, request.body));
-        // Most answers are there at once, and then nothing has to be written or watched yet.
-        let mut outcome = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
-        if outcome.is_pending() {
-            self.flush().await?;
-            outcome = Poll::Ready(self.unless_hung_up(answering).await?);
-        }
-        let Poll::Ready(outcome) = outcome else {
-            return Err(Ended::HungUp);
-        };
-        let outcome = outcome?;
-        if !call.staged.delay.is_zero() {
-            self.flush().await?;
-            self.unless_hung_up(sleep(call.staged.delay)).await?;
-        }
-        match (call.staged.ending, outcome) {
-            (Ending::Answer, Outcome::Reply(reply)) => self.outbox.push(reply),
-            (Ending::Answer, Outcome::Silence) => {}
-            (Ending::Mute, _) => self.mute().await?,
-            (Ending::DropBefore | Ending::DropAfter, _) | (_, Outcome::HangUp) => {
-                return Err(Ended::OnPurpose);
+        let mut handler = pin!(handlers::handle(&context, request.body));
+        // Most handlers complete at the first poll. Only a waiting fetch needs the flush and the watch on the socket.
+        let result = match poll_fn(|task| Poll::Ready(handler.as_mut().poll(task))).await {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                self.flush().await?;
+                self.unless_client_closes(handler).await?
             }
+        };
+        match result? {
+            HandlerResult::Response(frame) => self.responses.unsplit(frame),
+            HandlerResult::NoResponse => {}
+            HandlerResult::Disconnect => return Err(ConnectionError::BrokerClosed),
         }
         Ok(())
     }
 
-    /// Waits for `work`, unless the client closes the connection meanwhile. Kafka would find out when it answers.
-    async fn unless_hung_up<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
-        let hung_up = async {
-            // If the next request is there already, what is behind it cannot be seen.
+    /// Waits for `work`, unless the client closes the connection first. Kafka notices that when it responds.
+    async fn unless_client_closes<T>(&self, work: impl Future<Output = T>) -> Result<T, ConnectionError> {
+        let closed = async {
+            // A buffered request hides the end of the stream.
             if matches!(self.stream.peek(&mut [0]).await, Ok(1..)) {
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            // The answer first: a client may close its side right after it has asked.
+            // The response first: a client may close its sending side right after the request.
             biased;
             done = work => Ok(done),
-            () = hung_up => Err(Ended::HungUp),
+            () = closed => Err(ConnectionError::ClientClosed),
         }
     }
 
-    /// Says nothing more, and takes in what comes until the client gives up.
-    async fn mute(&mut self) -> Result<(), Ended> {
-        self.flush().await?;
-        loop {
-            self.inbox.clear();
-            if self.stream.read_buf(&mut self.inbox).await? == 0 {
-                return Err(Ended::OnPurpose);
-            }
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), Ended> {
-        if self.outbox.has_remaining() {
-            self.line.open().await;
-            self.stream.write_all_buf(&mut self.outbox).await?;
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        if self.responses.has_remaining() {
+            self.faults.wait_until_resumed().await;
+            self.stream.write_all_buf(&mut self.responses).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Where hostile bytes come in, for `fuzz/`. Its corpus is run by the tests here, too.
+//! Entry point of the fuzz target `requests` in `dev/fuzz`. The tests here run its corpus.
 
 use std::{
     future::poll_fn,
@@ -7,61 +7,58 @@ use std::{
     task::Poll,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpListener;
 
 use crate::{
-    call::{Call, Request},
     cluster::Cluster,
     config::Config,
-    handlers::{self, Outcome},
-    reply::Outbox,
-    staged::Staged,
+    handlers::{self, HandlerResult},
+    request::{Request, RequestContext, RequestError},
 };
 
-/// What a client sends on one connection: frames, each with its length in front. Topics are made as they are asked
-/// for.
+/// Handles the bytes of one connection: requests, each with its length. Missing topics are created.
 ///
 /// # Panics
-/// When the broker does what it must not.
+/// If the broker panics, or if a response does not encode or has a wrong length.
 pub fn requests(mut stream: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("there are descriptors left").block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a port left");
+    runtime.expect("the runtime starts").block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let config = Config {
             auto_create_topics: true,
             ..Config::default()
         };
-        let (cluster, _joined) = Cluster::new(config);
-        let node = cluster.join(listener).expect("there is room for it");
+        let (cluster, _new_nodes) = Cluster::new(config);
+        let node = cluster.add_node(listener).expect("the first node can be added");
         while let Ok(length) = stream.try_get_i32() {
-            let Some((frame, rest)) = usize::try_from(length).ok().and_then(|it| stream.split_at_checked(it)) else {
+            let length = usize::try_from(length).ok();
+            let Some((frame, rest)) = length.and_then(|length| stream.split_at_checked(length)) else {
                 return;
             };
             stream = rest;
-            let Ok(request) = Request::read(Bytes::copy_from_slice(frame)) else {
+            let Ok(request) = Request::parse(Bytes::copy_from_slice(frame)) else {
                 return;
             };
-            let call = Call {
+            let context = RequestContext {
                 cluster: &cluster,
                 node: node.id,
-                reached: node.addr,
-                peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                local_addr: node.addr,
+                client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 client_id: request.client_id,
                 api: request.served.api,
                 version: request.version,
                 correlation_id: request.correlation_id,
-                staged: Staged::default(),
+                fault: None,
             };
-            let mut answering = pin!(handlers::answer(&call, request.body));
-            // Whoever would have to wait hangs up and asks again.
-            match poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await {
-                Poll::Ready(Ok(Outcome::Reply(reply))) => check(reply),
-                Poll::Ready(Ok(Outcome::Silence)) | Poll::Pending => {}
-                Poll::Ready(Ok(Outcome::HangUp)) => return,
-                Poll::Ready(Err(refused)) => {
-                    let refused = format!("{refused:?}");
-                    assert!(!refused.starts_with("Unencodable"), "{refused}");
+            let mut handler = pin!(handlers::handle(&context, request.body));
+            // A fetch that would wait is dropped.
+            match poll_fn(|task| Poll::Ready(handler.as_mut().poll(task))).await {
+                Poll::Ready(Ok(HandlerResult::Response(frame))) => check_length(frame),
+                Poll::Ready(Ok(HandlerResult::NoResponse)) | Poll::Pending => {}
+                Poll::Ready(Ok(HandlerResult::Disconnect)) => return,
+                Poll::Ready(Err(error)) => {
+                    assert!(!matches!(error, RequestError::Encode { .. }), "{error}");
                     return;
                 }
             }
@@ -69,12 +66,9 @@ pub fn requests(mut stream: &[u8]) {
     });
 }
 
-/// An answer has the length it says.
-fn check(reply: crate::reply::Reply) {
-    let mut outbox = Outbox::default();
-    outbox.push(reply);
-    let length = outbox.get_i32();
-    assert_eq!(usize::try_from(length).ok(), Some(outbox.remaining()));
+fn check_length(mut frame: BytesMut) {
+    let length = frame.get_i32();
+    assert_eq!(usize::try_from(length).ok(), Some(frame.len()));
 }
 
 #[cfg(test)]
@@ -86,7 +80,7 @@ mod tests {
     use super::{corpus::each, *};
 
     #[test]
-    fn nothing_in_the_corpus_does_harm() {
+    fn corpus_of_requests_does_not_panic() {
         each("requests", requests);
     }
 }

@@ -1,252 +1,245 @@
-//! Groups: the positions they commit, and the members of those that use the consumer protocol (KIP-848).
+//! The group coordinator: committed offsets, and the members of consumer groups (KIP-848).
 //!
-//! A group is there from its first commit or its first member on. As long as it never had a member it is what Kafka calls
-//! a simple one, of the classic type. The classic protocol itself (`JoinGroup` and so on) is not served.
+//! The first commit or the first member creates a group. A group that never had a member has the type `classic`, as in
+//! Kafka. The classic protocol (`JoinGroup` and others) is not served.
 //!
-//! Nothing runs in the background: what is due by time is done before the next thing that happens to a group. Nobody can
-//! tell the difference.
+//! There are no background tasks: before each access to the groups, expired members are removed. Clients cannot tell the
+//! difference.
 
 mod assignor;
+mod committed_offsets;
+mod consumer_group;
 mod member;
-mod membership;
-mod positions;
-mod view;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use self::{
     assignor::UNIFORM,
-    member::{Beat, Client, Member, PartitionId, Partitions, by_topic},
-    membership::{Membership, Pulse},
-    positions::{Committed, MAX_METADATA_BYTES, Positions},
-    view::{Listed, View},
+    committed_offsets::{CommittedOffsets, MAX_METADATA_BYTES, OffsetAndMetadata},
+    consumer_group::{ConsumerGroup, HeartbeatResult},
+    member::{Client, ConsumerGroupMember, Heartbeat, PartitionSet, TopicIdPartition, by_topic},
+    snapshot::{Snapshot, TopicMetadata},
 };
 
-/// One group.
+/// A group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// What it has committed.
-    pub(crate) positions: Positions,
-    /// Its members, if it has ever had one.
-    pub(crate) membership: Option<Membership>,
+    pub(crate) offsets: CommittedOffsets,
+    /// None if the group never had a member.
+    pub(crate) consumer_group: Option<ConsumerGroup>,
 }
 
-/// All groups.
+/// All groups by id.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    known: Mutex<BTreeMap<String, Group>>,
+    groups: Mutex<BTreeMap<String, Group>>,
 }
 
-/// Who commits or asks for positions, as the request has it. Nobody in particular commits in an epoch below 0.
+/// The member that commits or fetches offsets. The epoch is negative if the client is not a member.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asker<'a> {
-    /// The member id.
-    pub(crate) member: &'a str,
-    /// The member epoch.
+pub(crate) struct MemberEpoch<'a> {
+    pub(crate) member_id: &'a str,
     pub(crate) epoch: i32,
 }
 
 // === impl Group ===
 
 impl Group {
-    /// Kafka's name for its state.
+    /// The group state in Kafka's words.
     pub(crate) fn state(&self) -> &'static str {
-        self.membership.as_ref().map_or("Empty", Membership::state)
+        self.consumer_group.as_ref().map_or("Empty", ConsumerGroup::state)
     }
 
-    /// Kafka's name for its type.
-    pub(crate) fn kind(&self) -> &'static str {
-        self.membership.as_ref().map_or("classic", |_| "consumer")
+    /// The group type in Kafka's words.
+    pub(crate) fn group_type(&self) -> &'static str {
+        self.consumer_group.as_ref().map_or("classic", |_| "consumer")
     }
 
-    /// The protocol its members speak.
-    pub(crate) fn protocol(&self) -> &'static str {
-        self.membership.as_ref().map_or("", |_| "consumer")
-    }
-
-    fn subscribed_to(&self, topic: &str) -> bool {
-        self.membership.as_ref().is_some_and(|it| it.subscribed_to(topic))
+    /// The protocol type in Kafka's words.
+    pub(crate) fn protocol_type(&self) -> &'static str {
+        self.consumer_group.as_ref().map_or("", |_| "consumer")
     }
 }
 
 // === impl Groups ===
 
 impl Groups {
-    /// Takes a heartbeat; the first one of a member makes the group.
+    /// Handles a heartbeat. The first one of a member creates the group.
     ///
     /// # Errors
-    /// `GROUP_ID_NOT_FOUND` for a member of no group, and as [`Membership::beat`].
-    pub(crate) fn beat(&self, group: &str, beat: Beat, view: &View<'_>) -> Result<Pulse, ResponseError> {
-        let mut known = self.at(view);
-        if beat.epoch == 0 {
-            let group = known.entry(group.to_owned()).or_default();
-            return group.membership.get_or_insert_default().beat(beat, view);
+    /// `GROUP_ID_NOT_FOUND`, and as [`ConsumerGroup::heartbeat`].
+    pub(crate) fn heartbeat(
+        &self,
+        group: &str,
+        heartbeat: Heartbeat,
+        snapshot: &Snapshot<'_>,
+    ) -> Result<HeartbeatResult, ResponseError> {
+        let mut groups = self.lock(snapshot);
+        if heartbeat.member_epoch == 0 {
+            let group = groups.entry(group.to_owned()).or_default();
+            let consumer_group = group.consumer_group.get_or_insert_default();
+            return consumer_group.heartbeat(heartbeat, snapshot);
         }
-        let group = known.get_mut(group).ok_or(ResponseError::GroupIdNotFound)?;
-        let membership = group.membership.as_mut().ok_or(ResponseError::GroupIdNotFound)?;
-        if beat.epoch < 0 {
-            membership.leave(&beat, view)
+        let group = groups.get_mut(group).ok_or(ResponseError::GroupIdNotFound)?;
+        let consumer_group = group.consumer_group.as_mut();
+        let consumer_group = consumer_group.ok_or(ResponseError::GroupIdNotFound)?;
+        if heartbeat.member_epoch < 0 {
+            consumer_group.leave(&heartbeat, snapshot)
         } else {
-            membership.beat(beat, view)
+            consumer_group.heartbeat(heartbeat, snapshot)
         }
     }
 
-    /// Commits positions, all or none.
+    /// Commits offsets, all or none.
     ///
     /// # Errors
-    /// `UNKNOWN_MEMBER_ID` for somebody who is none, and for nobody in particular while there are members;
-    /// `STALE_MEMBER_EPOCH` for an epoch that is not the member's, unless all the partitions have been the member's since
-    /// that epoch (KIP-1251); `UNSUPPORTED_VERSION` for a member before version 9; without a group `GROUP_ID_NOT_FOUND`,
-    /// before version 9 `ILLEGAL_GENERATION`.
+    /// - `UNKNOWN_MEMBER_ID` for an unknown member, and without a member id while the group has members.
+    /// - `STALE_MEMBER_EPOCH` unless the epoch is the member's, or all partitions were assigned since it (KIP-1251).
+    /// - `UNSUPPORTED_VERSION` for a member before version 9.
+    /// - `GROUP_ID_NOT_FOUND` for a member of an unknown group; before version 9 `ILLEGAL_GENERATION`.
     pub(crate) fn commit(
         &self,
         group: &str,
-        asker: Asker<'_>,
+        committer: MemberEpoch<'_>,
         version: i16,
-        positions: Vec<(String, PartitionId, Committed)>,
-        view: &View<'_>,
+        offsets: Vec<(String, TopicIdPartition, OffsetAndMetadata)>,
+        snapshot: &Snapshot<'_>,
     ) -> Result<(), ResponseError> {
-        let mut known = self.at(view);
-        if !known.contains_key(group) && asker.epoch >= 0 {
+        let mut groups = self.lock(snapshot);
+        if !groups.contains_key(group) && committer.epoch >= 0 {
             return Err(if version < 9 {
                 ResponseError::IllegalGeneration
             } else {
                 ResponseError::GroupIdNotFound
             });
         }
-        let group = known.entry(group.to_owned()).or_default();
-        match &group.membership {
-            Some(membership) if asker.epoch >= 0 || !membership.is_empty() => {
-                let partitions = positions.iter().map(|(_, partition, _)| partition);
-                membership.check_commit(asker, version, partitions)?;
+        let group = groups.entry(group.to_owned()).or_default();
+        match &group.consumer_group {
+            Some(members) if committer.epoch >= 0 || !members.is_empty() => {
+                let partitions = offsets.iter().map(|(_, partition, _)| partition);
+                members.check_commit(committer, version, partitions)?;
             }
-            // Without members an epoch is of a generation that there never was.
-            None if asker.epoch >= 0 => return Err(ResponseError::UnknownMemberId),
+            // A group that never had members has no generation.
+            None if committer.epoch >= 0 => return Err(ResponseError::UnknownMemberId),
             _ => {}
         }
-        for (topic, (_, partition), committed) in positions {
-            group.positions.commit(topic, partition, committed);
+        for (topic, (_, partition), committed) in offsets {
+            group.offsets.commit(topic, partition, committed);
         }
         Ok(())
     }
 
-    /// Gives the positions of a group to `read`; those of a group that is not there are empty.
+    /// Passes the committed offsets of a group to `read`; an unknown group has none.
     ///
     /// # Errors
-    /// For who says which member they are: `UNKNOWN_MEMBER_ID` or `STALE_MEMBER_EPOCH`.
-    pub(crate) fn positions<T>(
+    /// `UNKNOWN_MEMBER_ID` or `STALE_MEMBER_EPOCH`, if the request names a member.
+    pub(crate) fn fetch_offsets<T>(
         &self,
         group: &str,
-        asker: Option<Asker<'_>>,
-        view: &View<'_>,
-        read: impl FnOnce(&Positions) -> T,
+        fetcher: Option<MemberEpoch<'_>>,
+        snapshot: &Snapshot<'_>,
+        read: impl FnOnce(&CommittedOffsets) -> T,
     ) -> Result<T, ResponseError> {
-        let known = self.at(view);
-        let Some(group) = known.get(group) else {
-            return Ok(read(&Positions::default()));
+        let groups = self.lock(snapshot);
+        let Some(group) = groups.get(group) else {
+            return Ok(read(&CommittedOffsets::default()));
         };
-        if let (Some(asker), Some(membership)) = (asker, &group.membership) {
-            membership.check_fetch(asker)?;
+        if let (Some(fetcher), Some(consumer_group)) = (fetcher, &group.consumer_group) {
+            consumer_group.check_fetch(fetcher)?;
         }
-        Ok(read(&group.positions))
+        Ok(read(&group.offsets))
     }
 
-    /// Removes one position of a group.
+    /// Deletes a committed offset.
     ///
     /// # Errors
-    /// `GROUP_SUBSCRIBED_TO_TOPIC`.
-    pub(crate) fn forget_position(
+    /// `GROUP_ID_NOT_FOUND`, or `GROUP_SUBSCRIBED_TO_TOPIC`.
+    pub(crate) fn delete_offset(
         &self,
         group: &str,
         topic: &str,
         partition: i32,
-        view: &View<'_>,
+        snapshot: &Snapshot<'_>,
     ) -> Result<(), ResponseError> {
-        let mut known = self.at(view);
-        let group = known.get_mut(group).ok_or(ResponseError::GroupIdNotFound)?;
-        if group.subscribed_to(topic) {
+        let mut groups = self.lock(snapshot);
+        let group = groups.get_mut(group).ok_or(ResponseError::GroupIdNotFound)?;
+        let consumer_group = group.consumer_group.as_ref();
+        if consumer_group.is_some_and(|members| members.is_subscribed_to(topic)) {
             return Err(ResponseError::GroupSubscribedToTopic);
         }
-        group.positions.forget(topic, partition);
+        group.offsets.delete(topic, partition);
         Ok(())
     }
 
-    /// Removes a group with all it has.
+    /// Deletes a group with its committed offsets.
     ///
     /// # Errors
     /// `GROUP_ID_NOT_FOUND`, or `NON_EMPTY_GROUP`.
-    pub(crate) fn delete(&self, group: &str, view: &View<'_>) -> Result<(), ResponseError> {
-        let mut known = self.at(view);
-        let found = known.get(group).ok_or(ResponseError::GroupIdNotFound)?;
-        if found.membership.as_ref().is_some_and(|it| !it.is_empty()) {
+    pub(crate) fn delete(&self, group: &str, snapshot: &Snapshot<'_>) -> Result<(), ResponseError> {
+        let mut groups = self.lock(snapshot);
+        let found = groups.get(group).ok_or(ResponseError::GroupIdNotFound)?;
+        if found.consumer_group.as_ref().is_some_and(|members| !members.is_empty()) {
             return Err(ResponseError::NonEmptyGroup);
         }
-        known.remove(group);
+        groups.remove(group);
         Ok(())
     }
 
-    /// Gives a group to `read`.
+    /// Passes a group to `read`.
     ///
     /// # Errors
     /// `GROUP_ID_NOT_FOUND`.
     pub(crate) fn with<T>(
         &self,
         group: &str,
-        view: &View<'_>,
+        snapshot: &Snapshot<'_>,
         read: impl FnOnce(&Group) -> T,
     ) -> Result<T, ResponseError> {
-        let known = self.at(view);
-        known.get(group).map(read).ok_or(ResponseError::GroupIdNotFound)
+        let groups = self.lock(snapshot);
+        groups.get(group).map(read).ok_or(ResponseError::GroupIdNotFound)
     }
 
-    /// Gives every group to `read`.
-    pub(crate) fn all<T>(&self, view: &View<'_>, read: impl FnMut((&String, &Group)) -> T) -> Vec<T> {
-        self.at(view).iter().map(read).collect()
+    /// Passes each group to `read`.
+    pub(crate) fn all<T>(&self, snapshot: &Snapshot<'_>, read: impl FnMut((&String, &Group)) -> T) -> Vec<T> {
+        self.lock(snapshot).iter().map(read).collect()
     }
 
-    /// Removes the positions in a topic that is deleted.
-    pub(crate) fn forget_topic(&self, topic: &str) {
-        for group in self.known.lock().values_mut() {
-            group.positions.forget_topic(topic);
+    /// Deletes the offsets of all groups in a deleted topic.
+    pub(crate) fn delete_topic_offsets(&self, topic: &str) {
+        for group in self.groups.lock().values_mut() {
+            group.offsets.delete_topic(topic);
         }
     }
 
-    /// The groups as they are at that moment.
-    fn at(&self, view: &View<'_>) -> parking_lot::MutexGuard<'_, BTreeMap<String, Group>> {
-        let mut known = self.known.lock();
-        for membership in known.values_mut().filter_map(|group| group.membership.as_mut()) {
-            membership.expire(view);
-        }
-        known
-    }
-}
-
-/// What only a test does to groups.
-#[cfg(feature = "faults")]
-impl Groups {
-    /// Removes a member, as if its session had ended.
+    /// Removes a member, as its session timeout would.
     ///
     /// # Errors
     /// `GROUP_ID_NOT_FOUND`, or `UNKNOWN_MEMBER_ID`.
-    pub(crate) fn fence(&self, group: &str, member: &str, view: &View<'_>) -> Result<(), ResponseError> {
-        let mut known = self.at(view);
-        let group = known.get_mut(group).ok_or(ResponseError::GroupIdNotFound)?;
-        let membership = group.membership.as_mut().ok_or(ResponseError::UnknownMemberId)?;
-        membership.fence(member, view)
+    pub(crate) fn fence(&self, group: &str, member: &str, snapshot: &Snapshot<'_>) -> Result<(), ResponseError> {
+        let mut groups = self.lock(snapshot);
+        let group = groups.get_mut(group).ok_or(ResponseError::GroupIdNotFound)?;
+        let consumer_group = group.consumer_group.as_mut();
+        consumer_group
+            .ok_or(ResponseError::UnknownMemberId)?
+            .fence(member, snapshot)
     }
 
-    /// Gives all members their time anew, as a coordinator does that takes over.
-    pub(crate) fn restart_clocks(&self, view: &View<'_>) {
-        for membership in self
-            .known
-            .lock()
-            .values_mut()
-            .filter_map(|group| group.membership.as_mut())
-        {
-            membership.restart_clocks(view);
-        }
+    /// Starts the timeouts of all members again, as a new coordinator does.
+    pub(crate) fn restart_timers(&self, snapshot: &Snapshot<'_>) {
+        let mut groups = self.groups.lock();
+        let consumer_groups = groups.values_mut().filter_map(|group| group.consumer_group.as_mut());
+        consumer_groups.for_each(|members| members.restart_timers(snapshot));
+    }
+
+    /// Locks the groups, and removes expired members.
+    fn lock(&self, snapshot: &Snapshot<'_>) -> MutexGuard<'_, BTreeMap<String, Group>> {
+        let mut groups = self.groups.lock();
+        let consumer_groups = groups.values_mut().filter_map(|group| group.consumer_group.as_mut());
+        consumer_groups.for_each(|members| members.expire(snapshot));
+        groups
     }
 }

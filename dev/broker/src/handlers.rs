@@ -1,4 +1,4 @@
-//! The calls, one file each: a decoded request in, a response out.
+//! One handler for each API: a decoded request in, a response out.
 
 mod api_versions;
 mod consumer_group_describe;
@@ -21,55 +21,58 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 
-use crate::{
-    call::{Call, Refused},
-    reply::Reply,
-};
+use crate::request::{RequestContext, RequestError};
 
-/// What comes of a call.
+/// The result of a handler.
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    /// This answer.
-    Reply(Reply),
-    /// No answer, because the client wants none.
-    Silence,
-    /// The end of the connection: the only way to tell a client that wants no answers.
-    HangUp,
+pub(crate) enum HandlerResult {
+    /// A response frame.
+    Response(BytesMut),
+    /// A produce request with acks = 0 has no response.
+    NoResponse,
+    /// Close the connection: the only way to report the failure of a produce request with acks = 0.
+    Disconnect,
 }
 
-/// Answers a call.
-pub(crate) async fn answer(call: &Call<'_>, body: Bytes) -> Result<Outcome, Refused> {
-    let reply = match call.api {
-        ApiKey::Produce => return produce::answer(call, &call.decode(body)?),
-        ApiKey::Fetch => fetch::answer(call, &call.decode(body)?).await?,
-        ApiKey::ListOffsets => call.reply(&list_offsets::answer(call, call.decode(body)?))?,
-        ApiKey::Metadata => call.reply(&metadata::answer(call, call.decode(body)?))?,
-        ApiKey::ApiVersions => api_versions::answer(call)?,
-        ApiKey::CreateTopics => call.reply(&create_topics::answer(call, call.decode(body)?))?,
-        ApiKey::DeleteTopics => call.reply(&delete_topics::answer(call, call.decode(body)?))?,
-        ApiKey::DeleteRecords => call.reply(&delete_records::answer(call, call.decode(body)?))?,
-        ApiKey::InitProducerId => call.reply(&init_producer_id::answer(call, &call.decode(body)?))?,
-        ApiKey::CreatePartitions => call.reply(&create_partitions::answer(call, call.decode(body)?))?,
-        ApiKey::FindCoordinator => call.reply(&find_coordinator::answer(call, call.decode(body)?))?,
-        ApiKey::OffsetCommit => call.reply(&offset_commit::answer(call, call.decode(body)?))?,
-        ApiKey::OffsetFetch => call.reply(&offset_fetch::answer(call, call.decode(body)?))?,
-        ApiKey::OffsetDelete => call.reply(&offset_delete::answer(call, call.decode(body)?))?,
-        ApiKey::ConsumerGroupHeartbeat => call.reply(&consumer_group_heartbeat::answer(call, call.decode(body)?))?,
-        ApiKey::ConsumerGroupDescribe => call.reply(&consumer_group_describe::answer(call, call.decode(body)?))?,
-        ApiKey::ListGroups => call.reply(&list_groups::answer(call, &call.decode(body)?))?,
-        ApiKey::DescribeGroups => call.reply(&describe_groups::answer(call, call.decode(body)?))?,
-        ApiKey::DeleteGroups => call.reply(&delete_groups::answer(call, call.decode(body)?))?,
-        ApiKey::OffsetForLeaderEpoch => call.reply(&offset_for_leader_epoch::answer(call, call.decode(body)?))?,
-        // Not in the table, so it does not come this far.
+/// Decodes and handles a request.
+pub(crate) async fn handle(context: &RequestContext<'_>, body: Bytes) -> Result<HandlerResult, RequestError> {
+    /// Decodes the body, calls the handler of a module, and encodes its response.
+    macro_rules! respond {
+        ($handler:ident) => {
+            context.respond(&$handler::handle(context, context.decode(body)?))
+        };
+    }
+    let response = match context.api {
+        ApiKey::Produce => return produce::handle(context, &context.decode(body)?),
+        ApiKey::Fetch => context.respond(&fetch::handle(context, &context.decode(body)?).await),
+        ApiKey::ListOffsets => respond!(list_offsets),
+        ApiKey::Metadata => respond!(metadata),
+        ApiKey::ApiVersions => api_versions::handle(context),
+        ApiKey::CreateTopics => respond!(create_topics),
+        ApiKey::DeleteTopics => respond!(delete_topics),
+        ApiKey::DeleteRecords => respond!(delete_records),
+        ApiKey::InitProducerId => respond!(init_producer_id),
+        ApiKey::CreatePartitions => respond!(create_partitions),
+        ApiKey::FindCoordinator => respond!(find_coordinator),
+        ApiKey::OffsetCommit => respond!(offset_commit),
+        ApiKey::OffsetFetch => respond!(offset_fetch),
+        ApiKey::OffsetDelete => respond!(offset_delete),
+        ApiKey::ConsumerGroupHeartbeat => respond!(consumer_group_heartbeat),
+        ApiKey::ConsumerGroupDescribe => respond!(consumer_group_describe),
+        ApiKey::ListGroups => respond!(list_groups),
+        ApiKey::DescribeGroups => respond!(describe_groups),
+        ApiKey::DeleteGroups => respond!(delete_groups),
+        ApiKey::OffsetForLeaderEpoch => respond!(offset_for_leader_epoch),
+        // `Request::parse` accepts the APIs of `apis::SERVED_APIS` only.
         other => {
-            return Err(Refused::Unsupported {
+            return Err(RequestError::UnsupportedVersion {
                 key: other as i16,
-                version: call.version,
+                version: context.version,
             });
         }
     };
-    Ok(Outcome::Reply(reply))
+    response.map(HandlerResult::Response)
 }

@@ -1,10 +1,9 @@
-//! An in-memory, single-node Kafka broker for development and tests. It is not for production: it keeps nothing, knows no
-//! security, and has one replica of everything.
+//! An in-memory, single-process Kafka broker for development and tests. It is not for production: nothing is persisted,
+//! there is no security, and every partition has one replica.
 //!
-//! It speaks enough of the protocol for rskafka, librdkafka, franz-go and the Java client to create topics, produce, fetch,
-//! commit positions and share partitions in a group (KIP-848); `versions` has the list. Clients cannot tell it from Apache
-//! Kafka by what it answers, except for what it does not serve: transactions, the classic group protocol, subscriptions by
-//! pattern, assignors other than `uniform`, quotas, access control.
+//! rskafka, librdkafka, franz-go and the Java client can create topics, produce, fetch, commit offsets and consume in a
+//! group (KIP-848); `apis` lists the served APIs and versions. Responses match Apache Kafka's. Not served: transactions,
+//! the classic group protocol, regex subscriptions, assignors other than `uniform`, quotas, ACLs.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -19,37 +18,33 @@
 //! # }
 //! ```
 //!
-//! With the Cargo feature `faults` it also fails on demand: see `Faults`.
+//! Tests inject faults with [`Broker::faults`].
 
 #![forbid(unsafe_code)]
 
+mod apis;
 mod batch;
-mod call;
 mod cluster;
 mod config;
 mod connection;
-#[cfg(feature = "faults")]
-mod faults;
-#[cfg(not(feature = "faults"))]
-#[path = "no_faults.rs"]
 mod faults;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
 mod handlers;
+mod layout;
 mod log;
 mod partition;
-mod producers;
-mod reply;
+mod producer_state;
+mod request;
 mod server;
-mod shape;
-mod staged;
 mod topics;
-mod versions;
 
-#[cfg(feature = "faults")]
-pub use crate::faults::{Faults, Poison};
-pub use crate::{config::Config, server::Broker};
-#[cfg(feature = "faults")]
 pub use kafka_protocol::{error::ResponseError, messages::ApiKey};
+
+pub use crate::{
+    config::Config,
+    faults::{Faults, Poison},
+    server::Broker,
+};

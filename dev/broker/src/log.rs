@@ -1,255 +1,259 @@
-//! The log of one partition: whole batches in order, and the offsets around them.
+//! The log of one partition: its batches in order, and the offsets of Kafka's `UnifiedLog`.
 //!
-//! `start <= first unstable offset <= end` always holds. There is one replica, so the high watermark is the end. The log
-//! is plain data: its lock, its waiters and its leader belong to `partition`.
+//! `start_offset <= last_stable_offset <= end_offset` always holds. There is one replica, so the high watermark is the
+//! end offset. The log is plain data: `partition` owns the lock, the waiting fetches and the leader.
 
-mod epochs;
-mod transactions;
+mod leader_epoch_cache;
+mod transaction_index;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-pub(crate) use self::transactions::Aborted;
-use self::{epochs::Epochs, transactions::Transactions};
+pub(crate) use self::transaction_index::AbortedTxn;
+use self::{leader_epoch_cache::LeaderEpochCache, transaction_index::TransactionIndex};
 use crate::batch::{Batch, HEADER_BYTES, Header, records};
 
-/// A batch with its place.
-#[derive(Debug)]
-struct Stored {
-    base: i64,
-    last: i64,
-    max_timestamp: i64,
-    bytes: Bytes,
-}
-
-/// An offset before the start or past the end.
+/// An offset below the start or above the end of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutOfRange;
+pub(crate) struct OffsetOutOfRange;
 
-/// Some offset, the timestamp there and the epoch it was written in.
+/// An offset with its timestamp and its leader epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// The offset.
+pub(crate) struct TimestampAndOffset {
     pub(crate) offset: i64,
-    /// Milliseconds since the epoch; -1 where the question was not about time.
+    /// In ms since the epoch; -1 if the request did not ask for a time.
     pub(crate) timestamp: i64,
-    /// The leader epoch; -1 where there is none.
-    pub(crate) epoch: i32,
+    /// -1 if unknown.
+    pub(crate) leader_epoch: i32,
 }
 
-/// What a read found: whole batches, sharing the bytes of the log.
+/// The batches of a read; they share the bytes of the log.
 #[derive(Debug, Default)]
-pub(crate) struct Slice {
-    /// The batches in order.
+pub(crate) struct FetchedBatches {
     pub(crate) batches: Vec<Bytes>,
-    /// Their size together.
-    pub(crate) len_bytes: usize,
+    /// The size of all batches.
+    pub(crate) size_bytes: usize,
 }
 
 /// The batches of one partition.
 #[derive(Debug)]
 pub(crate) struct Log {
-    batches: VecDeque<Stored>,
-    start: i64,
-    end: i64,
-    held_bytes: usize,
+    batches: VecDeque<StoredBatch>,
+    start_offset: i64,
+    end_offset: i64,
+    size_bytes: usize,
     retention_bytes: usize,
-    epochs: Epochs,
-    transactions: Transactions,
+    leader_epochs: LeaderEpochCache,
+    transactions: TransactionIndex,
 }
 
+#[derive(Debug)]
+struct StoredBatch {
+    base_offset: i64,
+    last_offset: i64,
+    max_timestamp: i64,
+    bytes: Bytes,
+}
+
+// === impl Log ===
+
 impl Log {
-    /// An empty log that keeps about `retention_bytes` and begins in `epoch`.
-    pub(crate) fn new(retention_bytes: usize, epoch: i32) -> Self {
+    /// An empty log in `leader_epoch` that retains about `retention_bytes`.
+    pub(crate) fn new(retention_bytes: usize, leader_epoch: i32) -> Self {
         Log {
             batches: VecDeque::new(),
-            start: 0,
-            end: 0,
-            held_bytes: 0,
+            start_offset: 0,
+            end_offset: 0,
+            size_bytes: 0,
             retention_bytes,
-            epochs: Epochs::new(epoch),
-            transactions: Transactions::default(),
+            leader_epochs: LeaderEpochCache::new(leader_epoch),
+            transactions: TransactionIndex::default(),
         }
     }
 
-    /// The lowest offset that can be read.
-    pub(crate) fn start(&self) -> i64 {
-        self.start
+    /// The lowest readable offset.
+    pub(crate) fn start_offset(&self) -> i64 {
+        self.start_offset
     }
 
-    /// The offset the next record gets; with one replica also the high watermark.
-    pub(crate) fn end(&self) -> i64 {
-        self.end
+    /// The offset of the next record, and the high watermark.
+    pub(crate) fn end_offset(&self) -> i64 {
+        self.end_offset
     }
 
-    /// The last stable offset: no transaction below it is open (KIP-98).
-    pub(crate) fn stable(&self) -> i64 {
-        self.transactions.first_open().unwrap_or(self.end)
+    /// No transaction below this offset is open (KIP-98).
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.transactions.first_open().unwrap_or(self.end_offset)
     }
 
-    /// The epoch batches are written in.
-    pub(crate) fn epoch(&self) -> i32 {
-        self.epochs.current()
+    /// The offset that readers stay below.
+    pub(crate) fn max_offset(&self, read_committed: bool) -> i64 {
+        if read_committed {
+            self.last_stable_offset()
+        } else {
+            self.end_offset
+        }
     }
 
-    /// Appends a batch and gives its first offset. The oldest batches go when the log has become too large.
+    /// The current leader epoch.
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.leader_epochs.current()
+    }
+
+    /// Appends a batch, and gives its base offset. Deletes the oldest batches beyond the retention size.
     pub(crate) fn append(&mut self, batch: Batch) -> i64 {
-        let base = self.end;
+        let base_offset = self.end_offset;
         let header = batch.header;
         if header.is_transactional() || header.is_control() {
-            self.transactions.note(&header, base, batch.records());
+            self.transactions.append(&header, base_offset, batch.records());
         }
-        let last = base.saturating_add(i64::from(header.last_offset_delta));
-        let bytes = batch.number(base, self.epochs.current());
-        self.held_bytes += held(&bytes);
-        self.batches.push_back(Stored {
-            base,
-            last,
+        let last_offset = base_offset.saturating_add(i64::from(header.last_offset_delta));
+        let bytes = batch.assign_offset(base_offset, self.leader_epochs.current());
+        self.size_bytes += memory_bytes(&bytes);
+        self.batches.push_back(StoredBatch {
+            base_offset,
+            last_offset,
             max_timestamp: header.max_timestamp,
             bytes,
         });
-        self.end = last.saturating_add(1);
-        while self.held_bytes > self.retention_bytes && self.batches.len() > 1 {
-            self.drop_oldest();
+        self.end_offset = last_offset.saturating_add(1);
+        while self.size_bytes > self.retention_bytes && self.batches.len() > 1 {
+            self.delete_oldest();
         }
-        base
+        base_offset
     }
 
-    /// Reads whole batches from the one that holds `from` on, none that begins at or past `below`.
+    /// Reads whole batches, from the one that holds `from` on, each with its base offset below `max_offset`.
     ///
-    /// They are at most `max_bytes` together, except that the first is given whatever its size if `at_least_one` (KIP-74).
+    /// They are at most `max_bytes` long; with `min_one_batch` the first one is read whatever its size (KIP-74).
     pub(crate) fn read(
         &self,
         from: i64,
-        below: i64,
+        max_offset: i64,
         max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Slice, OutOfRange> {
-        if from < self.start || from > self.end {
-            return Err(OutOfRange);
+        min_one_batch: bool,
+    ) -> Result<FetchedBatches, OffsetOutOfRange> {
+        if from < self.start_offset || from > self.end_offset {
+            return Err(OffsetOutOfRange);
         }
-        let mut slice = Slice::default();
-        for stored in self.batches.range(self.position(from)..) {
-            let free = at_least_one && slice.batches.is_empty();
-            let fits = slice.len_bytes + stored.bytes.len() <= max_bytes;
-            if stored.base >= below || !(fits || free) {
+        let mut fetched = FetchedBatches::default();
+        for stored in self.batches.range(self.index_of(from)..) {
+            let is_first = min_one_batch && fetched.batches.is_empty();
+            let fits = fetched.size_bytes + stored.bytes.len() <= max_bytes;
+            if stored.base_offset >= max_offset || !(fits || is_first) {
                 break;
             }
-            slice.len_bytes += stored.bytes.len();
-            slice.batches.push(stored.bytes.clone());
+            fetched.size_bytes += stored.bytes.len();
+            fetched.batches.push(stored.bytes.clone());
         }
-        Ok(slice)
+        Ok(fetched)
     }
 
-    /// The first record with this timestamp or a later one, and below `below`.
+    /// The first record at or after `timestamp`, below `max_offset`.
     ///
-    /// Inside a packed batch it is the first record of that batch: the broker does not unpack.
-    pub(crate) fn at_timestamp(&self, timestamp: i64, below: i64) -> Option<Found> {
+    /// In a compressed batch it is the first record of the batch, because the broker does not decompress.
+    pub(crate) fn find_timestamp(&self, timestamp: i64, max_offset: i64) -> Option<TimestampAndOffset> {
         self.batches
             .iter()
-            .filter(|stored| stored.max_timestamp >= timestamp && stored.last >= self.start)
-            .find_map(|stored| self.record_in(stored, |at| at >= timestamp))
-            .filter(|found| found.offset < below)
+            .filter(|stored| stored.max_timestamp >= timestamp && stored.last_offset >= self.start_offset)
+            .find_map(|stored| self.find_in_batch(stored, timestamp))
+            .filter(|found| found.offset < max_offset)
     }
 
-    /// The first record that has the largest timestamp (KIP-734).
-    pub(crate) fn at_max_timestamp(&self) -> Option<Found> {
+    /// The first record with the largest timestamp (KIP-734).
+    pub(crate) fn max_timestamp(&self) -> Option<TimestampAndOffset> {
         let max = self.batches.iter().map(|stored| stored.max_timestamp).max()?;
-        self.at_timestamp(max, self.end)
+        self.find_timestamp(max, self.end_offset)
     }
 
-    /// The epoch at an offset; -1 if none is known.
-    pub(crate) fn epoch_at(&self, offset: i64) -> i32 {
-        self.epochs.at(offset)
+    /// The leader epoch of an offset; -1 if unknown.
+    pub(crate) fn epoch_for_offset(&self, offset: i64) -> i32 {
+        self.leader_epochs.epoch_for_offset(offset)
     }
 
-    /// Where the largest epoch up to `epoch` ends: that epoch and the offset (KIP-320). -1 and -1 if unknown.
-    pub(crate) fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
-        self.epochs.end_of(epoch, self.end)
+    /// The largest known epoch up to `epoch`, and its end offset (KIP-320). -1 and -1 if unknown.
+    pub(crate) fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
+        self.leader_epochs.end_offset_for(epoch, self.end_offset)
     }
 
-    /// The aborted transactions a reader of `from..below` must know.
-    pub(crate) fn aborted(&self, from: i64, below: i64) -> Vec<Aborted> {
-        self.transactions.aborted(from, below)
+    /// The aborted transactions that overlap `from..max_offset`.
+    pub(crate) fn aborted_txns(&self, from: i64, max_offset: i64) -> Vec<AbortedTxn> {
+        self.transactions.aborted_txns(from, max_offset)
     }
 
-    /// Forgets everything below `offset`, which may lie inside a batch: that batch stays (KIP-107).
-    pub(crate) fn delete_below(&mut self, offset: i64) -> Result<(), OutOfRange> {
-        if offset < 0 || offset > self.end {
-            return Err(OutOfRange);
+    /// Moves the start to `offset`. A batch that holds `offset` stays (KIP-107).
+    pub(crate) fn delete_records(&mut self, offset: i64) -> Result<(), OffsetOutOfRange> {
+        if offset < 0 || offset > self.end_offset {
+            return Err(OffsetOutOfRange);
         }
-        self.start = self.start.max(offset);
-        while self.batches.front().is_some_and(|oldest| oldest.last < self.start) {
-            self.drop_oldest();
+        self.start_offset = self.start_offset.max(offset);
+        while self
+            .batches
+            .front()
+            .is_some_and(|oldest| oldest.last_offset < self.start_offset)
+        {
+            self.delete_oldest();
         }
-        self.transactions.delete_below(self.start);
+        self.transactions.truncate_start(self.start_offset);
         Ok(())
     }
 
-    /// Begins a new epoch at the end, as a new leader does.
-    #[cfg_attr(
-        not(any(test, feature = "faults")),
-        allow(dead_code, reason = "only a fault moves a leader")
-    )]
+    /// Begins the next leader epoch at the end.
     pub(crate) fn begin_epoch(&mut self) {
-        self.epochs.begin(self.end);
+        self.leader_epochs.begin(self.end_offset);
     }
 
-    /// Forgets everything from `offset` on, whole batches only, and goes on from there in a new epoch: what an unclean
-    /// leader election does to a log.
-    #[cfg_attr(
-        not(any(test, feature = "faults")),
-        allow(dead_code, reason = "only a fault truncates a log")
-    )]
-    pub(crate) fn truncate(&mut self, offset: i64) -> Result<(), OutOfRange> {
-        if offset < self.start || offset > self.end {
-            return Err(OutOfRange);
+    /// Removes the batches that reach `offset` or beyond, and begins a leader epoch at `offset`, as an unclean leader
+    /// election does.
+    pub(crate) fn truncate(&mut self, offset: i64) -> Result<(), OffsetOutOfRange> {
+        if offset < self.start_offset || offset > self.end_offset {
+            return Err(OffsetOutOfRange);
         }
-        while let Some(newest) = self.batches.pop_back_if(|newest| newest.last >= offset) {
-            self.held_bytes -= held(&newest.bytes);
+        while let Some(newest) = self.batches.pop_back_if(|newest| newest.last_offset >= offset) {
+            self.size_bytes -= memory_bytes(&newest.bytes);
         }
-        self.end = offset;
-        self.transactions.truncate(offset);
-        self.epochs.truncate(offset);
+        self.end_offset = offset;
+        self.transactions.truncate_end(offset);
+        self.leader_epochs.begin(offset);
         Ok(())
     }
 
-    fn drop_oldest(&mut self) {
+    fn delete_oldest(&mut self) {
         if let Some(oldest) = self.batches.pop_front() {
-            self.held_bytes -= held(&oldest.bytes);
-            self.start = self.start.max(oldest.last.saturating_add(1));
-            self.transactions.delete_below(self.start);
+            self.size_bytes -= memory_bytes(&oldest.bytes);
+            self.start_offset = self.start_offset.max(oldest.last_offset.saturating_add(1));
+            self.transactions.truncate_start(self.start_offset);
         }
     }
 
-    /// Index of the first batch that ends at or past `offset`.
-    fn position(&self, offset: i64) -> usize {
-        self.batches.partition_point(|stored| stored.last < offset)
+    /// Index of the first batch that ends at or beyond `offset`.
+    fn index_of(&self, offset: i64) -> usize {
+        self.batches.partition_point(|stored| stored.last_offset < offset)
     }
 
-    fn record_in(&self, stored: &Stored, wanted: impl Fn(i64) -> bool) -> Option<Found> {
+    fn find_in_batch(&self, stored: &StoredBatch, timestamp: i64) -> Option<TimestampAndOffset> {
         let header = Header::read(&stored.bytes)?;
-        let found = |offset, timestamp| Found {
+        let found = |offset, timestamp| TimestampAndOffset {
             offset,
             timestamp,
-            epoch: self.epochs.at(offset),
+            leader_epoch: self.leader_epochs.epoch_for_offset(offset),
         };
         if header.is_compressed() {
-            return Some(found(stored.base.max(self.start), header.base_timestamp));
+            return Some(found(stored.base_offset.max(self.start_offset), header.base_timestamp));
         }
-        records::stamps(stored.bytes.get(HEADER_BYTES..)?)
-            .map(|stamp| {
-                let offset = stored.base.saturating_add(stamp.offset_delta);
-                found(offset, header.base_timestamp.saturating_add(stamp.timestamp_delta))
+        records::deltas(stored.bytes.get(HEADER_BYTES..)?)
+            .map(|delta| {
+                let offset = stored.base_offset.saturating_add(delta.offset);
+                found(offset, header.base_timestamp.saturating_add(delta.timestamp))
             })
-            .find(|found| wanted(found.timestamp) && found.offset >= self.start)
+            .find(|found| found.timestamp >= timestamp && found.offset >= self.start_offset)
     }
 }
 
-/// What a batch costs: its bytes and its place in the queue.
-fn held(bytes: &Bytes) -> usize {
-    bytes.len() + size_of::<Stored>()
+/// The memory of a batch: its bytes and its entry in the queue.
+fn memory_bytes(bytes: &Bytes) -> usize {
+    bytes.len() + size_of::<StoredBatch>()
 }
 
 #[cfg(test)]

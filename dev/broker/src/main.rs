@@ -1,4 +1,4 @@
-//! The broker as a program, for development.
+//! The binary of the in-memory broker, for development.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// An in-memory Kafka broker for development and tests. It keeps nothing.
+/// An in-memory Kafka broker for development and tests. Nothing is persisted.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -22,13 +22,13 @@ struct Args {
         value_parser = host_and_port
     )]
     addr: (String, u16),
-    /// Host and port clients are told to connect to. Default: the address each of them reached.
+    /// Host and port that clients are told to connect to. Default: the address that they connected to.
     #[arg(long, env = "BROKER_ADVERTISED", value_parser = host_and_port)]
     advertised: Option<(String, u16)>,
-    /// Create topics that clients ask for.
+    /// Create missing topics when clients ask for their metadata.
     #[arg(long, env = "BROKER_AUTO_CREATE")]
     auto_create: bool,
-    /// What to log, e.g. `debug` or `broker=debug`.
+    /// Log level or filter, for example `debug` or `broker=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     log: Targets,
 }
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help and version come this way too; where printing fails there is nobody to tell.
+            // Also the output of --help and --version. An error of stderr cannot be reported.
             let _ = error.print();
             // 64 is EX_USAGE of sysexits.h.
             return if error.use_stderr() {

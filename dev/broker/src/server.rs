@@ -1,4 +1,4 @@
-//! The broker as a whole: it binds, runs until it is told to stop, and takes its connections with it.
+//! Binds the broker, runs its nodes until shutdown, and closes their connections.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,54 +10,60 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{Cluster, Joining},
+    cluster::{Cluster, NodeListener},
     config::Config,
-    connection::{self, Ended},
+    connection::{self, ConnectionError},
+    faults::Faults,
 };
 
-/// After a failed accept, so that a process out of descriptors does not spin.
+/// Pause after a failed accept: without file descriptors the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An in-memory Kafka broker that listens, but does not answer before [`run`](Broker::run).
+/// An in-memory Kafka broker that listens, and serves once it is [`run`](Broker::run).
 #[derive(Debug)]
 pub struct Broker {
     cluster: Arc<Cluster>,
-    joined: mpsc::Receiver<Joining>,
+    new_nodes: mpsc::Receiver<NodeListener>,
     addr: SocketAddr,
 }
+
+// === impl Broker ===
 
 impl Broker {
     /// Listens at `addr`, with the default [`Config`].
     ///
     /// # Errors
-    /// If the address cannot be resolved or is taken.
+    /// If the address does not resolve or is in use.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Broker> {
         Broker::bind_with(addr, Config::default()).await
     }
 
-    /// Listens at `addr`. Clients that connect from now on are served once it runs.
+    /// Listens at `addr`. Connections are accepted by the kernel from now on, and served once the broker runs.
     ///
     /// # Errors
-    /// If the address cannot be resolved or is taken.
+    /// If the address does not resolve or is in use.
     pub async fn bind_with(addr: impl ToSocketAddrs, config: Config) -> io::Result<Broker> {
         let listener = TcpListener::bind(addr).await?;
-        let (cluster, joined) = Cluster::new(config);
-        let addr = cluster.join(listener)?.addr;
-        Ok(Broker { cluster, joined, addr })
+        let (cluster, new_nodes) = Cluster::new(config);
+        let addr = cluster.add_node(listener)?.addr;
+        Ok(Broker {
+            cluster,
+            new_nodes,
+            addr,
+        })
     }
 
-    /// Where it listens: the port that was chosen if 0 was asked for.
+    /// The listening address; for port 0 the port that the kernel chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The switches that make it fail.
-    #[cfg(feature = "faults")]
-    pub fn faults(&self) -> crate::Faults {
-        crate::Faults::new(Arc::clone(&self.cluster))
+    /// The handle that injects faults.
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.cluster))
     }
 
-    /// Serves until `shutdown` completes. Then it stops listening and closes all connections, whatever they wait for.
+    /// Serves until `shutdown` completes. Then it closes the listeners and all connections, without a drain.
     ///
     /// Dropping the returned future does the same.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
@@ -66,8 +72,8 @@ impl Broker {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                Some(joining) = self.joined.recv() => {
-                    nodes.spawn(listen(Arc::clone(&self.cluster), joining));
+                Some(node) = self.new_nodes.recv() => {
+                    nodes.spawn(listen(Arc::clone(&self.cluster), node));
                 }
             }
         }
@@ -75,14 +81,14 @@ impl Broker {
     }
 }
 
-/// Accepts connections for one node, until that node is to stop.
-async fn listen(cluster: Arc<Cluster>, joining: Joining) {
-    let Joining {
+/// Accepts connections for one node until that node is stopped.
+async fn listen(cluster: Arc<Cluster>, listener: NodeListener) {
+    let NodeListener {
         node,
         listener,
         mut stop,
         stopped,
-    } = joining;
+    } = listener;
     tracing::info!(node = node.id, addr = %node.addr, "listening");
     let mut connections = JoinSet::new();
     loop {
@@ -97,7 +103,7 @@ async fn listen(cluster: Arc<Cluster>, joining: Joining) {
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(ended) = connections.join_next() => report_panic(ended),
+            Some(ended) = connections.join_next() => log_panic(ended),
         }
     }
     drop(listener);
@@ -106,18 +112,17 @@ async fn listen(cluster: Arc<Cluster>, joining: Joining) {
 }
 
 async fn serve(cluster: Arc<Cluster>, node: i32, stream: TcpStream, peer: SocketAddr) {
-    match connection::serve(&cluster, node, stream).await {
-        Ok(()) | Err(Ended::Io(_) | Ended::Cut | Ended::HungUp | Ended::OnPurpose) => {}
-        Err(ended @ (Ended::Length(_) | Ended::Refused(_))) => {
-            let error: &dyn std::error::Error = &ended;
-            tracing::warn!(%peer, error, "connection closed");
-        }
+    if let Err(error @ (ConnectionError::InvalidLength(_) | ConnectionError::Request(_))) =
+        connection::serve(&cluster, node, stream).await
+    {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(%peer, error, "connection closed");
     }
 }
 
-/// A panic has closed its connection, for the task owned it. It is a bug all the same.
-fn report_panic(ended: Result<(), JoinError>) {
+/// A panic closes its connection only, because the task owns the connection. It is a bug in the broker.
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection ended with a panic");
+        tracing::error!(%error, "connection task panicked");
     }
 }

@@ -1,35 +1,32 @@
-//! The records inside an unpacked batch, as far as their offsets and timestamps go.
+//! Offsets and timestamps of the records in an uncompressed batch.
 //!
-//! The bytes are a producer's: whatever does not parse ends the walk.
+//! The bytes are untrusted: iteration ends at the first record that does not decode.
 
 use bytes::Buf;
 
-/// Where a record stands and when it was made.
+/// Offset and timestamp of a record, relative to the batch header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Offset, counted from the first record of the batch.
-    pub(crate) offset_delta: i64,
-    /// Timestamp, counted in ms from that of the first record.
-    pub(crate) timestamp_delta: i64,
+pub(crate) struct Delta {
+    /// Relative to the base offset.
+    pub(crate) offset: i64,
+    /// In ms, relative to the base timestamp.
+    pub(crate) timestamp: i64,
 }
 
-/// Walks the records of an uncompressed batch.
-pub(crate) fn stamps(mut records: &[u8]) -> impl Iterator<Item = Stamp> {
+/// Decodes the records of an uncompressed batch.
+pub(crate) fn deltas(mut records: &[u8]) -> impl Iterator<Item = Delta> {
     std::iter::from_fn(move || {
         let length = usize::try_from(varint(&mut records)?).ok()?;
         let (mut record, rest) = records.split_at_checked(length)?;
         records = rest;
         let _attributes = record.try_get_i8().ok()?;
-        let timestamp_delta = varint(&mut record)?;
-        let offset_delta = varint(&mut record)?;
-        Some(Stamp {
-            offset_delta,
-            timestamp_delta,
-        })
+        let timestamp = varint(&mut record)?;
+        let offset = varint(&mut record)?;
+        Some(Delta { offset, timestamp })
     })
 }
 
-/// How many records there are; none if the bytes are anything but whole records.
+/// The number of records. None unless the bytes are complete records.
 pub(crate) fn count(mut records: &[u8]) -> Option<i32> {
     let mut count = 0_i32;
     while !records.is_empty() {
@@ -40,7 +37,7 @@ pub(crate) fn count(mut records: &[u8]) -> Option<i32> {
     Some(count)
 }
 
-/// The type in a transaction marker: true for a commit. None if it is no marker.
+/// Whether a transaction marker commits. None if the record is not a marker.
 pub(crate) fn marker_commits(mut records: &[u8]) -> Option<bool> {
     let length = usize::try_from(varint(&mut records)?).ok()?;
     let mut record = records.get(..length)?;
@@ -56,7 +53,7 @@ pub(crate) fn marker_commits(mut records: &[u8]) -> Option<bool> {
     }
 }
 
-/// A zigzag number of up to ten bytes, as Protocol Buffers write it.
+/// A zigzag varint of at most ten bytes, as in Protocol Buffers.
 fn varint(bytes: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
@@ -74,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_zigzag() {
+    fn varints_are_zigzag() {
         for (bytes, value) in [(&[0_u8][..], 0), (&[1], -1), (&[2], 1), (&[0xd8, 4], 300)] {
             assert_eq!(varint(&mut &*bytes), Some(value));
         }
@@ -83,9 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn garbage_ends_the_walk() {
-        assert_eq!(stamps(&[0xff; 64]).count(), 0);
-        assert_eq!(stamps(&[2, 0]).count(), 0);
-        assert_eq!(stamps(&[1]).count(), 0);
+    fn invalid_record_ends_iteration() {
+        assert_eq!(deltas(&[0xff; 64]).count(), 0);
+        assert_eq!(deltas(&[2, 0]).count(), 0);
+        assert_eq!(deltas(&[1]).count(), 0);
     }
 }

@@ -2,8 +2,8 @@ use bytes::BufMut;
 
 use super::*;
 
-/// A batch as a producer makes it: one record for each timestamp, with this value, and the attributes given.
-pub(crate) fn produced(timestamps: &[i64], value: &[u8], attributes: i16) -> Bytes {
+/// An encoded batch with one record for each timestamp.
+pub(crate) fn encode(timestamps: &[i64], value: &[u8], attributes: i16) -> Bytes {
     let base = timestamps[0];
     let varint = |bytes: &mut BytesMut, value: i64| {
         let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
@@ -42,147 +42,145 @@ pub(crate) fn produced(timestamps: &[i64], value: &[u8], attributes: i16) -> Byt
     bytes.put_i32(-1);
     bytes.put_i32(count);
     bytes.put_slice(&records);
-    reseal(bytes)
+    with_checksum(bytes)
 }
 
-fn reseal(mut bytes: BytesMut) -> Bytes {
+fn with_checksum(mut bytes: BytesMut) -> Bytes {
     let crc = crc32c::crc32c(&bytes[ATTRIBUTES.start..]);
     bytes[CRC].copy_from_slice(&crc.to_be_bytes());
     bytes.freeze()
 }
 
-/// A checked batch of this many records.
+/// A valid batch of this many records.
 pub(crate) fn batch(records: usize) -> Batch {
-    check(&produced(&vec![1000; records], b"value", 0)).unwrap()
+    validate(&encode(&vec![1000; records], b"value", 0)).unwrap()
 }
 
-pub(crate) fn check(bytes: &Bytes) -> Result<Batch, ResponseError> {
-    Batch::check(Some(bytes), 7, 1 << 20)
+pub(crate) fn validate(bytes: &Bytes) -> Result<Batch, ResponseError> {
+    Batch::validate(Some(bytes), 7, 1 << 20)
 }
 
-fn changed(at: usize, value: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::from(produced(&[1000, 2000], b"value", 0));
+fn with_bytes(at: usize, value: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::from(encode(&[1000, 2000], b"value", 0));
     bytes[at..at + value.len()].copy_from_slice(value);
-    reseal(bytes)
+    with_checksum(bytes)
 }
 
 #[test]
-fn the_header_is_read_and_the_place_is_set() {
-    let batch = check(&produced(&[1000, 3000, 2000], b"value", 0)).unwrap();
+fn assign_offset_keeps_the_checksum() {
+    let batch = validate(&encode(&[1000, 3000, 2000], b"value", 0)).unwrap();
     assert_eq!(batch.header.last_offset_delta, 2);
     assert_eq!((batch.header.base_timestamp, batch.header.max_timestamp), (1000, 3000));
     assert_eq!(batch.header.producer_id, -1);
-    let stamps: Vec<_> = records::stamps(batch.records())
-        .map(|stamp| stamp.timestamp_delta)
-        .collect();
-    assert_eq!(stamps, [0, 2000, 1000]);
-    let bytes = batch.number(77, 5);
+    let timestamps: Vec<_> = records::deltas(batch.records()).map(|delta| delta.timestamp).collect();
+    assert_eq!(timestamps, [0, 2000, 1000]);
+    let bytes = batch.assign_offset(77, 5);
     assert_eq!(bytes[BASE_OFFSET], 77_i64.to_be_bytes());
     assert_eq!(bytes[LEADER_EPOCH], 5_i32.to_be_bytes());
     assert_eq!(bytes[CRC], crc32c::crc32c(&bytes[ATTRIBUTES.start..]).to_be_bytes());
 }
 
 #[test]
-fn damage_is_found() {
-    let good = produced(&[1000], b"value", 0);
+fn corrupt_batch_fails_the_checksum() {
+    let good = encode(&[1000], b"value", 0);
     for at in ATTRIBUTES.start..good.len() {
         let mut bytes = BytesMut::from(good.clone());
         bytes[at] ^= 1;
         assert_eq!(
-            check(&bytes.freeze()).unwrap_err(),
+            validate(&bytes.freeze()).unwrap_err(),
             ResponseError::CorruptMessage,
             "byte {at}"
         );
     }
     for length in 0..good.len() {
-        let cut = check(&good.slice(..length));
-        assert_eq!(cut.unwrap_err(), ResponseError::InvalidRecord, "{length} bytes");
+        let truncated = validate(&good.slice(..length));
+        assert_eq!(truncated.unwrap_err(), ResponseError::InvalidRecord, "{length} bytes");
     }
 }
 
 #[test]
-fn what_kafka_refuses_is_refused() {
-    let two = [produced(&[1], b"a", 0), produced(&[1], b"b", 0)].concat();
-    let mut more = BytesMut::from(changed(RECORD_COUNT.start, &[0, 0, 0, 9]));
+fn invalid_batches_get_the_errors_of_kafka() {
+    let two = [encode(&[1], b"a", 0), encode(&[1], b"b", 0)].concat();
+    let mut more = BytesMut::from(with_bytes(RECORD_COUNT.start, &[0, 0, 0, 9]));
     more[LAST_OFFSET_DELTA].copy_from_slice(&[0, 0, 0, 8]);
-    let more = reseal(more);
+    let more = with_checksum(more);
     let cases = [
-        ("nothing", Bytes::new(), ResponseError::InvalidRecord),
+        ("no bytes", Bytes::new(), ResponseError::InvalidRecord),
         ("two batches", two.into(), ResponseError::InvalidRecord),
-        ("magic 3", changed(MAGIC.start, &[3]), ResponseError::CorruptMessage),
+        ("magic 3", with_bytes(MAGIC.start, &[3]), ResponseError::CorruptMessage),
         (
             "an idempotent batch without a sequence",
-            changed(PRODUCER_ID.start, &[0; 8]),
+            with_bytes(PRODUCER_ID.start, &[0; 8]),
             ResponseError::InvalidRecord,
         ),
-        ("more records than there are", more, ResponseError::InvalidRecord),
-        ("magic 1", changed(MAGIC.start, &[1]), ResponseError::InvalidRecord),
+        ("a record count above the records", more, ResponseError::InvalidRecord),
+        ("magic 1", with_bytes(MAGIC.start, &[1]), ResponseError::InvalidRecord),
         (
             "a length below the header",
-            changed(LENGTH.start, &[0, 0, 0, 9]),
+            with_bytes(LENGTH.start, &[0, 0, 0, 9]),
             ResponseError::CorruptMessage,
         ),
         (
             "a negative length",
-            changed(LENGTH.start, &[0xff; 4]),
+            with_bytes(LENGTH.start, &[0xff; 4]),
             ResponseError::CorruptMessage,
         ),
         (
             "a length past the end",
-            changed(LENGTH.start, &[0x7f, 0xff, 0xff, 0xff]),
+            with_bytes(LENGTH.start, &[0x7f, 0xff, 0xff, 0xff]),
             ResponseError::InvalidRecord,
         ),
         (
-            "fewer records than offsets",
-            changed(RECORD_COUNT.start, &[0, 0, 0, 1]),
+            "a record count below the last offset",
+            with_bytes(RECORD_COUNT.start, &[0, 0, 0, 1]),
             ResponseError::InvalidRecord,
         ),
         (
             "no records",
-            changed(LAST_OFFSET_DELTA.start, &[0xff; 4]),
+            with_bytes(LAST_OFFSET_DELTA.start, &[0xff; 4]),
             ResponseError::InvalidRecord,
         ),
         (
             "a control batch",
-            produced(&[1], b"a", CONTROL),
+            encode(&[1], b"a", CONTROL),
             ResponseError::InvalidRecord,
         ),
         (
-            "a transaction",
-            produced(&[1], b"a", TRANSACTIONAL),
+            "a transactional batch",
+            encode(&[1], b"a", TRANSACTIONAL),
             ResponseError::TransactionalIdAuthorizationFailed,
         ),
-        ("codec 5", produced(&[1], b"a", 5), ResponseError::InvalidRecord),
+        ("codec 5", encode(&[1], b"a", 5), ResponseError::InvalidRecord),
         (
-            "too much",
-            produced(&[1], &[0; 1 << 20], 0),
+            "a batch above max_batch_bytes",
+            encode(&[1], &[0; 1 << 20], 0),
             ResponseError::MessageTooLarge,
         ),
     ];
     for (what, bytes, error) in cases {
-        assert_eq!(check(&bytes).unwrap_err(), error, "{what}");
+        assert_eq!(validate(&bytes).unwrap_err(), error, "{what}");
     }
     assert_eq!(
-        Batch::check(None, 7, 1 << 20).unwrap_err(),
+        Batch::validate(None, 7, 1 << 20).unwrap_err(),
         ResponseError::InvalidRecord
     );
 }
 
 #[test]
-fn codecs_pass_and_zstd_only_from_version_7() {
+fn zstd_needs_produce_v7() {
     for codec in 0..=4 {
-        assert!(check(&produced(&[1], b"a", codec)).is_ok(), "codec {codec}");
+        assert!(validate(&encode(&[1], b"a", codec)).is_ok(), "codec {codec}");
     }
-    let zstd = produced(&[1], b"a", CODEC_ZSTD);
-    let error = Batch::check(Some(&zstd), 6, 1 << 20).unwrap_err();
+    let zstd = encode(&[1], b"a", CODEC_ZSTD);
+    let error = Batch::validate(Some(&zstd), 6, 1 << 20).unwrap_err();
     assert_eq!(error, ResponseError::UnsupportedCompressionType);
 }
 
 #[test]
-fn a_cut_batch_behind_a_whole_one_is_dropped() {
-    let good = produced(&[1], b"a", 0);
-    for behind in [&b"x"[..], &good[..60]] {
-        let batch = check(&[&good[..], behind].concat().into()).unwrap();
-        assert_eq!(batch.number(0, -1), good);
+fn truncated_batch_after_a_complete_one_is_dropped() {
+    let good = encode(&[1], b"a", 0);
+    for rest in [&b"x"[..], &good[..60]] {
+        let batch = validate(&[&good[..], rest].concat().into()).unwrap();
+        assert_eq!(batch.assign_offset(0, -1), good);
     }
 }

@@ -1,44 +1,42 @@
-//! Batches that are valid, and that clients choke on all the same.
+//! Poison batches: valid, or accepted by brokers, but clients fail to decode them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::batch::HEADER_BYTES;
 
-/// A batch that some clients cannot read. All but `UnreadableCodec` are what a broker may well hand out.
+/// A batch that some clients cannot decode. A real broker can return all of them except `UnreadableCodec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Poison {
-    /// Each record has a header whose value is null, which the format allows and rskafka does not.
+    /// Each record has a header with a null value: the record format allows it, rskafka does not.
     NullHeaderValue,
-    /// Each record has a header whose key is not UTF-8, which no client should write, and no broker checks.
+    /// Each record has a header with a key that is not UTF-8: invalid, but brokers do not check it.
     HeaderKeyNotUtf8,
-    /// The attributes name this codec (3 lz4, 4 zstd; 5 to 7 do not exist), and what follows is no data of that codec.
+    /// The attributes name this codec (3 lz4, 4 zstd; 5 to 7 do not exist), but the records are not compressed with it.
     UnreadableCodec(u8),
-    /// A commit or abort marker. It holds one record, whatever number is asked for, and ends the open transaction of its
-    /// producer.
+    /// A commit or abort marker: always one record. It ends the open transaction of its producer.
     Marker {
-        /// Whose transaction.
+        /// The producer of the transaction.
         producer_id: i64,
-        /// A commit; an abort otherwise.
+        /// Commit or abort.
         commit: bool,
     },
-    /// Plain records in a transaction that stays open and holds back the last stable offset, until a `Marker` of the same
-    /// producer ends it.
+    /// Records of an open transaction. They hold back the last stable offset until a `Marker` of the same producer.
     OpenTransaction {
-        /// Whose transaction.
+        /// The producer of the transaction.
         producer_id: i64,
     },
 }
 
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-/// 2026-01-01, in ms since the epoch: a time like any other.
+/// 2026-01-01, in ms since the epoch.
 const TIMESTAMP: i64 = 1_767_225_600_000;
 
 impl Poison {
-    /// The batch, with its checksum and at offset 0.
+    /// The encoded batch, with its checksum, at base offset 0.
     ///
-    /// `records` is at least 1 and at most 2^31.
+    /// `records` is clamped to 1..=2^31.
     pub fn batch(self, records: usize) -> Bytes {
         let count = if matches!(self, Poison::Marker { .. }) {
             1
@@ -53,12 +51,12 @@ impl Poison {
         };
         let mut body = BytesMut::new();
         match self {
-            Poison::UnreadableCodec(_) => body.put_slice(b"not what the codec writes"),
+            Poison::UnreadableCodec(_) => body.put_slice(b"not compressed data"),
             _ => (0_i64..)
                 .take(count)
                 .for_each(|offset| self.put_record(&mut body, offset)),
         }
-        seal(attributes, producer_id, i32::try_from(count).unwrap_or(i32::MAX), &body)
+        encode_batch(attributes, producer_id, i32::try_from(count).unwrap_or(i32::MAX), &body)
     }
 
     fn put_record(self, body: &mut BytesMut, offset: i64) {
@@ -67,54 +65,54 @@ impl Poison {
         put_varint(&mut record, 0);
         put_varint(&mut record, offset);
         if let Poison::Marker { commit, .. } = self {
-            // EndTransactionMarker: version and type in the key; version and coordinator epoch in the value.
-            put_blob(&mut record, Some(&[0, 0, 0, u8::from(commit)]));
-            put_blob(&mut record, Some(&[0, 0, 0, 0, 0, 0]));
+            // EndTxnMarker: version and type in the key; version and coordinator epoch in the value.
+            put_bytes(&mut record, Some(&[0, 0, 0, u8::from(commit)]));
+            put_bytes(&mut record, Some(&[0, 0, 0, 0, 0, 0]));
         } else {
-            put_blob(&mut record, Some(b"key"));
-            put_blob(&mut record, Some(b"poison"));
+            put_bytes(&mut record, Some(b"key"));
+            put_bytes(&mut record, Some(b"poison"));
         }
         match self {
             Poison::NullHeaderValue => put_header(&mut record, b"header", None),
             Poison::HeaderKeyNotUtf8 => put_header(&mut record, b"\xff\xfe", Some(b"value")),
             _ => put_varint(&mut record, 0),
         }
-        put_blob(body, Some(&record));
+        put_bytes(body, Some(&record));
     }
 }
 
-/// Puts the batch header before the records.
-fn seal(attributes: i16, producer_id: i64, count: i32, records: &[u8]) -> Bytes {
-    let mut covered = BytesMut::new();
-    covered.put_i16(attributes);
-    covered.put_i32(count - 1);
-    covered.put_i64(TIMESTAMP);
-    covered.put_i64(TIMESTAMP);
-    covered.put_i64(producer_id);
-    // A transactional producer has an epoch; nobody else does, and nobody here has a sequence.
-    covered.put_i16(if producer_id < 0 { -1 } else { 0 });
-    covered.put_i32(-1);
-    covered.put_i32(count);
-    covered.put_slice(records);
+/// Adds the batch header.
+fn encode_batch(attributes: i16, producer_id: i64, count: i32, records: &[u8]) -> Bytes {
+    let mut checksummed = BytesMut::new();
+    checksummed.put_i16(attributes);
+    checksummed.put_i32(count - 1);
+    checksummed.put_i64(TIMESTAMP);
+    checksummed.put_i64(TIMESTAMP);
+    checksummed.put_i64(producer_id);
+    // Only a transactional producer has an epoch. No batch has a sequence.
+    checksummed.put_i16(if producer_id < 0 { -1 } else { 0 });
+    checksummed.put_i32(-1);
+    checksummed.put_i32(count);
+    checksummed.put_slice(records);
     let mut batch = BytesMut::with_capacity(HEADER_BYTES + records.len());
     batch.put_i64(0);
-    // Epoch, magic and checksum come before what is covered.
-    batch.put_i32(i32::try_from(4 + 1 + 4 + covered.len()).unwrap_or(i32::MAX));
+    // The length counts epoch, magic and checksum, and the bytes under the checksum.
+    batch.put_i32(i32::try_from(4 + 1 + 4 + checksummed.len()).unwrap_or(i32::MAX));
     batch.put_i32(-1);
     batch.put_i8(2);
-    batch.put_u32(crc32c::crc32c(&covered));
-    batch.put_slice(&covered);
+    batch.put_u32(crc32c::crc32c(&checksummed));
+    batch.put_slice(&checksummed);
     batch.freeze()
 }
 
 fn put_header(record: &mut BytesMut, key: &[u8], value: Option<&[u8]>) {
     put_varint(record, 1);
-    put_blob(record, Some(key));
-    put_blob(record, value);
+    put_bytes(record, Some(key));
+    put_bytes(record, value);
 }
 
-/// Bytes with their length, or null.
-fn put_blob(into: &mut BytesMut, bytes: Option<&[u8]>) {
+/// Length and bytes; null has length -1.
+fn put_bytes(into: &mut BytesMut, bytes: Option<&[u8]>) {
     put_varint(
         into,
         bytes.map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX)),

@@ -1,100 +1,109 @@
-//! The assignor `uniform`: every member gets as many partitions as any other, as far as subscriptions allow, and keeps
-//! what it has as far as that allows.
+//! The assignor `uniform`: members get the same number of partitions, as far as subscriptions allow, and keep their
+//! partitions, as far as the balance allows. Kafka's `UniformAssignor`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::member::{PartitionId, Partitions};
+use super::member::{PartitionSet, TopicIdPartition};
 
-/// Its name, as clients may ask for it.
+/// The name in requests and descriptions.
 pub(crate) const UNIFORM: &str = "uniform";
 
-/// Spreads all partitions of the topics over the members that want them; `had` is what they were to have before.
+/// Assigns all partitions of `topics` to the subscribed members; `previous` is the assignment before.
 ///
-/// Where all members want the same topics, their numbers of partitions differ by one at the most.
-pub(super) fn spread(
-    wanted: &BTreeMap<&str, BTreeSet<Uuid>>,
+/// If all members subscribe to the same topics, their numbers of partitions differ by one at most.
+pub(super) fn assign(
+    subscriptions: &BTreeMap<&str, BTreeSet<Uuid>>,
     topics: &BTreeMap<Uuid, i32>,
-    had: &BTreeMap<String, Partitions>,
-) -> BTreeMap<String, Partitions> {
-    let before: BTreeMap<PartitionId, &str> = had
+    previous: &BTreeMap<String, PartitionSet>,
+) -> BTreeMap<String, PartitionSet> {
+    let previous_owners: BTreeMap<TopicIdPartition, &str> = previous
         .iter()
         .flat_map(|(member, partitions)| partitions.iter().map(move |partition| (*partition, member.as_str())))
         .collect();
-    let mut spread = Spread {
-        wanted,
-        given: wanted.keys().map(|member| (*member, Partitions::new())).collect(),
+    let partitions: Vec<TopicIdPartition> = topics
+        .iter()
+        .flat_map(|(topic, count)| (0..*count).map(move |index| (*topic, index)))
+        .collect();
+    let mut assignor = UniformAssignor {
+        subscriptions,
+        assignment: subscriptions
+            .keys()
+            .map(|member| (*member, PartitionSet::new()))
+            .collect(),
     };
-    let all = || {
-        topics
-            .iter()
-            .flat_map(|(topic, count)| (0..*count).map(move |index| (*topic, index)))
-    };
-    let mut free = Vec::new();
-    for partition in all() {
-        match before.get(&partition) {
-            Some(member) if spread.wants(member, partition) => spread.give(member, partition),
-            _ => free.push(partition),
+    let mut unassigned = Vec::new();
+    for partition in &partitions {
+        match previous_owners.get(partition) {
+            Some(member) if assignor.is_subscribed(member, *partition) => assignor.add(member, *partition),
+            _ => unassigned.push(*partition),
         }
     }
-    for partition in free {
-        if let Some(member) = spread.poorest(partition) {
-            spread.give(member, partition);
+    for partition in unassigned {
+        if let Some(member) = assignor.least_loaded(partition) {
+            assignor.add(member, partition);
         }
     }
-    spread.even_out(all().collect());
-    let given = spread.given.into_iter();
-    given
+    assignor.balance(&partitions);
+    let assignment = assignor.assignment.into_iter();
+    assignment
         .map(|(member, partitions)| (member.to_owned(), partitions))
         .collect()
 }
 
-/// A spread in the making.
-struct Spread<'a> {
-    wanted: &'a BTreeMap<&'a str, BTreeSet<Uuid>>,
-    given: BTreeMap<&'a str, Partitions>,
+struct UniformAssignor<'a> {
+    subscriptions: &'a BTreeMap<&'a str, BTreeSet<Uuid>>,
+    assignment: BTreeMap<&'a str, PartitionSet>,
 }
 
-impl<'a> Spread<'a> {
-    fn wants(&self, member: &str, (topic, _): PartitionId) -> bool {
-        self.wanted.get(member).is_some_and(|topics| topics.contains(&topic))
+// === impl UniformAssignor ===
+
+impl<'a> UniformAssignor<'a> {
+    fn is_subscribed(&self, member: &str, (topic, _): TopicIdPartition) -> bool {
+        self.subscriptions
+            .get(member)
+            .is_some_and(|topics| topics.contains(&topic))
     }
 
-    fn size(&self, member: &str) -> usize {
-        self.given.get(member).map_or(0, BTreeSet::len)
+    fn load(&self, member: &str) -> usize {
+        self.assignment.get(member).map_or(0, BTreeSet::len)
     }
 
-    fn give(&mut self, member: &str, partition: PartitionId) {
-        if let Some(partitions) = self.given.get_mut(member) {
+    fn add(&mut self, member: &str, partition: TopicIdPartition) {
+        if let Some(partitions) = self.assignment.get_mut(member) {
             partitions.insert(partition);
         }
     }
 
-    /// Of those that want the partition, the one that has least.
-    fn poorest(&self, partition: PartitionId) -> Option<&'a str> {
-        let members = self.wanted.keys().copied();
+    /// The subscribed member with the fewest partitions.
+    fn least_loaded(&self, partition: TopicIdPartition) -> Option<&'a str> {
+        let members = self.subscriptions.keys().copied();
         members
-            .filter(|member| self.wants(member, partition))
-            .min_by_key(|member| self.size(member))
+            .filter(|member| self.is_subscribed(member, partition))
+            .min_by_key(|member| self.load(member))
     }
 
-    /// Moves partitions to who has at least two less, as long as there are any. It ends: every move makes the sum of the
-    /// squares of the sizes smaller.
-    fn even_out(&mut self, all: Vec<PartitionId>) {
+    /// Moves partitions to members that have at least two fewer. It terminates: each move reduces the sum of the squares
+    /// of the loads.
+    fn balance(&mut self, partitions: &[TopicIdPartition]) {
         loop {
             let mut moved = false;
-            // From the last to the first, like Kafka's: members keep the lower numbers.
-            for partition in all.iter().rev() {
-                let owner = self.given.iter().find(|(_, partitions)| partitions.contains(partition));
-                let (Some(owner), Some(poorest)) = (owner.map(|(member, _)| *member), self.poorest(*partition)) else {
+            // In reverse, as in Kafka: members keep their lower partition numbers.
+            for partition in partitions.iter().rev() {
+                let owner = self
+                    .assignment
+                    .iter()
+                    .find(|(_, partitions)| partitions.contains(partition))
+                    .map(|(member, _)| *member);
+                let (Some(owner), Some(target)) = (owner, self.least_loaded(*partition)) else {
                     continue;
                 };
-                if self.size(owner) >= self.size(poorest) + 2 {
-                    if let Some(partitions) = self.given.get_mut(owner) {
+                if self.load(owner) >= self.load(target) + 2 {
+                    if let Some(partitions) = self.assignment.get_mut(owner) {
                         partitions.remove(partition);
                     }
-                    self.give(poorest, *partition);
+                    self.add(target, *partition);
                     moved = true;
                 }
             }

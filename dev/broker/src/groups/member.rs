@@ -1,7 +1,7 @@
-//! A member of a group, and how it gets from what it has to what it is to have, as in Kafka's `CurrentAssignmentBuilder`.
+//! A member of a consumer group (KIP-848), and its way from its current to its target assignment.
 //!
-//! A member is told first what to give up, and stays in its epoch until it has; then it enters the epoch of the target
-//! and is given what nobody else has any more.
+//! A member is first told what to revoke, and stays in its epoch until it has. Then it enters the epoch of the target
+//! assignment, and gets the partitions that no other member holds. Kafka's `CurrentAssignmentBuilder`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,17 +11,85 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// A partition: the id of its topic, and its number.
-pub(crate) type PartitionId = (Uuid, i32);
+/// A topic id and a partition number.
+pub(crate) type TopicIdPartition = (Uuid, i32);
 
-/// Some partitions.
-pub(crate) type Partitions = BTreeSet<PartitionId>;
+pub(crate) type PartitionSet = BTreeSet<TopicIdPartition>;
 
-/// Partitions, each with the epoch since which the member has it.
-type Since = BTreeMap<PartitionId, i32>;
+/// Partitions, each with the member epoch in which it was assigned.
+type PartitionEpochs = BTreeMap<TopicIdPartition, i32>;
 
-/// The numbers of the partitions of each topic.
-pub(crate) fn by_topic<'a>(partitions: impl IntoIterator<Item = &'a PartitionId>) -> BTreeMap<Uuid, Vec<i32>> {
+/// A `ConsumerGroupHeartbeat` request. An absent field has not changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heartbeat {
+    pub(crate) member_id: String,
+    /// The member epoch; 0 to join, -1 to leave, -2 to leave temporarily as a static member.
+    pub(crate) member_epoch: i32,
+    /// The instance id of a static member (KIP-345).
+    pub(crate) instance_id: Option<String>,
+    pub(crate) rack_id: Option<String>,
+    pub(crate) rebalance_timeout: Option<Duration>,
+    pub(crate) subscribed_topics: Option<BTreeSet<String>>,
+    pub(crate) owned_partitions: Option<PartitionSet>,
+    pub(crate) client: Client,
+}
+
+/// The client of a member, for descriptions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    /// `/` and the IP address, as in Kafka.
+    pub(crate) host: String,
+}
+
+/// The input of [`ConsumerGroupMember::reconcile`].
+#[derive(Debug)]
+pub(super) struct ReconcileInput<'a> {
+    /// The epoch of the target assignment.
+    pub(super) target_epoch: i32,
+    pub(super) target: &'a PartitionSet,
+    /// The subscribed topics that exist.
+    pub(super) subscribed_topics: &'a BTreeSet<Uuid>,
+    /// Whether this heartbeat changed the subscription.
+    pub(super) has_new_subscription: bool,
+    /// The partitions that the member reports; none if it does not.
+    pub(super) owned_partitions: Option<&'a PartitionSet>,
+    /// The partitions that other members own, or have not revoked yet.
+    pub(super) held_by_others: &'a PartitionSet,
+}
+
+/// Kafka's `MemberState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemberState {
+    /// It has reached the target assignment.
+    Stable,
+    /// It has to revoke partitions.
+    UnrevokedPartitions,
+    /// It waits for partitions that other members have to revoke.
+    UnreleasedPartitions,
+}
+
+/// A member of a consumer group.
+#[derive(Debug, Clone)]
+pub(crate) struct ConsumerGroupMember {
+    pub(crate) epoch: i32,
+    /// Valid as well, because the response with the new epoch may be lost.
+    pub(super) previous_epoch: i32,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) rack_id: Option<String>,
+    pub(crate) subscribed_topics: BTreeSet<String>,
+    pub(crate) client: Client,
+    pub(super) session_deadline: Instant,
+    /// Set while it has to revoke partitions.
+    pub(super) rebalance_deadline: Option<Instant>,
+    rebalance_timeout: Duration,
+    state: MemberState,
+    assigned: PartitionEpochs,
+    pending_revocation: PartitionEpochs,
+}
+
+/// Groups partitions by topic.
+pub(crate) fn by_topic<'a>(partitions: impl IntoIterator<Item = &'a TopicIdPartition>) -> BTreeMap<Uuid, Vec<i32>> {
     let mut topics = BTreeMap::<_, Vec<_>>::new();
     for (topic, index) in partitions {
         topics.entry(*topic).or_default().push(*index);
@@ -29,244 +97,166 @@ pub(crate) fn by_topic<'a>(partitions: impl IntoIterator<Item = &'a PartitionId>
     topics
 }
 
-/// Who speaks for a member, for descriptions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Client {
-    /// Its client id.
-    pub(crate) id: String,
-    /// Where it is, in Kafka's form: `/` and the address.
-    pub(crate) host: String,
-}
+// === impl ConsumerGroupMember ===
 
-/// A heartbeat: what the member is, or what is new about it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Beat {
-    /// The member's id.
-    pub(crate) member: String,
-    /// The epoch it knows; 0 to join, -1 to leave, -2 to leave for a while as a static member.
-    pub(crate) epoch: i32,
-    /// What makes it a static member (KIP-345).
-    pub(crate) instance: Option<String>,
-    /// Its rack.
-    pub(crate) rack: Option<String>,
-    /// How long it may take to give partitions up.
-    pub(crate) rebalance_timeout: Option<Duration>,
-    /// The names of the topics it wants.
-    pub(crate) subscribed: Option<BTreeSet<String>>,
-    /// The partitions it has.
-    pub(crate) owned: Option<Partitions>,
-    /// Who sent it.
-    pub(crate) client: Client,
-}
-
-/// How far a member is on its way to its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It is there.
-    Stable,
-    /// It has yet to give partitions up.
-    Unrevoked,
-    /// It waits for partitions that others have yet to give up.
-    Unreleased,
-}
-
-/// What a member is to come to.
-#[derive(Debug)]
-pub(super) struct Goal<'a> {
-    /// The epoch of the target.
-    pub(super) epoch: i32,
-    /// The partitions it is to have.
-    pub(super) target: &'a Partitions,
-    /// The topics it is subscribed to, as far as they exist.
-    pub(super) subscribed: &'a BTreeSet<Uuid>,
-    /// Whether they have just changed.
-    pub(super) resubscribed: bool,
-    /// What it says it has; none if it does not say.
-    pub(super) owned: Option<&'a Partitions>,
-    /// What other members have, or have not given up yet.
-    pub(super) taken: &'a Partitions,
-}
-
-/// A member.
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    /// Its epoch.
-    pub(crate) epoch: i32,
-    /// The epoch before, which it may not have heard the end of.
-    pub(super) previous_epoch: i32,
-    /// What makes it a static member.
-    pub(crate) instance: Option<String>,
-    /// Its rack.
-    pub(crate) rack: Option<String>,
-    /// The names of the topics it wants.
-    pub(crate) subscribed: BTreeSet<String>,
-    /// Who speaks for it.
-    pub(crate) client: Client,
-    /// When it is gone unless it says something.
-    pub(super) session_ends: Instant,
-    /// When it is gone unless it has given up what it has to.
-    pub(super) rebalance_ends: Option<Instant>,
-    rebalance_timeout: Duration,
-    phase: Phase,
-    assigned: Since,
-    revoking: Since,
-}
-
-// === impl Member ===
-
-impl Member {
-    /// A member that has nothing and wants nothing yet.
+impl ConsumerGroupMember {
+    /// A member without subscription and assignment.
     pub(super) fn new(now: Instant) -> Self {
-        Member {
+        ConsumerGroupMember {
             epoch: 0,
             previous_epoch: 0,
-            instance: None,
-            rack: None,
-            subscribed: BTreeSet::new(),
+            instance_id: None,
+            rack_id: None,
+            subscribed_topics: BTreeSet::new(),
             client: Client::default(),
-            session_ends: now,
-            rebalance_ends: None,
+            session_deadline: now,
+            rebalance_deadline: None,
             rebalance_timeout: Duration::ZERO,
-            phase: Phase::Stable,
-            assigned: Since::new(),
-            revoking: Since::new(),
+            state: MemberState::Stable,
+            assigned: PartitionEpochs::new(),
+            pending_revocation: PartitionEpochs::new(),
         }
     }
 
-    /// What it has and may use.
-    pub(super) fn assigned(&self) -> impl Iterator<Item = &PartitionId> {
+    /// The assigned partitions.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = &TopicIdPartition> {
         self.assigned.keys()
     }
 
-    /// What nobody else may have: what it has, and what it has not given up yet.
-    pub(crate) fn holds(&self) -> impl Iterator<Item = &PartitionId> {
-        self.assigned.keys().chain(self.revoking.keys())
+    /// The partitions that no other member may get: assigned, or not revoked yet.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &TopicIdPartition> {
+        self.assigned.keys().chain(self.pending_revocation.keys())
     }
 
-    /// What it has, and since when: that changes when a partition has been away.
-    pub(super) fn assignment(&self) -> Since {
+    /// The assigned partitions with their epochs. The epoch of a partition changes when it was revoked in between.
+    pub(super) fn assignment(&self) -> PartitionEpochs {
         self.assigned.clone()
     }
 
-    /// The epoch since which it has a partition, even one that it is to give up.
-    pub(super) fn since(&self, partition: &PartitionId) -> Option<i32> {
+    /// The epoch in which a held partition was assigned.
+    pub(super) fn assignment_epoch(&self, partition: &TopicIdPartition) -> Option<i32> {
         let assigned = self.assigned.get(partition);
-        assigned.or_else(|| self.revoking.get(partition)).copied()
+        assigned.or_else(|| self.pending_revocation.get(partition)).copied()
     }
 
-    /// Whether it is where it is to be.
-    pub(super) fn has_reached(&self, epoch: i32) -> bool {
-        self.phase == Phase::Stable && self.epoch == epoch
+    /// Whether it has reached the target assignment of this epoch.
+    pub(super) fn is_stable_in(&self, epoch: i32) -> bool {
+        self.state == MemberState::Stable && self.epoch == epoch
     }
 
-    /// Whether all of these are among what it has.
-    pub(super) fn has_all(&self, owned: Option<&Partitions>) -> bool {
+    /// Whether all reported partitions are assigned.
+    pub(super) fn has_assigned(&self, owned: Option<&PartitionSet>) -> bool {
         owned.is_some_and(|owned| owned.iter().all(|partition| self.assigned.contains_key(partition)))
     }
 
-    /// Takes over what is new about it; tells whether it wants other topics than before.
-    pub(super) fn update(&mut self, beat: &Beat) -> bool {
-        if let Some(instance) = &beat.instance {
-            self.instance = Some(instance.clone());
+    /// Takes over the changes of a heartbeat; tells whether the subscription changed.
+    pub(super) fn update(&mut self, heartbeat: &Heartbeat) -> bool {
+        if let Some(instance_id) = &heartbeat.instance_id {
+            self.instance_id = Some(instance_id.clone());
         }
-        if let Some(rack) = &beat.rack {
-            self.rack = Some(rack.clone());
+        if let Some(rack_id) = &heartbeat.rack_id {
+            self.rack_id = Some(rack_id.clone());
         }
-        if let Some(timeout) = beat.rebalance_timeout {
+        if let Some(timeout) = heartbeat.rebalance_timeout {
             self.rebalance_timeout = timeout;
         }
-        self.client = beat.client.clone();
-        match &beat.subscribed {
-            Some(subscribed) if *subscribed != self.subscribed => {
-                self.subscribed.clone_from(subscribed);
+        self.client = heartbeat.client.clone();
+        match &heartbeat.subscribed_topics {
+            Some(topics) if *topics != self.subscribed_topics => {
+                self.subscribed_topics.clone_from(topics);
                 true
             }
             _ => false,
         }
     }
 
-    /// Begins anew under another id, with what it had.
-    pub(super) fn begin_again(&mut self) {
+    /// A static member is back with a new id: it keeps its assignment.
+    pub(super) fn rejoin(&mut self) {
         self.epoch = 0;
         self.previous_epoch = 0;
     }
 
-    /// Leaves for a while, as a static member.
-    pub(super) fn pause(&mut self, epoch: i32) {
+    /// A static member leaves temporarily.
+    pub(super) fn leave_temporarily(&mut self, epoch: i32) {
         self.epoch = epoch;
-        self.revoking.clear();
+        self.pending_revocation.clear();
     }
 
-    /// Goes as far towards the goal as it can.
-    pub(super) fn reconcile(&mut self, goal: &Goal<'_>, now: Instant) {
-        let before = (self.phase, self.epoch, self.previous_epoch);
-        let had = (self.assigned.clone(), self.revoking.clone());
-        match self.phase {
-            Phase::Stable if self.epoch != goal.epoch => self.advance(goal),
-            Phase::Unrevoked if !gone(&self.revoking, goal.owned) => self.trim_if_resubscribed(goal),
-            Phase::Stable => self.trim_if_resubscribed(goal),
-            Phase::Unrevoked | Phase::Unreleased => self.advance(goal),
+    /// Takes the next steps towards the target assignment.
+    pub(super) fn reconcile(&mut self, input: &ReconcileInput<'_>, now: Instant) {
+        let before = self.clone();
+        match self.state {
+            MemberState::Stable if self.epoch != input.target_epoch => self.advance(input),
+            MemberState::UnrevokedPartitions if !is_revoked(&self.pending_revocation, input.owned_partitions) => {
+                self.revoke_unsubscribed(input);
+            }
+            MemberState::Stable => self.revoke_unsubscribed(input),
+            MemberState::UnrevokedPartitions | MemberState::UnreleasedPartitions => self.advance(input),
         }
-        let after = (self.phase, self.epoch, self.previous_epoch);
-        if after != before || had != (self.assigned.clone(), self.revoking.clone()) {
-            self.rebalance_ends = (self.phase == Phase::Unrevoked).then(|| now + self.rebalance_timeout);
+        let progress = |member: &Self| (member.state, member.epoch, member.previous_epoch);
+        if progress(self) != progress(&before)
+            || self.assigned != before.assigned
+            || self.pending_revocation != before.pending_revocation
+        {
+            let must_revoke = self.state == MemberState::UnrevokedPartitions;
+            self.rebalance_deadline = must_revoke.then(|| now + self.rebalance_timeout);
         }
     }
 
-    /// Its time to give partitions up begins anew.
-    #[cfg(feature = "faults")]
-    pub(super) fn restart_rebalance(&mut self, now: Instant) {
-        self.rebalance_ends = self.rebalance_ends.map(|_| now + self.rebalance_timeout);
+    /// Starts the session timeout and the rebalance timeout again.
+    pub(super) fn restart_timers(&mut self, now: Instant, session_timeout: Duration) {
+        self.session_deadline = now + session_timeout;
+        self.rebalance_deadline = self.rebalance_deadline.map(|_| now + self.rebalance_timeout);
     }
 
-    fn advance(&mut self, goal: &Goal<'_>) {
-        let target = || goal.target.iter().filter(|(topic, _)| goal.subscribed.contains(topic));
-        let wanted: BTreeSet<_> = target().collect();
-        let (mut assigned, revoking): (Since, Since) = std::mem::take(&mut self.assigned)
+    fn advance(&mut self, input: &ReconcileInput<'_>) {
+        let is_subscribed = |(topic, _): &&TopicIdPartition| input.subscribed_topics.contains(topic);
+        let target: BTreeSet<_> = input.target.iter().filter(is_subscribed).collect();
+        let (mut assigned, revoked): (PartitionEpochs, PartitionEpochs) = std::mem::take(&mut self.assigned)
             .into_iter()
-            .partition(|(partition, _)| wanted.contains(partition));
+            .partition(|(partition, _)| target.contains(partition));
         self.previous_epoch = self.epoch;
-        if !gone(&revoking, goal.owned) {
-            self.phase = Phase::Unrevoked;
-            (self.assigned, self.revoking) = (assigned, revoking);
+        if !is_revoked(&revoked, input.owned_partitions) {
+            self.state = MemberState::UnrevokedPartitions;
+            (self.assigned, self.pending_revocation) = (assigned, revoked);
             return;
         }
-        self.epoch = goal.epoch;
-        self.phase = Phase::Stable;
-        for partition in target() {
+        self.epoch = input.target_epoch;
+        self.state = MemberState::Stable;
+        for partition in target {
             if assigned.contains_key(partition) {
                 continue;
             }
-            if goal.taken.contains(partition) {
-                self.phase = Phase::Unreleased;
+            if input.held_by_others.contains(partition) {
+                self.state = MemberState::UnreleasedPartitions;
             } else {
-                assigned.insert(*partition, goal.epoch);
+                assigned.insert(*partition, input.target_epoch);
             }
         }
-        (self.assigned, self.revoking) = (assigned, Since::new());
+        (self.assigned, self.pending_revocation) = (assigned, PartitionEpochs::new());
     }
 
-    /// Takes away what it no longer wants, before there is a target that does.
-    fn trim_if_resubscribed(&mut self, goal: &Goal<'_>) {
-        let unwanted = |(topic, _): &PartitionId| !goal.subscribed.contains(topic);
-        if !goal.resubscribed || !self.assigned.keys().any(unwanted) {
+    /// Revokes unsubscribed topics at once, before the next target assignment.
+    fn revoke_unsubscribed(&mut self, input: &ReconcileInput<'_>) {
+        let is_unsubscribed = |(topic, _): &TopicIdPartition| !input.subscribed_topics.contains(topic);
+        if !input.has_new_subscription || !self.assigned.keys().any(is_unsubscribed) {
             return;
         }
-        let (dropped, kept): (Since, Since) = std::mem::take(&mut self.assigned)
+        let (revoked, kept): (PartitionEpochs, PartitionEpochs) = std::mem::take(&mut self.assigned)
             .into_iter()
-            .partition(|(partition, _)| unwanted(partition));
+            .partition(|(partition, _)| is_unsubscribed(partition));
         self.previous_epoch = self.epoch;
         self.assigned = kept;
-        let mut revoking = self.revoking.clone();
-        revoking.extend(dropped);
-        if !gone(&revoking, goal.owned) {
-            self.phase = Phase::Unrevoked;
-            self.revoking = revoking;
+        let mut pending = self.pending_revocation.clone();
+        pending.extend(revoked);
+        if !is_revoked(&pending, input.owned_partitions) {
+            self.state = MemberState::UnrevokedPartitions;
+            self.pending_revocation = pending;
         }
     }
 }
 
-/// Whether none of what is to be given up is owned any more. Who does not say what they own has given up nothing.
-fn gone(revoking: &Since, owned: Option<&Partitions>) -> bool {
-    revoking.is_empty() || owned.is_some_and(|owned| !owned.iter().any(|partition| revoking.contains_key(partition)))
+/// Whether the member reports that it owns none of `pending`. Without a report nothing is revoked.
+fn is_revoked(pending: &PartitionEpochs, owned: Option<&PartitionSet>) -> bool {
+    pending.is_empty() || owned.is_some_and(|owned| !owned.iter().any(|partition| pending.contains_key(partition)))
 }

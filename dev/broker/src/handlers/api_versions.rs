@@ -1,41 +1,37 @@
-//! `ApiVersions`: what is served, straight from the table.
+//! `ApiVersions` responds with the table of served APIs.
 
+use bytes::BytesMut;
 use kafka_protocol::{
     error::ResponseError,
     messages::{ApiVersionsResponse, api_versions_response::ApiVersion},
 };
 
 use crate::{
-    call::{Call, Refused},
-    reply::Reply,
-    versions::{self, Served},
+    apis::{self, SERVED_APIS, ServedApi},
+    request::{RequestContext, RequestError},
 };
 
-/// Answers with the table. A version nobody knows is answered as version 0 with an error and the versions of this one
-/// call, so that the client can ask again (KIP-511).
-pub(crate) fn answer(call: &Call<'_>) -> Result<Reply, Refused> {
-    if call.version < 0 {
-        let mut reply = Reply::new(call.api, 0, call.correlation_id)?;
-        let own = versions::TABLE
-            .iter()
-            .filter(|row| row.api == call.api)
-            .map(range)
-            .collect();
-        let response = ApiVersionsResponse::default();
-        let code = ResponseError::UnsupportedVersion.code();
-        reply.encode(&response.with_error_code(code).with_api_keys(own))?;
-        return Ok(reply);
+/// An unsupported version gets a response of version 0 with the supported versions of this API, so that the client can
+/// retry (KIP-511).
+pub(super) fn handle(context: &RequestContext<'_>) -> Result<BytesMut, RequestError> {
+    let response = ApiVersionsResponse::default();
+    if context.version < 0 {
+        let api_versions = apis::find(context.api as i16).map(version_range);
+        let response = response
+            .with_error_code(ResponseError::UnsupportedVersion.code())
+            .with_api_keys(api_versions.into_iter().collect());
+        return context.respond_as(0, &response);
     }
-    let response = match call.admit() {
-        Ok(()) => ApiVersionsResponse::default().with_api_keys(versions::TABLE.iter().map(range).collect()),
-        Err(error) => ApiVersionsResponse::default().with_error_code(error.code()),
+    let response = match context.check_fault() {
+        Ok(()) => response.with_api_keys(SERVED_APIS.iter().map(version_range).collect()),
+        Err(error) => response.with_error_code(error.code()),
     };
-    call.reply(&response.with_throttle_time_ms(call.throttle_ms()))
+    context.respond(&response)
 }
 
-fn range(row: &Served) -> ApiVersion {
+fn version_range(served: &ServedApi) -> ApiVersion {
     ApiVersion::default()
-        .with_api_key(row.api as i16)
-        .with_min_version(row.advertised_min)
-        .with_max_version(row.max)
+        .with_api_key(served.api as i16)
+        .with_min_version(served.advertised_min)
+        .with_max_version(served.max)
 }

@@ -1,4 +1,4 @@
-//! `ConsumerGroupHeartbeat`: all that members and coordinator of a group have to say to each other (KIP-848).
+//! `ConsumerGroupHeartbeat`: members join, stay and leave, and get their assignment (KIP-848).
 
 use kafka_protocol::{
     error::ResponseError,
@@ -11,69 +11,76 @@ use kafka_protocol::{
 use uuid::Uuid;
 
 use crate::{
-    call::{Call, wait},
-    groups::{Beat, Client, Partitions, Pulse, UNIFORM, by_topic},
+    groups::{Client, Heartbeat, HeartbeatResult, PartitionSet, UNIFORM, by_topic},
+    request::{RequestContext, millis},
 };
 
-/// Passes on a heartbeat that makes sense.
-pub(crate) fn answer(call: &Call<'_>, request: ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
-    let response = ConsumerGroupHeartbeatResponse::default().with_throttle_time_ms(call.throttle_ms());
-    match beat(call, request) {
-        Ok((member, pulse)) => response
-            .with_member_id(Some(StrBytes::from_string(member)))
-            .with_member_epoch(pulse.epoch)
-            // Who leaves needs none.
-            .with_heartbeat_interval_ms(if pulse.epoch < 0 { 0 } else { interval_ms(call) })
-            .with_assignment(pulse.assignment.map(|partitions| assignment(&partitions))),
+pub(super) fn handle(
+    context: &RequestContext<'_>,
+    request: ConsumerGroupHeartbeatRequest,
+) -> ConsumerGroupHeartbeatResponse {
+    let response = ConsumerGroupHeartbeatResponse::default();
+    match heartbeat(context, request) {
+        Ok((member_id, result)) => response
+            .with_member_id(Some(StrBytes::from_string(member_id)))
+            .with_member_epoch(result.member_epoch)
+            // A member that leaves sends no further heartbeat.
+            .with_heartbeat_interval_ms(if result.member_epoch < 0 {
+                0
+            } else {
+                interval_ms(context)
+            })
+            .with_assignment(result.assignment.map(|partitions| assignment(&partitions))),
         Err(error) => response
             .with_error_code(error.code())
             .with_error_message(Some(StrBytes::from_string(error.to_string()))),
     }
 }
 
-fn beat(call: &Call<'_>, request: ConsumerGroupHeartbeatRequest) -> Result<(String, Pulse), ResponseError> {
-    check(call, &request)?;
-    call.admit_group(&request.group_id)?;
-    // Until version 1 the coordinator may choose the id.
-    let member = match request.member_id.as_str() {
+fn heartbeat(
+    context: &RequestContext<'_>,
+    request: ConsumerGroupHeartbeatRequest,
+) -> Result<(String, HeartbeatResult), ResponseError> {
+    validate(context, &request)?;
+    context.check_coordinator(&request.group_id)?;
+    // In version 0 the coordinator chooses the id.
+    let member_id = match request.member_id.as_str() {
         "" => Uuid::new_v4().to_string(),
         given => given.to_owned(),
     };
     let text = |text: Option<StrBytes>| text.map(|text| text.to_string());
     let names = |names: Vec<TopicName>| names.iter().map(|name| name.to_string()).collect();
-    let owned = request.topic_partitions.map(|topics| {
+    let owned_partitions = request.topic_partitions.map(|topics| {
         let partitions = topics.into_iter().flat_map(|topic| {
             let id = topic.topic_id;
             topic.partitions.into_iter().map(move |index| (id, index))
         });
-        partitions.collect::<Partitions>()
+        partitions.collect::<PartitionSet>()
     });
-    let beat = Beat {
-        member: member.clone(),
-        epoch: request.member_epoch,
-        instance: text(request.instance_id),
-        rack: text(request.rack_id),
-        rebalance_timeout: (request.rebalance_timeout_ms != -1).then(|| wait(request.rebalance_timeout_ms)),
-        subscribed: request.subscribed_topic_names.map(names),
-        owned,
+    let heartbeat = Heartbeat {
+        member_id: member_id.clone(),
+        member_epoch: request.member_epoch,
+        instance_id: text(request.instance_id),
+        rack_id: text(request.rack_id),
+        rebalance_timeout: (request.rebalance_timeout_ms != -1).then(|| millis(request.rebalance_timeout_ms)),
+        subscribed_topics: request.subscribed_topic_names.map(names),
+        owned_partitions,
         client: Client {
-            id: String::from_utf8_lossy(&call.client_id).into_owned(),
-            host: format!("/{}", call.peer.to_canonical()),
+            id: String::from_utf8_lossy(&context.client_id).into_owned(),
+            host: format!("/{}", context.client_ip.to_canonical()),
         },
     };
-    let pulse = call
-        .cluster
-        .groups
-        .beat(&request.group_id, beat, &call.cluster.view())?;
-    Ok((member, pulse))
+    let groups = &context.cluster.groups;
+    let result = groups.heartbeat(&request.group_id, heartbeat, &context.cluster.snapshot())?;
+    Ok((member_id, result))
 }
 
 /// Kafka's `throwIfConsumerGroupHeartbeatRequestIsInvalid`.
-fn check(call: &Call<'_>, request: &ConsumerGroupHeartbeatRequest) -> Result<(), ResponseError> {
-    let empty = |text: &Option<StrBytes>| text.as_ref().is_some_and(|text| text.is_empty());
-    let needs_id = call.version >= 1 || request.member_epoch > 0 || request.member_epoch == -1;
-    let nameless = needs_id && request.member_id.is_empty();
-    let epoch_makes_no_sense = match request.member_epoch {
+fn validate(context: &RequestContext<'_>, request: &ConsumerGroupHeartbeatRequest) -> Result<(), ResponseError> {
+    let is_empty = |text: &Option<StrBytes>| text.as_ref().is_some_and(|text| text.is_empty());
+    let needs_id = context.version >= 1 || request.member_epoch > 0 || request.member_epoch == -1;
+    let misses_id = needs_id && request.member_id.is_empty();
+    let is_epoch_invalid = match request.member_epoch {
         0 => {
             let owns_nothing = request.topic_partitions.as_ref().is_some_and(Vec::is_empty);
             let subscribes = request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some();
@@ -82,15 +89,15 @@ fn check(call: &Call<'_>, request: &ConsumerGroupHeartbeatRequest) -> Result<(),
         -2 => request.instance_id.is_none(),
         epoch => epoch < -2,
     };
-    // An empty pattern takes one back; others are not served.
-    let pattern = request.subscribed_topic_regex.as_ref();
-    let pattern = pattern.is_some_and(|pattern| !pattern.is_empty());
-    if nameless
+    // An empty regex removes the subscription. Other regexes are not supported.
+    let regex = request.subscribed_topic_regex.as_ref();
+    let has_regex = regex.is_some_and(|regex| !regex.is_empty());
+    if misses_id
         || request.group_id.is_empty()
-        || empty(&request.instance_id)
-        || empty(&request.rack_id)
-        || epoch_makes_no_sense
-        || pattern
+        || is_empty(&request.instance_id)
+        || is_empty(&request.rack_id)
+        || is_epoch_invalid
+        || has_regex
     {
         return Err(ResponseError::InvalidRequest);
     }
@@ -100,11 +107,11 @@ fn check(call: &Call<'_>, request: &ConsumerGroupHeartbeatRequest) -> Result<(),
     }
 }
 
-fn interval_ms(call: &Call<'_>) -> i32 {
-    i32::try_from(call.cluster.config.heartbeat_interval.as_millis()).unwrap_or(i32::MAX)
+fn interval_ms(context: &RequestContext<'_>) -> i32 {
+    i32::try_from(context.cluster.config.heartbeat_interval.as_millis()).unwrap_or(i32::MAX)
 }
 
-fn assignment(partitions: &Partitions) -> Assignment {
+fn assignment(partitions: &PartitionSet) -> Assignment {
     let topics = by_topic(partitions)
         .into_iter()
         .map(|(id, partitions)| TopicPartitions::default().with_topic_id(id).with_partitions(partitions));

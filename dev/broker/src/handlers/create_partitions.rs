@@ -1,4 +1,4 @@
-//! `CreatePartitions` adds partitions to topics.
+//! `CreatePartitions` increases the number of partitions of a topic.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -9,39 +9,42 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use crate::call::Call;
+use crate::request::RequestContext;
 
-/// Lets each topic grow by itself.
-pub(crate) fn answer(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
-    let results = request.topics.into_iter().map(|asked| {
+pub(super) fn handle(context: &RequestContext<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let results = request.topics.into_iter().map(|requested| {
         let result = CreatePartitionsTopicResult::default();
-        let result = match grow(call, &asked, request.validate_only) {
+        let result = match create(context, &requested, request.validate_only) {
             Ok(()) => result,
             Err(error) => result
                 .with_error_code(error.code())
                 .with_error_message(Some(StrBytes::from_string(error.to_string()))),
         };
-        result.with_name(asked.name)
+        result.with_name(requested.name)
     });
-    let results = results.collect();
-    CreatePartitionsResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_results(results)
+    CreatePartitionsResponse::default().with_results(results.collect())
 }
 
-fn grow(call: &Call<'_>, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<(), ResponseError> {
-    call.admit()?;
-    // A negative number is no more than there are, either.
-    let partitions = usize::try_from(asked.count).unwrap_or(0);
-    call.cluster.topics.check_growth(&asked.name, partitions)?;
-    if let Some(assignments) = &asked.assignments {
-        let had = call.cluster.topics.named(&asked.name)?.partitions.len();
-        if had + assignments.len() != partitions {
+fn create(
+    context: &RequestContext<'_>,
+    requested: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), ResponseError> {
+    context.check_fault()?;
+    // A negative number is invalid as well.
+    let partitions = usize::try_from(requested.count).unwrap_or(0);
+    context
+        .cluster
+        .topics
+        .validate_partitions(&requested.name, partitions)?;
+    if let Some(assignments) = &requested.assignments {
+        let current = context.cluster.topics.by_name(&requested.name)?.partitions.len();
+        if current + assignments.len() != partitions {
             return Err(ResponseError::InvalidReplicaAssignment);
         }
     }
     if validate_only {
         return Ok(());
     }
-    call.cluster.grow_topic(&asked.name, partitions)
+    context.cluster.create_partitions(&requested.name, partitions)
 }

@@ -1,4 +1,4 @@
-//! `CreateTopics`. Topic configs are taken and ignored: what they are about is not there.
+//! `CreateTopics`. Topic configs are accepted and ignored.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -10,13 +10,12 @@ use kafka_protocol::{
 };
 use uuid::Uuid;
 
-use crate::call::Call;
+use crate::request::RequestContext;
 
-/// Creates each topic by itself.
-pub(crate) fn answer(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let results = request.topics.into_iter().map(|asked| {
+pub(super) fn handle(context: &RequestContext<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let results = request.topics.into_iter().map(|requested| {
         let result = CreatableTopicResult::default();
-        let result = match create(call, &asked, request.validate_only) {
+        let result = match create(context, &requested, request.validate_only) {
             Ok((id, partitions)) => result
                 .with_topic_id(id)
                 .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
@@ -25,37 +24,38 @@ pub(crate) fn answer(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTop
                 .with_error_code(error.code())
                 .with_error_message(Some(StrBytes::from_string(error.to_string()))),
         };
-        result.with_name(asked.name)
+        result.with_name(requested.name)
     });
-    let results = results.collect();
-    CreateTopicsResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_topics(results)
+    CreateTopicsResponse::default().with_topics(results.collect())
 }
 
-fn create(call: &Call<'_>, asked: &CreatableTopic, validate_only: bool) -> Result<(Uuid, usize), ResponseError> {
-    call.admit()?;
+fn create(
+    context: &RequestContext<'_>,
+    requested: &CreatableTopic,
+    validate_only: bool,
+) -> Result<(Uuid, usize), ResponseError> {
+    context.check_fault()?;
     // The order of the checks is that of Kafka's `ReplicationControlManager`.
-    call.cluster.topics.check_new(&asked.name)?;
-    if asked.replication_factor < -1 || asked.replication_factor == 0 {
+    context.cluster.topics.validate_name(&requested.name)?;
+    if requested.replication_factor < -1 || requested.replication_factor == 0 {
         return Err(ResponseError::InvalidReplicationFactor);
     }
-    let partitions = match asked.num_partitions {
-        // Who names the replicas of each partition does not say how many there are.
-        -1 if !asked.assignments.is_empty() => asked.assignments.len(),
-        -1 => call.cluster.config.default_partitions,
+    let partitions = match requested.num_partitions {
+        // A replica assignment gives the number of partitions.
+        -1 if !requested.assignments.is_empty() => requested.assignments.len(),
+        -1 => context.cluster.config.default_partitions,
         given => match usize::try_from(given) {
             Ok(0) | Err(_) => return Err(ResponseError::InvalidPartitions),
             Ok(given) => given,
         },
     };
-    if asked.replication_factor > 1 {
+    if requested.replication_factor > 1 {
         return Err(ResponseError::InvalidReplicationFactor);
     }
     if validate_only {
-        call.cluster.topics.check(&asked.name, partitions)?;
+        context.cluster.topics.validate(&requested.name, partitions)?;
         return Ok((Uuid::nil(), partitions));
     }
-    let topic = call.cluster.create_topic(&asked.name, partitions)?;
+    let topic = context.cluster.create_topic(&requested.name, partitions)?;
     Ok((topic.id, partitions))
 }

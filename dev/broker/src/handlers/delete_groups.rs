@@ -1,23 +1,19 @@
-//! `DeleteGroups`: groups without members, with all they have committed.
+//! `DeleteGroups` deletes groups without members, with their committed offsets.
 
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DeleteGroupsResponse, delete_groups_response::DeletableGroupResult,
 };
 
-use crate::call::Call;
+use crate::request::RequestContext;
 
-/// Deletes each group by itself.
-pub(crate) fn answer(call: &Call<'_>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub(super) fn handle(context: &RequestContext<'_>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let results = request.groups_names.into_iter().map(|id| {
-        let deleted = call
-            .admit_group(&id)
-            .and_then(|()| call.cluster.groups.delete(&id, &call.cluster.view()));
+        let deleted = context
+            .check_coordinator(&id)
+            .and_then(|()| context.cluster.groups.delete(&id, &context.cluster.snapshot()));
         DeletableGroupResult::default()
             .with_error_code(deleted.map_or_else(|error| error.code(), |()| 0))
             .with_group_id(id)
     });
-    let results = results.collect();
-    DeleteGroupsResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_results(results)
+    DeleteGroupsResponse::default().with_results(results.collect())
 }

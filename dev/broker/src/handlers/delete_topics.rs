@@ -1,4 +1,4 @@
-//! `DeleteTopics`, by name or, from version 6 on, by id (KIP-516).
+//! `DeleteTopics`, by name or since version 6 by id (KIP-516).
 
 use kafka_protocol::{
     error::ResponseError,
@@ -8,33 +8,29 @@ use kafka_protocol::{
     },
 };
 
-use crate::call::Call;
+use crate::request::RequestContext;
 
-/// Deletes each topic by itself.
-pub(crate) fn answer(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let named = request
+pub(super) fn handle(context: &RequestContext<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let by_name = request
         .topic_names
         .into_iter()
         .map(|name| DeleteTopicState::default().with_name(Some(name)));
-    let results = request.topics.into_iter().chain(named).map(|asked| {
-        let result = delete(call, &asked);
+    let results = request.topics.into_iter().chain(by_name).map(|requested| {
+        let result = delete(context, &requested);
         DeletableTopicResult::default()
             .with_error_code(result.map_or_else(|error| error.code(), |()| 0))
-            .with_name(asked.name)
-            .with_topic_id(asked.topic_id)
+            .with_name(requested.name)
+            .with_topic_id(requested.topic_id)
     });
-    let results = results.collect();
-    DeleteTopicsResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_responses(results)
+    DeleteTopicsResponse::default().with_responses(results.collect())
 }
 
-fn delete(call: &Call<'_>, asked: &DeleteTopicState) -> Result<(), ResponseError> {
-    call.admit()?;
-    let topics = &call.cluster.topics;
-    let topic = match &asked.name {
-        Some(name) => topics.named(name)?,
-        None => topics.identified(&asked.topic_id)?,
+fn delete(context: &RequestContext<'_>, requested: &DeleteTopicState) -> Result<(), ResponseError> {
+    context.check_fault()?;
+    let topics = &context.cluster.topics;
+    let topic = match &requested.name {
+        Some(name) => topics.by_name(name)?,
+        None => topics.by_id(&requested.topic_id)?,
     };
-    call.cluster.delete_topic(&topic)
+    context.cluster.delete_topic(&topic)
 }

@@ -1,4 +1,4 @@
-//! `DescribeGroups`: groups of the classic type, of which there are only simple ones: without members.
+//! `DescribeGroups` describes classic groups, which have committed offsets but no members.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -6,29 +6,26 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use crate::{call::Call, groups::Group};
+use crate::{groups::Group, request::RequestContext};
 
-/// Describes each group by itself. One that is not there is dead, and an error from version 6 on (KIP-1043).
-pub(crate) fn answer(call: &Call<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let groups = request.groups.into_iter().map(|id| one(call, id));
-    let groups = groups.collect();
-    DescribeGroupsResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_groups(groups)
+/// An unknown group is dead; since version 6 it is an error as well (KIP-1043).
+pub(super) fn handle(context: &RequestContext<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let groups = request.groups.into_iter().map(|id| describe(context, id));
+    DescribeGroupsResponse::default().with_groups(groups.collect())
 }
 
-fn one(call: &Call<'_>, id: GroupId) -> DescribedGroup {
+fn describe(context: &RequestContext<'_>, id: GroupId) -> DescribedGroup {
     let described = DescribedGroup::default();
-    let state = |group: &Group| group.membership.is_none().then(|| group.state());
-    let found = call
-        .admit_group(&id)
-        .and_then(|()| call.cluster.groups.with(&id, &call.cluster.view(), state))
+    let state = |group: &Group| group.consumer_group.is_none().then(|| group.state());
+    let found = context
+        .check_coordinator(&id)
+        .and_then(|()| context.cluster.groups.with(&id, &context.cluster.snapshot(), state))
         .and_then(|state| state.ok_or(ResponseError::GroupIdNotFound));
     let described = match found {
         Ok(state) => described.with_group_state(StrBytes::from_static_str(state)),
         Err(ResponseError::GroupIdNotFound) => {
             let dead = described.with_group_state(StrBytes::from_static_str("Dead"));
-            if call.version < 6 {
+            if context.version < 6 {
                 dead
             } else {
                 let error = ResponseError::GroupIdNotFound;

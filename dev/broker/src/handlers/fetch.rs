@@ -1,203 +1,168 @@
-//! `Fetch`: whole batches out of partitions, at once or as soon as there are enough.
+//! `Fetch`: batches from partitions, at once or as soon as `min_bytes` are there.
 //!
-//! A fetch that finds too little leaves a waiter with its partitions and looks again when one of them wakes it, until it
-//! has enough or its time is up. Sessions (KIP-227) are declined with session id 0, which every client takes.
-
-mod encode;
+//! A fetch with less than `min_bytes` registers a waiter with its partitions, and reads again when one of them wakes it,
+//! until it has enough or `max_wait_ms` has passed. Sessions (KIP-227) are declined with session id 0.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     error::ResponseError,
     messages::{
-        BrokerId, FetchRequest, ProducerId, TopicName,
-        fetch_request::{FetchPartition, FetchTopic},
-        fetch_response::{AbortedTransaction, PartitionData},
+        BrokerId, FetchRequest, FetchResponse, ProducerId,
+        fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
     },
 };
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
-use uuid::Uuid;
 
-use self::encode::encode;
 use super::list_offsets::READ_COMMITTED;
 use crate::{
-    call::{Call, Refused, wait},
-    partition::{Read, Wanted},
-    reply::Reply,
-    topics::Topic,
+    log::FetchedBatches,
+    partition::{FetchParams, LogReadResult, Partition},
+    request::{RequestContext, millis},
 };
 
-/// The most an answer carries, Kafka's `fetch.max.bytes` of brokers.
+/// The most bytes of records in a response, the default of Kafka's broker setting `fetch.max.bytes`.
 const MAX_BYTES: usize = 55 << 20;
 
-/// What was found for one fetch.
+/// One read of all requested partitions.
 #[derive(Debug, Default)]
-struct Found {
-    topics: Vec<FoundTopic>,
-    len_bytes: usize,
-    /// Some partition has an error, which the client should learn at once.
-    failed: bool,
+struct FetchRead {
+    topics: Vec<FetchableTopicResponse>,
+    size_bytes: usize,
+    /// The error of a partition ends the wait.
+    has_error: bool,
 }
 
-#[derive(Debug)]
-struct FoundTopic {
-    name: TopicName,
-    id: Uuid,
-    partitions: Vec<FoundPartition>,
+/// A fetch that may wait. Its drop removes the waiter from all partitions, also when the connection ends.
+#[derive(Debug, Default)]
+struct DelayedFetch {
+    waiter: Arc<Notify>,
+    partitions: Vec<Arc<Partition>>,
 }
 
-/// The answer for a partition; its records are beside it, because they are shared.
-#[derive(Debug)]
-struct FoundPartition {
-    data: PartitionData,
-    batches: Vec<Bytes>,
-    len_bytes: usize,
-}
-
-/// Answers with what there is, or waits for it.
-pub(crate) async fn answer(call: &Call<'_>, request: &FetchRequest) -> Result<Reply, Refused> {
+/// Responds at once, or when there are enough bytes.
+pub(super) async fn handle(context: &RequestContext<'_>, request: &FetchRequest) -> FetchResponse {
     if request.session_epoch > 0 {
-        return encode(call, ResponseError::FetchSessionIdNotFound.code(), &Found::default());
+        return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
     }
-    let max_bytes = bytes(request.max_bytes).min(MAX_BYTES);
-    let enough = bytes(request.min_bytes).min(max_bytes);
-    let deadline = Instant::now() + wait(request.max_wait_ms);
-    let mut waiter = (request.max_wait_ms > 0).then(Waiter::default);
+    let max_bytes = size(request.max_bytes).min(MAX_BYTES);
+    let min_bytes = size(request.min_bytes).min(max_bytes);
+    let deadline = Instant::now() + millis(request.max_wait_ms);
+    let mut delayed = (request.max_wait_ms > 0).then(DelayedFetch::default);
     loop {
-        let found = gather(call, request, max_bytes, enough, waiter.as_mut());
-        if let Some(waiter) = &waiter
-            && found.len_bytes < enough
-            && !found.failed
+        let read = read(context, request, max_bytes, min_bytes, delayed.as_mut());
+        if let Some(delayed) = &delayed
+            && read.size_bytes < min_bytes
+            && !read.has_error
             && !request.topics.is_empty()
-            && timeout_at(deadline, waiter.woken.notified()).await.is_ok()
+            && timeout_at(deadline, delayed.waiter.notified()).await.is_ok()
         {
             continue;
         }
-        // After the time is up this is still all there is: any change would have woken it.
-        return encode(call, 0, &found);
+        // At the deadline nothing has changed since the last read: a change would have woken the fetch.
+        return FetchResponse::default().with_responses(read.topics);
     }
 }
 
-/// Reads once from every partition, up to `max_bytes` together.
-fn gather(
-    call: &Call<'_>,
+/// Reads every partition once, up to `max_bytes` together.
+fn read(
+    context: &RequestContext<'_>,
     request: &FetchRequest,
     max_bytes: usize,
-    enough: usize,
-    mut waiter: Option<&mut Waiter>,
-) -> Found {
-    let mut found = Found::default();
-    if let Some(waiter) = waiter.as_deref_mut() {
-        waiter.places.clear();
+    min_bytes: usize,
+    mut delayed: Option<&mut DelayedFetch>,
+) -> FetchRead {
+    let mut read = FetchRead::default();
+    if let Some(delayed) = delayed.as_deref_mut() {
+        delayed.partitions.clear();
     }
-    for asked in &request.topics {
-        let topic = call.topic(&asked.topic, &asked.topic_id);
-        let mut partitions = Vec::with_capacity(asked.partitions.len());
-        for partition in &asked.partitions {
-            let wanted = Wanted {
-                from: partition.fetch_offset,
-                max_bytes: bytes(partition.partition_max_bytes).min(max_bytes.saturating_sub(found.len_bytes)),
-                at_least_one: found.len_bytes == 0,
-                committed: request.isolation_level == READ_COMMITTED,
+    for requested in &request.topics {
+        let topic = context.topic(&requested.topic, &requested.topic_id);
+        let mut partitions = Vec::with_capacity(requested.partitions.len());
+        for fetch in &requested.partitions {
+            let params = FetchParams {
+                fetch_offset: fetch.fetch_offset,
+                max_bytes: size(fetch.partition_max_bytes).min(max_bytes.saturating_sub(read.size_bytes)),
+                min_one_batch: read.size_bytes == 0,
+                read_committed: request.isolation_level == READ_COMMITTED,
             };
-            let read = topic.as_ref().map_err(|error| *error);
-            let read = read.and_then(|topic| read_one(call, topic, partition, wanted, enough, waiter.as_deref_mut()));
-            let answer = describe(partition.partition, read);
-            found.failed |= answer.data.error_code != 0;
-            found.len_bytes += answer.len_bytes;
-            partitions.push(answer);
-        }
-        found.topics.push(topic_of(asked, partitions));
-    }
-    found
-}
-
-fn topic_of(asked: &FetchTopic, partitions: Vec<FoundPartition>) -> FoundTopic {
-    FoundTopic {
-        name: asked.topic.clone(),
-        id: asked.topic_id,
-        partitions,
-    }
-}
-
-fn read_one(
-    call: &Call<'_>,
-    topic: &Arc<Topic>,
-    asked: &FetchPartition,
-    wanted: Wanted,
-    enough: usize,
-    waiter: Option<&mut Waiter>,
-) -> Result<Read, ResponseError> {
-    call.admit()?;
-    let partition = topic
-        .partition(asked.partition)
-        .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let asker = call.asked(asked.current_leader_epoch);
-    let Some(waiter) = waiter else {
-        return partition.read(asker, wanted, None);
-    };
-    waiter.places.push((Arc::clone(topic), asked.partition));
-    partition.read(asker, wanted, Some((&waiter.woken, enough)))
-}
-
-fn describe(index: i32, read: Result<Read, ResponseError>) -> FoundPartition {
-    let data = PartitionData::default()
-        .with_partition_index(index)
-        .with_preferred_read_replica(BrokerId(-1));
-    match read {
-        Ok(read) => {
-            let aborted = read.aborted.map(|aborted| {
-                let transaction = AbortedTransaction::default();
-                let describe = aborted.iter().map(|gone| {
-                    let transaction = transaction.clone().with_producer_id(ProducerId(gone.producer_id));
-                    transaction.with_first_offset(gone.first)
+            let result = context.partition(&topic, fetch.partition).and_then(|partition| {
+                let waiter = delayed.as_deref_mut().map(|delayed| {
+                    delayed.partitions.push(Arc::clone(partition));
+                    &delayed.waiter
                 });
-                describe.collect()
+                let check = context.leader_check(fetch.current_leader_epoch);
+                partition.read(check, params, waiter, min_bytes)
             });
-            let data = data
-                .with_high_watermark(read.end)
-                .with_last_stable_offset(read.stable)
-                .with_log_start_offset(read.start)
-                .with_aborted_transactions(aborted);
-            FoundPartition {
-                data,
-                batches: read.slice.batches,
-                len_bytes: read.slice.len_bytes,
-            }
+            let data = PartitionData::default()
+                .with_partition_index(fetch.partition)
+                .with_preferred_read_replica(BrokerId(-1));
+            partitions.push(match result {
+                Ok(result) => {
+                    read.size_bytes += result.fetched.size_bytes;
+                    partition_data(data, result)
+                }
+                Err(error) => {
+                    read.has_error = true;
+                    data.with_error_code(error.code())
+                        .with_high_watermark(-1)
+                        .with_records(Some(Bytes::new()))
+                }
+            });
         }
-        Err(error) => {
-            let data = data.with_error_code(error.code()).with_high_watermark(-1);
-            FoundPartition {
-                data,
-                batches: Vec::new(),
-                len_bytes: 0,
+        let topic = FetchableTopicResponse::default()
+            .with_topic(requested.topic.clone())
+            .with_topic_id(requested.topic_id)
+            .with_partitions(partitions);
+        read.topics.push(topic);
+    }
+    read
+}
+
+fn partition_data(data: PartitionData, result: LogReadResult) -> PartitionData {
+    let aborted = result.aborted.map(|aborted| {
+        let transactions = aborted.iter().map(|txn| {
+            AbortedTransaction::default()
+                .with_producer_id(ProducerId(txn.producer_id))
+                .with_first_offset(txn.first_offset)
+        });
+        transactions.collect()
+    });
+    data.with_high_watermark(result.high_watermark)
+        .with_last_stable_offset(result.last_stable_offset)
+        .with_log_start_offset(result.log_start_offset)
+        .with_aborted_transactions(aborted)
+        .with_records(Some(concat(result.fetched)))
+}
+
+fn concat(fetched: FetchedBatches) -> Bytes {
+    match &fetched.batches[..] {
+        [single] => single.clone(),
+        batches => {
+            let mut records = BytesMut::with_capacity(fetched.size_bytes);
+            for batch in batches {
+                records.extend_from_slice(batch);
             }
+            records.freeze()
         }
     }
 }
 
-/// Sizes from the wire are signed; below 0 is 0.
-fn bytes(size: i32) -> usize {
-    usize::try_from(size).unwrap_or(0)
+/// A size in a request; negative values are 0.
+fn size(bytes: i32) -> usize {
+    usize::try_from(bytes).unwrap_or(0)
 }
 
-/// A fetch that waits. Wherever it left itself it is taken out again, also when the connection goes away.
-#[derive(Debug, Default)]
-struct Waiter {
-    woken: Arc<Notify>,
-    places: Vec<(Arc<Topic>, i32)>,
-}
+// === impl DelayedFetch ===
 
-impl Drop for Waiter {
+impl Drop for DelayedFetch {
     fn drop(&mut self) {
-        for (topic, index) in &self.places {
-            if let Some(partition) = topic.partition(*index) {
-                partition.forget(&self.woken);
-            }
+        for partition in &self.partitions {
+            partition.remove_fetch(&self.waiter);
         }
     }
 }

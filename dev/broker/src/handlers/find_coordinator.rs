@@ -1,5 +1,4 @@
-//! `FindCoordinator`: which node to ask about a group. librdkafka takes a broker that does not serve version 0 of it for
-//! one that cannot take LZ4.
+//! `FindCoordinator`: the node that coordinates a group. librdkafka disables LZ4 unless version 0 of it is supported.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -7,33 +6,33 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use crate::{call::Call, cluster::Node};
+use crate::{cluster::Node, request::RequestContext};
 
-/// The kinds of keys: groups, transactions, and share groups (KIP-932).
+/// Key types; share groups are KIP-932.
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
-/// Answers for each key by itself; before version 4 there is one.
-pub(crate) fn answer(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let response = FindCoordinatorResponse::default().with_throttle_time_ms(call.throttle_ms());
-    if call.version < 4 {
-        let one = look_up(call, request.key_type, request.key);
+/// Version 4 added several keys in one request.
+pub(super) fn handle(context: &RequestContext<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let response = FindCoordinatorResponse::default();
+    if context.version < 4 {
+        let coordinator = find(context, request.key_type, request.key);
         return response
-            .with_error_code(one.error_code)
-            .with_error_message(one.error_message)
-            .with_node_id(one.node_id)
-            .with_host(one.host)
-            .with_port(one.port);
+            .with_error_code(coordinator.error_code)
+            .with_error_message(coordinator.error_message)
+            .with_node_id(coordinator.node_id)
+            .with_host(coordinator.host)
+            .with_port(coordinator.port);
     }
     let keys = request.coordinator_keys.into_iter();
-    response.with_coordinators(keys.map(|key| look_up(call, request.key_type, key)).collect())
+    response.with_coordinators(keys.map(|key| find(context, request.key_type, key)).collect())
 }
 
-fn look_up(call: &Call<'_>, kind: i8, key: StrBytes) -> Coordinator {
-    let coordinator = match find(call, kind, &key) {
+fn find(context: &RequestContext<'_>, key_type: i8, key: StrBytes) -> Coordinator {
+    let coordinator = match find_node(context, key_type, &key) {
         Ok(node) => {
-            let (id, host, port) = call.located(&node);
+            let (id, host, port) = context.broker(&node);
             Coordinator::default().with_node_id(id).with_host(host).with_port(port)
         }
         Err(error) => Coordinator::default()
@@ -45,16 +44,16 @@ fn look_up(call: &Call<'_>, kind: i8, key: StrBytes) -> Coordinator {
     coordinator.with_key(key)
 }
 
-fn find(call: &Call<'_>, kind: i8, key: &str) -> Result<Node, ResponseError> {
-    call.admit()?;
-    match kind {
-        GROUP => call
+fn find_node(context: &RequestContext<'_>, key_type: i8, key: &str) -> Result<Node, ResponseError> {
+    context.check_fault()?;
+    match key_type {
+        GROUP => context
             .cluster
             .coordinator(key)
             .ok_or(ResponseError::CoordinatorNotAvailable),
-        // Nobody coordinates these.
+        // There are no transactions and no share groups.
         TRANSACTION => Err(ResponseError::CoordinatorNotAvailable),
-        SHARE if call.version >= 6 => Err(ResponseError::CoordinatorNotAvailable),
+        SHARE if context.version >= 6 => Err(ResponseError::CoordinatorNotAvailable),
         _ => Err(ResponseError::InvalidRequest),
     }
 }

@@ -1,31 +1,24 @@
-//! `InitProducerId` for idempotent producers (KIP-98). There are no transactions, so there is nothing to recover: whoever
-//! asks gets an id nobody had before, as from Kafka.
+//! `InitProducerId` for idempotent producers (KIP-98). Each request gets an unused producer id, as in Kafka.
 
 use kafka_protocol::{
     error::ResponseError,
     messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId},
 };
 
-use crate::call::Call;
+use crate::request::RequestContext;
 
-/// Gives a fresh producer id.
-pub(crate) fn answer(call: &Call<'_>, request: &InitProducerIdRequest) -> InitProducerIdResponse {
-    let response = InitProducerIdResponse::default().with_throttle_time_ms(call.throttle_ms());
-    let refused = |error: ResponseError| {
-        response
-            .clone()
+pub(super) fn handle(context: &RequestContext<'_>, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    let result = match request.transactional_id {
+        // Transactions are not served. Clients do not retry this error.
+        Some(_) => Err(ResponseError::InvalidRequest),
+        None => context.check_fault(),
+    };
+    let response = InitProducerIdResponse::default();
+    match result {
+        Ok(()) => response.with_producer_id(ProducerId(context.cluster.new_producer_id())),
+        Err(error) => response
             .with_error_code(error.code())
             .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1)
-    };
-    if request.transactional_id.is_some() {
-        // Not one of the errors that clients try again.
-        return refused(ResponseError::InvalidRequest);
-    }
-    match call.admit() {
-        Ok(()) => response
-            .clone()
-            .with_producer_id(ProducerId(call.cluster.new_producer_id())),
-        Err(error) => refused(error),
+            .with_producer_epoch(-1),
     }
 }

@@ -5,26 +5,24 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use crate::{call::Call, groups::Group};
+use crate::{groups::Group, request::RequestContext};
 
-/// Lists the groups in the states and of the types asked for, in any case of the letters.
-pub(crate) fn answer(call: &Call<'_>, request: &ListGroupsRequest) -> ListGroupsResponse {
-    let response = ListGroupsResponse::default().with_throttle_time_ms(call.throttle_ms());
-    if let Err(error) = call.admit() {
+/// Filters by state and type; filters ignore case.
+pub(super) fn handle(context: &RequestContext<'_>, request: ListGroupsRequest) -> ListGroupsResponse {
+    let response = ListGroupsResponse::default();
+    if let Err(error) = context.check_fault() {
         return response.with_error_code(error.code());
     }
-    let groups = call
-        .cluster
-        .groups
-        .all(&call.cluster.view(), |(id, group)| list(id, group));
-    let here = |group: &ListedGroup| {
-        let coordinator = call.cluster.coordinator(&group.group_id);
-        coordinator.is_some_and(|node| node.id == call.node)
+    let cluster = context.cluster;
+    let groups = cluster.groups.all(&cluster.snapshot(), |(id, group)| list(id, group));
+    let is_coordinator = |group: &ListedGroup| {
+        let coordinator = cluster.coordinator(&group.group_id);
+        coordinator.is_some_and(|node| node.id == context.node)
     };
     let groups = groups.into_iter().filter(|group| {
-        here(group)
-            && asked_for(&request.states_filter, &group.group_state)
-            && asked_for(&request.types_filter, &group.group_type)
+        is_coordinator(group)
+            && matches(&request.states_filter, &group.group_state)
+            && matches(&request.types_filter, &group.group_type)
     });
     response.with_groups(groups.collect())
 }
@@ -32,11 +30,11 @@ pub(crate) fn answer(call: &Call<'_>, request: &ListGroupsRequest) -> ListGroups
 fn list(id: &str, group: &Group) -> ListedGroup {
     ListedGroup::default()
         .with_group_id(GroupId(StrBytes::from_string(id.to_owned())))
-        .with_protocol_type(StrBytes::from_static_str(group.protocol()))
+        .with_protocol_type(StrBytes::from_static_str(group.protocol_type()))
         .with_group_state(StrBytes::from_static_str(group.state()))
-        .with_group_type(StrBytes::from_static_str(group.kind()))
+        .with_group_type(StrBytes::from_static_str(group.group_type()))
 }
 
-fn asked_for(filter: &[StrBytes], what: &str) -> bool {
-    filter.is_empty() || filter.iter().any(|asked| asked.trim().eq_ignore_ascii_case(what))
+fn matches(filter: &[StrBytes], value: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|allowed| allowed.trim().eq_ignore_ascii_case(value))
 }

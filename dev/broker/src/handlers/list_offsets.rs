@@ -1,77 +1,69 @@
-//! `ListOffsets`: the ends of a partition, and where a time is.
+//! `ListOffsets`: the first and the last offset of a partition, or the offset of a timestamp.
 
 use kafka_protocol::{
     error::ResponseError,
     messages::{
         ListOffsetsRequest, ListOffsetsResponse,
-        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        list_offsets_request::ListOffsetsPartition,
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
     },
 };
 
-use crate::{call::Call, log::Found, partition::Position, topics::Topic};
+use crate::{
+    log::TimestampAndOffset,
+    partition::{OffsetSpec, Partition},
+    request::RequestContext,
+};
 
-/// `READ_COMMITTED` (KIP-98).
+/// Isolation level `READ_COMMITTED` (KIP-98).
 pub(super) const READ_COMMITTED: i8 = 1;
 
-/// Answers each question by itself. "No such record" is offset -1 without an error.
-pub(crate) fn answer(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let committed = request.isolation_level == READ_COMMITTED;
-    let topics = request
-        .topics
-        .into_iter()
-        .map(|asked| look_up(call, asked, committed))
-        .collect();
-    ListOffsetsResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_topics(topics)
-}
-
-fn look_up(call: &Call<'_>, asked: ListOffsetsTopic, committed: bool) -> ListOffsetsTopicResponse {
-    let topic = call.cluster.topics.named(&asked.name);
-    let answers = asked.partitions.iter().map(|partition| {
-        let topic = topic.as_ref().map_err(|error| *error);
-        let answer = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
-        match topic.and_then(|topic| find(call, topic, partition, committed)) {
-            Ok(Some(found)) => {
-                let answer = answer.with_offset(found.offset).with_timestamp(found.timestamp);
-                // Older clients know no epochs.
-                if call.version >= 4 {
-                    answer.with_leader_epoch(found.epoch)
-                } else {
-                    answer
-                }
+/// A timestamp after the last record gives offset -1 without an error.
+pub(super) fn handle(context: &RequestContext<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let read_committed = request.isolation_level == READ_COMMITTED;
+    let topics = request.topics.into_iter().map(|requested| {
+        let topic = context.cluster.topics.by_name(&requested.name);
+        let partitions = requested.partitions.iter().map(|partition| {
+            let index = partition.partition_index;
+            let found = context
+                .partition(&topic, index)
+                .and_then(|found| find_offset(context, found, partition, read_committed));
+            let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+            match found {
+                Ok(Some(found)) => response
+                    .with_offset(found.offset)
+                    .with_timestamp(found.timestamp)
+                    // Added in version 4.
+                    .with_leader_epoch(if context.version >= 4 { found.leader_epoch } else { -1 }),
+                Ok(None) => response,
+                Err(error) => response.with_error_code(error.code()),
             }
-            Ok(None) => answer,
-            Err(error) => answer.with_error_code(error.code()),
-        }
+        });
+        let partitions = partitions.collect();
+        ListOffsetsTopicResponse::default()
+            .with_name(requested.name)
+            .with_partitions(partitions)
     });
-    let partitions = answers.collect();
-    ListOffsetsTopicResponse::default()
-        .with_name(asked.name)
-        .with_partitions(partitions)
+    ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
-fn find(
-    call: &Call<'_>,
-    topic: &Topic,
-    asked: &ListOffsetsPartition,
-    committed: bool,
-) -> Result<Option<Found>, ResponseError> {
-    call.admit()?;
-    let partition = topic
-        .partition(asked.partition_index)
-        .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let position = match asked.timestamp {
-        -1 => Position::Latest,
-        -2 => Position::Earliest,
-        -3 if call.version >= 7 => Position::MaxTimestamp,
-        // The earliest offset on the broker's own disk (KIP-405): all there is.
-        -4 if call.version >= 8 => Position::Earliest,
-        // The latest offset in remote storage (KIP-1005), which nothing ever reaches.
-        -5 if call.version >= 9 => return Ok(None),
-        timestamp if timestamp >= 0 => Position::Timestamp(timestamp),
+fn find_offset(
+    context: &RequestContext<'_>,
+    partition: &Partition,
+    requested: &ListOffsetsPartition,
+    read_committed: bool,
+) -> Result<Option<TimestampAndOffset>, ResponseError> {
+    let spec = match requested.timestamp {
+        -1 => OffsetSpec::Latest,
+        -2 => OffsetSpec::Earliest,
+        -3 if context.version >= 7 => OffsetSpec::MaxTimestamp,
+        // The earliest local offset (KIP-405). The whole log is local.
+        -4 if context.version >= 8 => OffsetSpec::Earliest,
+        // The latest offset in remote storage (KIP-1005), which does not exist.
+        -5 if context.version >= 9 => return Ok(None),
+        timestamp if timestamp >= 0 => OffsetSpec::Timestamp(timestamp),
         _ => return Err(ResponseError::UnsupportedVersion),
     };
-    partition.find(call.asked(asked.current_leader_epoch), position, committed)
+    let check = context.leader_check(requested.current_leader_epoch);
+    partition.find_offset(check, spec, read_committed)
 }

@@ -1,4 +1,4 @@
-//! `OffsetCommit`: the positions of a group, kept.
+//! `OffsetCommit` commits offsets of a group.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -10,76 +10,72 @@ use kafka_protocol::{
 };
 
 use crate::{
-    call::Call,
-    groups::{Asker, Committed, MAX_METADATA_BYTES, PartitionId},
+    groups::{MAX_METADATA_BYTES, MemberEpoch, OffsetAndMetadata, TopicIdPartition},
+    request::RequestContext,
 };
 
-/// Commits what can be committed: partitions that do not exist fail by themselves, everything else fails together.
-pub(crate) fn answer(call: &Call<'_>, request: OffsetCommitRequest) -> OffsetCommitResponse {
-    let mut positions = Vec::new();
+type Offsets = Vec<(String, TopicIdPartition, OffsetAndMetadata)>;
+
+/// Unknown partitions and too long metadata fail alone. Every other error fails all partitions.
+pub(super) fn handle(context: &RequestContext<'_>, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    let mut offsets = Offsets::new();
     let mut topics: Vec<_> = request
         .topics
         .iter()
-        .map(|topic| check(call, topic, &mut positions))
+        .map(|topic| validate(context, topic, &mut offsets))
         .collect();
-    let sound = |partition: &&mut OffsetCommitResponsePartition| partition.error_code == 0;
-    if let Err(error) = commit(call, &request, positions) {
+    if let Err(error) = commit(context, &request, offsets) {
         let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-        for partition in partitions.filter(sound) {
+        for partition in partitions.filter(|partition| partition.error_code == 0) {
             partition.error_code = error.code();
         }
     }
-    OffsetCommitResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_topics(topics)
+    OffsetCommitResponse::default().with_topics(topics)
 }
 
-/// The answer for a topic so far, and what there is to commit.
-fn check(
-    call: &Call<'_>,
-    asked: &OffsetCommitRequestTopic,
-    positions: &mut Vec<(String, PartitionId, Committed)>,
+/// The response for a topic unless the commit fails. Adds the offsets to commit.
+fn validate(
+    context: &RequestContext<'_>,
+    requested: &OffsetCommitRequestTopic,
+    offsets: &mut Offsets,
 ) -> OffsetCommitResponseTopic {
-    let topic = call.cluster.topics.named(&asked.name);
-    let answers = asked.partitions.iter().map(|partition| {
-        let answer = OffsetCommitResponsePartition::default().with_partition_index(partition.partition_index);
+    let topic = context.cluster.topics.by_name(&requested.name);
+    let partitions = requested.partitions.iter().map(|partition| {
         let index = partition.partition_index;
-        let topic = topic.as_ref().ok().filter(|topic| topic.partition(index).is_some());
-        match (topic, committed(partition)) {
-            (None, _) => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
-            (_, None) => answer.with_error_code(ResponseError::OffsetMetadataTooLarge.code()),
+        let response = OffsetCommitResponsePartition::default().with_partition_index(index);
+        let topic = topic.as_ref().ok().filter(|topic| topic.partition(index).is_ok());
+        match (topic, offset_and_metadata(partition)) {
+            (None, _) => response.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+            (_, None) => response.with_error_code(ResponseError::OffsetMetadataTooLarge.code()),
             (Some(topic), Some(committed)) => {
-                positions.push((topic.name.to_string(), (topic.id, index), committed));
-                answer
+                offsets.push((topic.name.to_string(), (topic.id, index), committed));
+                response
             }
         }
     });
-    let answers = answers.collect();
+    let partitions = partitions.collect();
     OffsetCommitResponseTopic::default()
-        .with_name(asked.name.clone())
-        .with_partitions(answers)
+        .with_name(requested.name.clone())
+        .with_partitions(partitions)
 }
 
-/// What is to be kept, unless it is too long.
-fn committed(partition: &OffsetCommitRequestPartition) -> Option<Committed> {
+/// None if the metadata is too long.
+fn offset_and_metadata(partition: &OffsetCommitRequestPartition) -> Option<OffsetAndMetadata> {
     let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-    (metadata.len() <= MAX_METADATA_BYTES).then(|| Committed {
+    (metadata.len() <= MAX_METADATA_BYTES).then(|| OffsetAndMetadata {
         offset: partition.committed_offset,
         leader_epoch: partition.committed_leader_epoch,
         metadata: metadata.to_owned(),
     })
 }
 
-fn commit(
-    call: &Call<'_>,
-    request: &OffsetCommitRequest,
-    positions: Vec<(String, PartitionId, Committed)>,
-) -> Result<(), ResponseError> {
-    call.admit_group(&request.group_id)?;
-    let asker = Asker {
-        member: &request.member_id,
+fn commit(context: &RequestContext<'_>, request: &OffsetCommitRequest, offsets: Offsets) -> Result<(), ResponseError> {
+    context.check_coordinator(&request.group_id)?;
+    let committer = MemberEpoch {
+        member_id: &request.member_id,
         epoch: request.generation_id_or_member_epoch,
     };
-    let groups = &call.cluster.groups;
-    groups.commit(&request.group_id, asker, call.version, positions, &call.cluster.view())
+    let (group, snapshot) = (&request.group_id, context.cluster.snapshot());
+    let groups = &context.cluster.groups;
+    groups.commit(group, committer, context.version, offsets, &snapshot)
 }

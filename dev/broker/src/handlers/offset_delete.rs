@@ -1,49 +1,47 @@
-//! `OffsetDelete`: a group forgets positions in topics it does not read any more.
+//! `OffsetDelete` deletes committed offsets of topics that the group does not subscribe to.
 
-use kafka_protocol::{
-    error::ResponseError,
-    messages::{
-        OffsetDeleteRequest, OffsetDeleteResponse,
-        offset_delete_request::OffsetDeleteRequestTopic,
-        offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic},
-    },
+use kafka_protocol::messages::{
+    OffsetDeleteRequest, OffsetDeleteResponse,
+    offset_delete_request::OffsetDeleteRequestTopic,
+    offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic},
 };
 
-use crate::call::Call;
+use crate::request::RequestContext;
 
-/// Forgets each position by itself, if there is such a group.
-pub(crate) fn answer(call: &Call<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-    let response = OffsetDeleteResponse::default().with_throttle_time_ms(call.throttle_ms());
+pub(super) fn handle(context: &RequestContext<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    let response = OffsetDeleteResponse::default();
     let group = request.group_id.as_str();
-    let found = call
-        .admit_group(group)
-        .and_then(|()| call.cluster.groups.with(group, &call.cluster.view(), |_| ()));
+    let snapshot = context.cluster.snapshot();
+    let found = context
+        .check_coordinator(group)
+        .and_then(|()| context.cluster.groups.with(group, &snapshot, |_| ()));
     match found {
         Ok(()) => {
-            let topics = request.topics.iter().map(|topic| forget(call, group, topic));
+            let topics = request.topics.iter().map(|topic| delete(context, group, topic));
             response.with_topics(topics.collect())
         }
         Err(error) => response.with_error_code(error.code()),
     }
 }
 
-fn forget(call: &Call<'_>, group: &str, asked: &OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic {
-    let topic = call.cluster.topics.named(&asked.name);
-    let partitions = asked.partitions.iter().map(|partition| {
+fn delete(
+    context: &RequestContext<'_>,
+    group: &str,
+    requested: &OffsetDeleteRequestTopic,
+) -> OffsetDeleteResponseTopic {
+    let topic = context.cluster.topics.by_name(&requested.name);
+    let partitions = requested.partitions.iter().map(|partition| {
         let index = partition.partition_index;
-        let known = topic.as_ref().is_ok_and(|topic| topic.partition(index).is_some());
-        let forgotten = if known {
-            let groups = &call.cluster.groups;
-            groups.forget_position(group, &asked.name, index, &call.cluster.view())
-        } else {
-            Err(ResponseError::UnknownTopicOrPartition)
-        };
+        let deleted = context.partition(&topic, index).and_then(|_| {
+            let groups = &context.cluster.groups;
+            groups.delete_offset(group, &requested.name, index, &context.cluster.snapshot())
+        });
         OffsetDeleteResponsePartition::default()
             .with_partition_index(index)
-            .with_error_code(forgotten.map_or_else(|error| error.code(), |()| 0))
+            .with_error_code(deleted.map_or_else(|error| error.code(), |()| 0))
     });
     let partitions = partitions.collect();
     OffsetDeleteResponseTopic::default()
-        .with_name(asked.name.clone())
+        .with_name(requested.name.clone())
         .with_partitions(partitions)
 }

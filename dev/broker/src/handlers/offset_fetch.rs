@@ -1,4 +1,4 @@
-//! `OffsetFetch`: the positions a group has committed. That there is none is offset -1 without an error.
+//! `OffsetFetch`: the committed offsets of a group. A partition without one gives offset -1 and no error.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -14,15 +14,15 @@ use kafka_protocol::{
 };
 
 use crate::{
-    call::Call,
-    groups::{Asker, Committed, Positions},
+    groups::{CommittedOffsets, MemberEpoch, OffsetAndMetadata},
+    request::RequestContext,
 };
 
-/// Answers for each group by itself; before version 8 there is one.
-pub(crate) fn answer(call: &Call<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
-    let response = OffsetFetchResponse::default().with_throttle_time_ms(call.throttle_ms());
-    if call.version >= 8 {
-        let groups = request.groups.into_iter().map(|group| look_up(call, group));
+/// Version 8 added several groups in one request.
+pub(super) fn handle(context: &RequestContext<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let response = OffsetFetchResponse::default();
+    if context.version >= 8 {
+        let groups = request.groups.into_iter().map(|group| fetch_group(context, group));
         return response.with_groups(groups.collect());
     }
     let topics = request.topics.map(|topics| {
@@ -36,48 +36,48 @@ pub(crate) fn answer(call: &Call<'_>, request: OffsetFetchRequest) -> OffsetFetc
     let group = OffsetFetchRequestGroup::default()
         .with_group_id(request.group_id)
         .with_topics(topics);
-    let group = look_up(call, group);
-    let topics = group.topics.into_iter().map(old_topic);
+    let group = fetch_group(context, group);
+    let topics = group.topics.into_iter().map(topic_before_v8);
     response.with_error_code(group.error_code).with_topics(topics.collect())
 }
 
-fn look_up(call: &Call<'_>, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let asker = asked.member_id.as_deref().map(|member| Asker {
-        member,
-        epoch: asked.member_epoch,
+fn fetch_group(context: &RequestContext<'_>, requested: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let fetcher = requested.member_id.as_deref().map(|member_id| MemberEpoch {
+        member_id,
+        epoch: requested.member_epoch,
     });
-    let read = |positions: &Positions| match &asked.topics {
-        Some(topics) => topics.iter().map(|topic| some(topic, positions)).collect(),
-        None => all(positions),
+    let read = |offsets: &CommittedOffsets| match &requested.topics {
+        Some(topics) => topics.iter().map(|topic| requested_offsets(topic, offsets)).collect(),
+        None => all_offsets(offsets),
     };
-    let found = call.admit_group(&asked.group_id).and_then(|()| {
-        let groups = &call.cluster.groups;
-        groups.positions(&asked.group_id, asker, &call.cluster.view(), read)
+    let found = context.check_coordinator(&requested.group_id).and_then(|()| {
+        let groups = &context.cluster.groups;
+        groups.fetch_offsets(&requested.group_id, fetcher, &context.cluster.snapshot(), read)
     });
     let group = match found {
         Ok(topics) => OffsetFetchResponseGroup::default().with_topics(topics),
-        // Version 1 has no other place for an error than the partitions.
+        // Version 1 has error codes in the partitions only.
         Err(error) => OffsetFetchResponseGroup::default()
             .with_error_code(error.code())
-            .with_topics(if call.version < 2 {
-                refused(&asked, error)
+            .with_topics(if context.version < 2 {
+                with_error(&requested, error)
             } else {
                 vec![]
             }),
     };
-    group.with_group_id(GroupId(asked.group_id.0))
+    group.with_group_id(GroupId(requested.group_id.0))
 }
 
-fn some(asked: &OffsetFetchRequestTopics, positions: &Positions) -> OffsetFetchResponseTopics {
-    let indexes = asked.partition_indexes.iter();
-    let partitions = indexes.map(|index| partition(*index, positions.of(&asked.name, *index)));
+fn requested_offsets(requested: &OffsetFetchRequestTopics, offsets: &CommittedOffsets) -> OffsetFetchResponseTopics {
+    let indexes = requested.partition_indexes.iter();
+    let partitions = indexes.map(|index| partition(*index, offsets.get(&requested.name, *index)));
     OffsetFetchResponseTopics::default()
-        .with_name(asked.name.clone())
+        .with_name(requested.name.clone())
         .with_partitions(partitions.collect())
 }
 
-fn all(positions: &Positions) -> Vec<OffsetFetchResponseTopics> {
-    let topics = positions.all().map(|(topic, partitions)| {
+fn all_offsets(offsets: &CommittedOffsets) -> Vec<OffsetFetchResponseTopics> {
+    let topics = offsets.iter().map(|(topic, partitions)| {
         let partitions = partitions
             .iter()
             .map(|(index, committed)| partition(*index, Some(committed)));
@@ -88,26 +88,26 @@ fn all(positions: &Positions) -> Vec<OffsetFetchResponseTopics> {
     topics.collect()
 }
 
-fn partition(index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
-    let answer = OffsetFetchResponsePartitions::default().with_partition_index(index);
+fn partition(index: i32, committed: Option<&OffsetAndMetadata>) -> OffsetFetchResponsePartitions {
+    let response = OffsetFetchResponsePartitions::default().with_partition_index(index);
     match committed {
-        Some(committed) => answer
+        Some(committed) => response
             .with_committed_offset(committed.offset)
             .with_committed_leader_epoch(committed.leader_epoch)
             .with_metadata(Some(StrBytes::from_string(committed.metadata.clone()))),
-        None => answer
+        None => response
             .with_committed_offset(-1)
             .with_committed_leader_epoch(-1)
             .with_metadata(Some(StrBytes::default())),
     }
 }
 
-fn refused(asked: &OffsetFetchRequestGroup, error: ResponseError) -> Vec<OffsetFetchResponseTopics> {
-    let mut topics: Vec<_> = asked
+fn with_error(requested: &OffsetFetchRequestGroup, error: ResponseError) -> Vec<OffsetFetchResponseTopics> {
+    let mut topics: Vec<_> = requested
         .topics
         .iter()
         .flatten()
-        .map(|topic| some(topic, &Positions::default()))
+        .map(|topic| requested_offsets(topic, &CommittedOffsets::default()))
         .collect();
     for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
         partition.error_code = error.code();
@@ -115,8 +115,8 @@ fn refused(asked: &OffsetFetchRequestGroup, error: ResponseError) -> Vec<OffsetF
     topics
 }
 
-/// As it is written before version 8.
-fn old_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+/// The format before version 8.
+fn topic_before_v8(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     let partitions = topic.partitions.into_iter().map(|partition| {
         OffsetFetchResponsePartition::default()
             .with_partition_index(partition.partition_index)

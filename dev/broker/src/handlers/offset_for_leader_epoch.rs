@@ -1,44 +1,33 @@
-//! `OffsetForLeaderEpoch`: where an epoch ended, by which consumers notice that a log was cut (KIP-320).
+//! `OffsetForLeaderEpoch`: the end offset of a leader epoch, by which consumers detect a truncated log (KIP-320).
 
-use kafka_protocol::{
-    error::ResponseError,
-    messages::{
-        OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
-        offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
-        offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
-    },
+use kafka_protocol::messages::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
 };
 
-use crate::{call::Call, topics::Topic};
+use crate::request::RequestContext;
 
-/// Answers for each partition by itself.
-pub(crate) fn answer(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
-    let topics = request.topics.into_iter().map(|asked| look_up(call, asked)).collect();
-    OffsetForLeaderEpochResponse::default()
-        .with_throttle_time_ms(call.throttle_ms())
-        .with_topics(topics)
-}
-
-fn look_up(call: &Call<'_>, asked: OffsetForLeaderTopic) -> OffsetForLeaderTopicResult {
-    let topic = call.cluster.topics.named(&asked.topic);
-    let answers = asked.partitions.iter().map(|partition| {
-        let topic = topic.as_ref().map_err(|error| *error);
-        let answer = EpochEndOffset::default().with_partition(partition.partition);
-        match topic.and_then(|topic| end(call, topic, partition)) {
-            Ok((epoch, offset)) => answer.with_leader_epoch(epoch).with_end_offset(offset),
-            Err(error) => answer.with_error_code(error.code()),
-        }
+pub(super) fn handle(
+    context: &RequestContext<'_>,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|requested| {
+        let topic = context.cluster.topics.by_name(&requested.topic);
+        let results = requested.partitions.iter().map(|partition| {
+            let check = context.leader_check(partition.current_leader_epoch);
+            let result = EpochEndOffset::default().with_partition(partition.partition);
+            let end = context
+                .partition(&topic, partition.partition)
+                .and_then(|found| found.end_offset_for_epoch(check, partition.leader_epoch));
+            match end {
+                Ok((epoch, offset)) => result.with_leader_epoch(epoch).with_end_offset(offset),
+                Err(error) => result.with_error_code(error.code()),
+            }
+        });
+        let results = results.collect();
+        OffsetForLeaderTopicResult::default()
+            .with_topic(requested.topic)
+            .with_partitions(results)
     });
-    let answers = answers.collect();
-    OffsetForLeaderTopicResult::default()
-        .with_topic(asked.topic)
-        .with_partitions(answers)
-}
-
-fn end(call: &Call<'_>, topic: &Topic, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ResponseError> {
-    call.admit()?;
-    let partition = topic
-        .partition(asked.partition)
-        .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    partition.end_of_epoch(call.asked(asked.current_leader_epoch), asked.leader_epoch)
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }

@@ -1,16 +1,11 @@
 //! The broker over real sockets, with rskafka and with bare frames.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that goes wrong may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test may panic")]
 
-#[cfg(feature = "faults")]
+mod api_versions;
+mod consumer_groups;
 mod faults;
 mod fetch;
-mod groups;
-mod hostile;
-mod rskafka_client;
+mod malformed_requests;
+mod rskafka;
 mod support;
-mod versions;

@@ -1,21 +1,21 @@
-//! A broker at a free port, and two ways to talk to it.
+//! A broker at a free port, with an rskafka client and with a bare connection.
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
-use broker::{Broker, Config};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use chrono::{DateTime, Utc};
-use kafka_protocol::{
-    messages::{ApiKey, RequestHeader, ResponseHeader, TopicName},
-    protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
-};
-use rskafka::{
+use ::rskafka::{
     BackoffConfig,
     client::{
         Client, ClientBuilder,
         partition::{Compression, PartitionClient, UnknownTopicHandling},
     },
     record::Record,
+};
+use broker::{Broker, Config};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use kafka_protocol::{
+    messages::{ApiKey, RequestHeader, ResponseHeader, TopicName},
+    protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,41 +25,39 @@ use tokio::{
     time::timeout,
 };
 
-/// Far more than anything here takes; a test that waits this long has failed.
-pub(crate) const BOUND: Duration = Duration::from_secs(10);
+/// The limit of each wait.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for something that must come.
+/// Fails the test if `wait` takes longer than [`TIMEOUT`].
 pub(crate) async fn within<T>(wait: impl Future<Output = T>) -> T {
-    timeout(BOUND, wait).await.expect("it does not come")
+    timeout(TIMEOUT, wait).await.expect("timed out")
 }
 
 /// A broker that runs until it is dropped.
-pub(crate) struct Running {
+pub(crate) struct TestBroker {
     pub(crate) addr: SocketAddr,
-    #[cfg(feature = "faults")]
     pub(crate) faults: broker::Faults,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
-pub(crate) async fn start() -> Running {
+pub(crate) async fn start() -> TestBroker {
     start_with(Config::default()).await
 }
 
-pub(crate) async fn start_with(config: Config) -> Running {
+pub(crate) async fn start_with(config: Config) -> TestBroker {
     let broker = Broker::bind_with("127.0.0.1:0", config).await.unwrap();
     let (stop, stopped) = oneshot::channel();
-    Running {
+    TestBroker {
         addr: broker.local_addr(),
-        #[cfg(feature = "faults")]
         faults: broker.faults(),
         stop: Some(stop),
         task: tokio::spawn(broker.run(async { drop(stopped.await) })),
     }
 }
 
-impl Running {
-    /// An rskafka client with short back-offs.
+impl TestBroker {
+    /// An rskafka client with a short backoff.
     pub(crate) async fn client(&self) -> Client {
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(5),
@@ -71,7 +69,7 @@ impl Running {
         within(builder.build()).await.unwrap()
     }
 
-    /// A new topic, and a client for one of its partitions.
+    /// Creates a topic.
     pub(crate) async fn topic(&self, name: &str, partitions: i32) -> Topic {
         let client = self.client().await;
         let controller = client.controller_client().unwrap();
@@ -85,24 +83,24 @@ impl Running {
     }
 
     /// A bare connection.
-    pub(crate) async fn wire(&self) -> Wire {
-        Wire::to(self.addr).await
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::to(self.addr).await
     }
 
-    /// Ends it as its owner would.
+    /// Shuts the broker down.
     pub(crate) async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         within(&mut self.task).await.unwrap();
     }
 }
 
-impl Drop for Running {
+impl Drop for TestBroker {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A topic seen through rskafka.
+/// A topic and an rskafka client.
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) client: Arc<Client>,
@@ -117,7 +115,7 @@ impl Topic {
     }
 }
 
-/// A partition seen through rskafka.
+/// rskafka's client of one partition.
 pub(crate) struct Partition(PartitionClient);
 
 impl Deref for Partition {
@@ -129,13 +127,13 @@ impl Deref for Partition {
 }
 
 impl Partition {
-    /// Writes one batch with these values and gives their offsets.
+    /// Produces one batch with these values, and gives their offsets.
     pub(crate) async fn write(&self, values: &[&str]) -> Vec<i64> {
         let records = values.iter().map(|value| record(value, Utc::now())).collect();
         within(self.produce(records, Compression::NoCompression)).await.unwrap()
     }
 
-    /// What is there from `offset` on: the values and the high watermark.
+    /// The values from `offset` on, and the high watermark.
     pub(crate) async fn values(&self, offset: i64) -> (Vec<String>, i64) {
         let (records, watermark) = within(self.fetch_records(offset, 1..1_000_000, 0)).await.unwrap();
         let value = |record: Record| String::from_utf8(record.value.unwrap()).unwrap();
@@ -159,48 +157,53 @@ pub(crate) fn name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-/// A connection that sends whatever it is told to.
-pub(crate) struct Wire {
+/// A connection that sends and receives frames.
+pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     correlation_id: i32,
 }
 
-impl Wire {
+impl Connection {
     /// A bare connection to a node.
-    pub(crate) async fn to(addr: SocketAddr) -> Wire {
+    pub(crate) async fn to(addr: SocketAddr) -> Connection {
         let stream = within(TcpStream::connect(addr)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Wire {
+        Connection {
             stream,
             correlation_id: 0,
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and receives its response.
     pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
-        self.ask(version, request).await;
-        self.answer::<R>(version).await
+        self.send(version, request).await;
+        self.receive::<R>(version).await
     }
 
-    /// Asks only.
-    pub(crate) async fn ask<R: Request>(&mut self, version: i16, request: &R) {
+    /// Sends a request.
+    pub(crate) async fn send<R: Request>(&mut self, version: i16, request: &R) {
         self.correlation_id += 1;
         let frame = frame(version, self.correlation_id, request);
         within(self.stream.write_all(&frame)).await.unwrap();
     }
 
-    /// Waits for the answer to the last request.
-    pub(crate) async fn answer<R: Request>(&mut self, version: i16) -> R::Response {
+    /// Receives the response to the last request.
+    pub(crate) async fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         let mut frame = self.frame().await.expect("the connection was closed");
         let header_version = R::Response::header_version(version);
         let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
         assert_eq!(header.correlation_id, self.correlation_id);
         let response = R::Response::decode(&mut frame, version).unwrap();
-        assert_eq!(frame.remaining(), 0, "bytes behind the answer to {} v{version}", R::KEY);
+        assert_eq!(
+            frame.remaining(),
+            0,
+            "bytes after the response to {} v{version}",
+            R::KEY
+        );
         response
     }
 
-    /// The next frame without its length; none if the connection is closed.
+    /// The next frame without its length. None if the connection is closed.
     pub(crate) async fn frame(&mut self) -> Option<Bytes> {
         let length = within(self.stream.read_i32()).await.ok()?;
         let mut frame = vec![0; usize::try_from(length).unwrap()];
@@ -209,7 +212,7 @@ impl Wire {
     }
 }
 
-/// A request as it goes over the wire.
+/// An encoded request with its length.
 pub(crate) fn frame<R: Request>(version: i16, correlation_id: i32, request: &R) -> Bytes {
     let header = RequestHeader::default()
         .with_request_api_key(R::KEY)

@@ -1,25 +1,25 @@
-//! What our own client does with it.
+//! rskafka as the client.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use rskafka::client::{
+use ::rskafka::client::{
     error::{Error, ProtocolError},
     partition::{Compression, OffsetAt, UnknownTopicHandling},
 };
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::support::{BOUND, record, start, within};
+use crate::support::{TIMEOUT, record, start, within};
 
 fn error_of<T: std::fmt::Debug>(result: Result<T, Error>) -> ProtocolError {
     match result.unwrap_err() {
         Error::ServerError { protocol_error, .. } => protocol_error,
-        other => panic!("no answer of the server: {other:?}"),
+        other => panic!("no server error: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn what_is_written_is_read() {
+async fn produced_records_are_fetched() {
     let broker = start().await;
     let topic = broker.topic("ping", 3).await;
     for index in 0..3 {
@@ -35,7 +35,7 @@ async fn what_is_written_is_read() {
 }
 
 #[tokio::test]
-async fn compressed_batches_pass_untouched() {
+async fn compressed_batches_are_stored_unchanged() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     for codec in [Compression::Gzip, Compression::Snappy, Compression::NoCompression] {
@@ -48,7 +48,7 @@ async fn compressed_batches_pass_untouched() {
 }
 
 #[tokio::test]
-async fn offsets_are_found() {
+async fn list_offsets_by_timestamp_and_delete_records() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     let at = |milliseconds| DateTime::<Utc>::from_timestamp_millis(milliseconds).unwrap();
@@ -83,11 +83,11 @@ async fn offsets_are_found() {
 }
 
 #[tokio::test]
-async fn a_topic_is_there_only_if_it_was_created() {
+async fn create_topics_validates_name_partitions_and_replicas() {
     let broker = start().await;
     let client = broker.client().await;
     let controller = client.controller_client().unwrap();
-    let unknown = within(client.partition_client("never-made", 0, UnknownTopicHandling::Error)).await;
+    let unknown = within(client.partition_client("unknown", 0, UnknownTopicHandling::Error)).await;
     assert_eq!(error_of(unknown.map(drop)), ProtocolError::UnknownTopicOrPartition);
     assert!(within(client.list_topics()).await.unwrap().is_empty());
 
@@ -111,7 +111,7 @@ async fn a_topic_is_there_only_if_it_was_created() {
 }
 
 #[tokio::test]
-async fn a_topic_made_again_is_empty() {
+async fn recreated_topic_is_empty() {
     let broker = start().await;
     let topic = broker.topic("ping", 1).await;
     let partition = topic.partition(0).await;
@@ -128,7 +128,7 @@ async fn a_topic_made_again_is_empty() {
 }
 
 #[tokio::test]
-async fn a_waiting_fetch_is_woken_by_the_write() {
+async fn produce_wakes_a_waiting_fetch() {
     let broker = start().await;
     let topic = broker.topic("ping", 1).await;
     let (reader, writer) = (topic.partition(0).await, topic.partition(0).await);
@@ -140,7 +140,7 @@ async fn a_waiting_fetch_is_woken_by_the_write() {
                 (read, Instant::now())
             },
             async {
-                // Mostly the fetch waits by then; either way it must have the record soon.
+                // The fetch waits by now in most rounds.
                 tokio::task::yield_now().await;
                 let asked = Instant::now();
                 writer.write(&["x"]).await;
@@ -161,7 +161,7 @@ async fn a_waiting_fetch_is_woken_by_the_write() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_too_large_is_refused_and_the_connection_lives() {
+async fn too_large_batch_gets_message_too_large() {
     let broker = start().await;
     let partition = broker.topic("ping", 1).await.partition(0).await;
     let large = vec![record(&"x".repeat(1_100_000), Utc::now())];
@@ -171,13 +171,13 @@ async fn a_batch_that_is_too_large_is_refused_and_the_connection_lives() {
     within(partition.produce(fits, Compression::NoCompression))
         .await
         .unwrap();
-    // KIP-74: one batch, whatever the limit.
+    // KIP-74: the first batch may exceed the limit.
     let (records, _) = within(partition.fetch_records(0, 1..2, 0)).await.unwrap();
     assert_eq!(records.len(), 1);
 }
 
 #[tokio::test]
-async fn memory_is_bounded_by_retention() {
+async fn retention_bytes_deletes_old_batches() {
     let mut config = broker::Config::default();
     config.retention_bytes = 1 << 20;
     let broker = crate::support::start_with(config).await;
@@ -194,17 +194,17 @@ async fn memory_is_bounded_by_retention() {
 }
 
 #[tokio::test]
-async fn stopping_frees_the_port_and_ends_the_connections() {
+async fn shutdown_closes_port_and_connections() {
     let broker = start().await;
     let addr = broker.addr;
     broker.topic("ping", 1).await;
-    let (mut idle, mut waiting) = (broker.wire().await, broker.wire().await);
+    let (mut idle, mut waiting) = (broker.connect().await, broker.connect().await);
     waiting
-        .ask(crate::fetch::VERSION, &crate::fetch::fetch("ping", &[(0, 0)], 60_000))
+        .send(crate::fetch::VERSION, &crate::fetch::fetch("ping", &[(0, 0)], 60_000))
         .await;
     broker.stop().await;
     assert!(idle.frame().await.is_none());
     assert!(waiting.frame().await.is_none());
-    let again = tokio::time::timeout(BOUND, broker::Broker::bind(addr)).await.unwrap();
+    let again = tokio::time::timeout(TIMEOUT, broker::Broker::bind(addr)).await.unwrap();
     assert_eq!(again.unwrap().local_addr(), addr);
 }

@@ -1,49 +1,47 @@
-//! Which calls the broker serves, in which versions: the one table from which `ApiVersions` answers, by which requests
-//! are let in, and which says how their bytes are laid out.
+//! The served APIs and their versions. `ApiVersions` responds with this table, and requests are checked against it.
 //!
-//! The upper ends are those of the wire types, with the exceptions written beside them.
+//! The highest versions are those of the `kafka-protocol` crate, except where a comment says otherwise.
 
 use kafka_protocol::messages::ApiKey;
 
-use crate::shape::{Field, requests};
+use crate::layout::{Field, requests};
 
-/// One call the broker serves.
+/// An API that the broker serves.
 #[derive(Debug)]
-pub(crate) struct Served {
-    /// The call.
+pub(crate) struct ServedApi {
     pub(crate) api: ApiKey,
     /// The lowest version served.
     pub(crate) min: i16,
     /// The highest version served.
     pub(crate) max: i16,
-    /// The lowest version `ApiVersions` names.
+    /// The lowest version in the `ApiVersions` response.
     pub(crate) advertised_min: i16,
     /// The first version with compact lengths and tagged fields (KIP-482).
     pub(crate) flexible_from: i16,
-    /// How the body is laid out, for the check before decoding.
-    pub(crate) shape: &'static [Field],
+    /// The layout of the request body, for the check of its lengths.
+    pub(crate) layout: &'static [Field],
 }
 
-const fn serve(api: ApiKey, min: i16, max: i16, flexible_from: i16, shape: &'static [Field]) -> Served {
-    Served {
+const fn serve(api: ApiKey, min: i16, max: i16, flexible_from: i16, layout: &'static [Field]) -> ServedApi {
+    ServedApi {
         api,
         min,
         max,
         advertised_min: min,
         flexible_from,
-        shape,
+        layout,
     }
 }
 
-/// Every call the broker serves.
-pub(crate) static TABLE: &[Served] = &[
-    Served {
-        // librdkafka up to 2.8 takes a broker that does not name Produce v0 for one that cannot take compressed batches.
-        // Apache Kafka 4 therefore names it and refuses it (KAFKA-18659); so does this one.
+/// All APIs that the broker serves.
+pub(crate) static SERVED_APIS: &[ServedApi] = &[
+    ServedApi {
+        // librdkafka up to 2.8 disables compression unless the broker advertises Produce v0. So Apache Kafka 4 advertises
+        // it and does not support it (KAFKA-18659).
         advertised_min: 0,
         ..serve(ApiKey::Produce, 3, 13, 9, requests::PRODUCE)
     },
-    // Versions 17 and 18 add tagged fields for followers only, inside an array, which `shape` does not look into.
+    // Versions 17 and 18 add tagged fields inside an array, for followers only. `layout` cannot check them.
     serve(ApiKey::Fetch, 4, 16, 12, requests::FETCH),
     serve(ApiKey::ListOffsets, 1, 10, 6, requests::LIST_OFFSETS),
     serve(ApiKey::Metadata, 0, 13, 9, requests::METADATA),
@@ -54,7 +52,7 @@ pub(crate) static TABLE: &[Served] = &[
     serve(ApiKey::InitProducerId, 0, 5, 2, requests::INIT_PRODUCER_ID),
     serve(ApiKey::CreatePartitions, 0, 3, 2, requests::CREATE_PARTITIONS),
     serve(ApiKey::FindCoordinator, 0, 6, 3, requests::FIND_COORDINATOR),
-    // From version 10 on topics go by their ids, in both; the wire types have no such requests.
+    // Version 10 of both uses topic ids, which the `kafka-protocol` crate does not support.
     serve(ApiKey::OffsetCommit, 2, 9, 8, requests::OFFSET_COMMIT),
     serve(ApiKey::OffsetFetch, 1, 9, 6, requests::OFFSET_FETCH),
     serve(ApiKey::OffsetDelete, 0, 0, i16::MAX, requests::OFFSET_DELETE),
@@ -78,14 +76,16 @@ pub(crate) static TABLE: &[Served] = &[
     serve(ApiKey::OffsetForLeaderEpoch, 2, 4, 4, requests::OFFSET_FOR_LEADER_EPOCH),
 ];
 
-/// The row of a call, if it is served at all.
-pub(crate) fn find(key: i16) -> Option<&'static Served> {
-    TABLE.iter().find(|row| row.api as i16 == key)
+/// Finds an API by its key.
+pub(crate) fn find(key: i16) -> Option<&'static ServedApi> {
+    SERVED_APIS.iter().find(|served| served.api as i16 == key)
 }
 
-impl Served {
-    /// Whether requests of this version are answered.
-    pub(crate) fn takes(&self, version: i16) -> bool {
+// === impl ServedApi ===
+
+impl ServedApi {
+    /// Whether the broker serves this version.
+    pub(crate) fn supports(&self, version: i16) -> bool {
         (self.min..=self.max).contains(&version)
     }
 }
@@ -95,13 +95,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_agrees_with_the_wire_types() {
-        for row in TABLE {
-            let known = row.api.valid_versions();
-            assert!(known.min <= row.min && row.max <= known.max, "{:?}: {known}", row.api);
-            for version in row.min..=row.max {
-                let flexible = row.api.request_header_version(version) == 2;
-                assert_eq!(flexible, version >= row.flexible_from, "{:?} v{version}", row.api);
+    fn served_versions_exist_in_kafka_protocol() {
+        for served in SERVED_APIS {
+            let known = served.api.valid_versions();
+            assert!(
+                known.min <= served.min && served.max <= known.max,
+                "{:?}: {known}",
+                served.api
+            );
+            for version in served.min..=served.max {
+                let flexible = served.api.request_header_version(version) == 2;
+                assert_eq!(flexible, version >= served.flexible_from, "{:?} v{version}", served.api);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Bytes that are no requests: they cost their own connection, and nobody else notices.
+//! Malformed requests close their own connection only.
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{ApiKey, FetchRequest, MetadataRequest, ProduceRequest};
@@ -6,20 +6,20 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     fetch::fetch,
-    support::{Running, frame, start, within},
+    support::{TestBroker, frame, start, within},
 };
 
-/// Sends the bytes and expects the connection to be closed without an answer.
-async fn closes(broker: &Running, bytes: &[u8], what: &str) {
-    let mut wire = broker.wire().await;
-    // The broker may close before it has taken everything in.
-    let _ = within(wire.stream.write_all(bytes)).await;
-    assert!(wire.frame().await.is_none(), "{what}");
+/// Sends the bytes, and expects the end of the connection without a response.
+async fn assert_closes(broker: &TestBroker, bytes: &[u8], what: &str) {
+    let mut connection = broker.connect().await;
+    // The broker may close before it has read all bytes.
+    let _ = within(connection.stream.write_all(bytes)).await;
+    assert!(connection.frame().await.is_none(), "{what}");
 }
 
-async fn lives(broker: &Running) {
-    let mut wire = broker.wire().await;
-    assert_eq!(wire.call(5, &MetadataRequest::default()).await.brokers.len(), 1);
+async fn assert_serves(broker: &TestBroker) {
+    let mut connection = broker.connect().await;
+    assert_eq!(connection.call(5, &MetadataRequest::default()).await.brokers.len(), 1);
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -36,19 +36,19 @@ fn header(api: ApiKey, version: i16) -> BytesMut {
 }
 
 #[tokio::test]
-async fn impossible_lengths_close() {
+async fn invalid_frame_length_closes_connection() {
     let broker = start().await;
     for length in [-1, i32::MIN, 100_000_000, i32::MAX, i32::from_be_bytes(*b"HTTP")] {
-        closes(&broker, &length.to_be_bytes(), &format!("a length of {length}")).await;
+        assert_closes(&broker, &length.to_be_bytes(), &format!("a length of {length}")).await;
     }
-    closes(&broker, b"GET / HTTP/1.1\r\n\r\n", "a wrong protocol").await;
-    closes(&broker, &framed(&[]), "an empty request").await;
-    closes(&broker, &framed(&[0, 3, 0]), "half a header").await;
-    lives(&broker).await;
+    assert_closes(&broker, b"GET / HTTP/1.1\r\n\r\n", "a wrong protocol").await;
+    assert_closes(&broker, &framed(&[]), "an empty request").await;
+    assert_closes(&broker, &framed(&[0, 3, 0]), "half a header").await;
+    assert_serves(&broker).await;
 }
 
 #[tokio::test]
-async fn calls_that_are_not_served_close() {
+async fn unsupported_api_or_version_closes_connection() {
     let broker = start().await;
     for (api, version) in [
         (ApiKey::Metadata, 99),
@@ -59,65 +59,65 @@ async fn calls_that_are_not_served_close() {
         (ApiKey::SaslHandshake, 1),
         (ApiKey::JoinGroup, 5),
     ] {
-        closes(&broker, &framed(&header(api, version)), &format!("{api:?} v{version}")).await;
+        assert_closes(&broker, &framed(&header(api, version)), &format!("{api:?} v{version}")).await;
     }
-    closes(
+    assert_closes(
         &broker,
         &framed(&[0x7f, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff]),
-        "an unknown call",
+        "an unknown API key",
     )
     .await;
-    lives(&broker).await;
+    assert_serves(&broker).await;
 }
 
 #[tokio::test]
-async fn cut_requests_close() {
+async fn truncated_request_closes_connection() {
     let broker = start().await;
     let whole = frame(11, 1, &fetch("ping", &[(0, 0)], 0));
     for length in 0..whole.len() {
-        // The frame ends early and so does the connection.
-        let mut wire = broker.wire().await;
-        within(wire.stream.write_all(&whole[..length])).await.unwrap();
-        within(wire.stream.shutdown()).await.unwrap();
-        assert!(wire.frame().await.is_none(), "cut at {length}");
+        // A truncated frame.
+        let mut connection = broker.connect().await;
+        within(connection.stream.write_all(&whole[..length])).await.unwrap();
+        within(connection.stream.shutdown()).await.unwrap();
+        assert!(connection.frame().await.is_none(), "truncated to {length} bytes");
     }
     let body = &whole[4..];
     for length in 0..body.len() {
-        // The frame is whole, what is in it is not.
-        closes(
+        // A complete frame with a truncated request.
+        assert_closes(
             &broker,
             &framed(&body[..length]),
             &format!("{length} bytes of a request"),
         )
         .await;
     }
-    lives(&broker).await;
+    assert_serves(&broker).await;
 }
 
-/// Regression guard for the decoder's habit of reserving what is claimed.
+/// The decoder would reserve memory for the claimed number of elements.
 #[tokio::test]
-async fn claims_of_large_arrays_close() {
+async fn array_longer_than_the_request_closes_connection() {
     let broker = start().await;
     for version in [0, 1, 8] {
         let mut bytes = header(ApiKey::Metadata, version);
         bytes.put_i32(i32::MAX);
-        closes(&broker, &framed(&bytes), &format!("a large array in v{version}")).await;
+        assert_closes(&broker, &framed(&bytes), &format!("a large array in v{version}")).await;
     }
     let mut bytes = header(ApiKey::Metadata, 12);
     bytes.put_u8(0);
     bytes.put_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
-    closes(&broker, &framed(&bytes), "a large compact array").await;
+    assert_closes(&broker, &framed(&bytes), "a large compact array").await;
     let mut bytes = header(ApiKey::Metadata, 12);
     bytes.put_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
-    closes(&broker, &framed(&bytes), "many tagged fields").await;
-    lives(&broker).await;
+    assert_closes(&broker, &framed(&bytes), "many tagged fields").await;
+    assert_serves(&broker).await;
 }
 
 #[tokio::test]
-async fn garbage_never_harms_the_broker() {
+async fn broker_survives_random_changes_of_requests() {
     let broker = start().await;
     broker.topic("ping", 1).await;
-    // xorshift64: the same garbage every time.
+    // xorshift64: the same bytes in every run.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -138,11 +138,11 @@ async fn garbage_never_harms_the_broker() {
             let at = 4 + usize::try_from(random()).unwrap() % (bytes.len() - 4);
             bytes[at] = random().to_le_bytes()[0];
         }
-        let mut wire = broker.wire().await;
-        let _ = within(wire.stream.write_all(&bytes)).await;
-        // Answered or closed; a changed wait is cut short by hanging up.
-        let _ = within(wire.stream.shutdown()).await;
+        let mut connection = broker.connect().await;
+        let _ = within(connection.stream.write_all(&bytes)).await;
+        // Response or close. The shutdown ends a fetch with a long wait.
+        let _ = within(connection.stream.shutdown()).await;
     }
-    lives(&broker).await;
+    assert_serves(&broker).await;
     broker.stop().await;
 }
