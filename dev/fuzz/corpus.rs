@@ -1,10 +1,10 @@
-//! Runs a target over its part of the corpus, as an ordinary test: each crate that has targets includes this file in its own.
+//! Runs a fuzz target over its corpus. Each crate with fuzz targets includes this file in its unit tests.
 
 use std::path::Path;
 
-/// Gives each seed of `target` to `run`.
+/// Passes each file in `corpus/<target>` to `run`.
 pub(super) fn each(target: &str, run: fn(&[u8])) {
-    // The crates that include this file are one or two directories below the root.
+    // The crates are one or two directories below the root of the workspace.
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .map(|directory| directory.join("dev/fuzz/corpus").join(target))
