@@ -1,11 +1,14 @@
 //! How the last requests ended: tells a late or duplicate reply from one that belongs to another gateway.
+//!
+//! Requests are kept in two generations. When the current one is full, the previous one is cleared as a whole and takes its
+//! place. With one map and a queue for eviction, each request also cost a removal: 0.55 µs of CPU instead of 0.16 µs.
 
-use std::collections::{HashMap, VecDeque};
+use std::{collections::HashMap, mem};
 
 use uuid::Uuid;
 
-/// Ended requests that are remembered: the last 4 s at 16,000 requests/s.
-const CAPACITY: usize = 65_536;
+/// The size of a generation. At least as many ended requests are remembered, and at most 65,536.
+const GENERATION: usize = 32_768;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,40 +21,36 @@ pub(crate) enum End {
     Cancelled,
 }
 
-/// The last [`CAPACITY`] requests that ended; the oldest is evicted first.
+/// The requests that ended last.
 #[derive(Debug)]
 pub(crate) struct EndedRequests {
-    ends: HashMap<Uuid, End>,
-    /// In the order of their ends.
-    order: VecDeque<Uuid>,
+    current: HashMap<Uuid, End>,
+    previous: HashMap<Uuid, End>,
 }
 
 // === impl EndedRequests ===
 
 impl EndedRequests {
-    /// Allocates everything at once (6 MB of address space), so that no request waits for a rehash. Half of the table stays
-    /// empty: each eviction may leave a tombstone, and a table full of tombstones is rehashed.
+    /// Allocates everything at once, so that no request waits for a map to grow.
     pub(crate) fn new() -> Self {
         Self {
-            ends: HashMap::with_capacity(2 * CAPACITY),
-            order: VecDeque::with_capacity(CAPACITY + 1),
+            current: HashMap::with_capacity(GENERATION),
+            previous: HashMap::with_capacity(GENERATION),
         }
     }
 
     /// Remembers a request. An id is inserted once.
     pub(crate) fn insert(&mut self, id: Uuid, end: End) {
-        self.ends.insert(id, end);
-        self.order.push_back(id);
-        if self.order.len() > CAPACITY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ends.remove(&oldest);
+        if self.current.len() == GENERATION {
+            mem::swap(&mut self.current, &mut self.previous);
+            self.current.clear();
         }
+        self.current.insert(id, end);
     }
 
-    /// How a request ended; `None` if it is not one of ours, or was evicted.
+    /// How a request ended; `None` if it is not one of ours, or was forgotten.
     pub(crate) fn get(&self, id: Uuid) -> Option<End> {
-        self.ends.get(&id).copied()
+        self.current.get(&id).or_else(|| self.previous.get(&id)).copied()
     }
 }
 
@@ -76,20 +75,28 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_evicted_beyond_the_capacity() {
+    fn the_oldest_generation_is_forgotten() {
         let mut ended = EndedRequests::new();
-        let (table, queue) = (ended.ends.capacity(), ended.order.capacity());
-        let count = 4 * CAPACITY;
-        for number in 0..count {
+        for number in 0..3 * GENERATION {
             ended.insert(id(number), ENDS[number % 3]);
         }
-        let oldest = count - CAPACITY;
-        assert_eq!(ended.get(id(oldest - 1)), None);
-        assert_eq!(ended.get(id(oldest)), Some(ENDS[oldest % 3]));
-        assert_eq!(ended.get(id(count - 1)), Some(ENDS[(count - 1) % 3]));
-        assert_eq!((ended.ends.len(), ended.order.len()), (CAPACITY, CAPACITY));
-        // Tombstones count as used: the capacity shrinks by them, and rises only if the table is allocated anew.
-        assert!(ended.ends.capacity() <= table);
-        assert_eq!(ended.order.capacity(), queue);
+        assert_eq!(ended.get(id(GENERATION - 1)), None);
+        for number in GENERATION..3 * GENERATION {
+            assert_eq!(ended.get(id(number)), Some(ENDS[number % 3]));
+        }
+        // The next one starts a generation.
+        ended.insert(id(3 * GENERATION), End::Answered);
+        assert_eq!(ended.get(id(2 * GENERATION - 1)), None);
+        assert_eq!(ended.get(id(2 * GENERATION)), Some(ENDS[2 * GENERATION % 3]));
+    }
+
+    #[test]
+    fn the_maps_do_not_grow() {
+        let mut ended = EndedRequests::new();
+        let capacity = (ended.current.capacity(), ended.previous.capacity());
+        for number in 0..4 * GENERATION {
+            ended.insert(id(number), End::Answered);
+        }
+        assert_eq!((ended.current.capacity(), ended.previous.capacity()), capacity);
     }
 }

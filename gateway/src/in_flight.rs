@@ -41,7 +41,7 @@ pub(crate) enum ReplyMatch {
     Late,
     /// A request whose caller had disconnected before.
     Cancelled,
-    /// No request of this gateway, or one that was evicted from [`EndedRequests`].
+    /// No request of this gateway, or one that [`EndedRequests`] has forgotten.
     Foreign,
 }
 
