@@ -48,7 +48,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "0", value_parser = partitions)]
     pub request_partitions: Partitions,
 
-    /// Partition of the reply topic to read: a number, or auto (the number at the end of `HOSTNAME`)
+    /// Partition of the reply topic to read: a number, or auto (the number at the end of HOSTNAME)
     #[arg(long, env, default_value = "0", value_parser = reply_partition)]
     pub reply_partition: ReplyPartition,
 

@@ -2,7 +2,7 @@
 //!
 //! Our workers write a heartbeat into the reply topic every second. After the first heartbeat, silence means absence: for
 //! [`SILENCE`] neither a heartbeat nor a reply, although the broker answers each fetch and the log is read to its end.
-//! Workers without heartbeats are never judged: replies without heartbeats mean that another kind of worker took over.
+//! Without heartbeats the presence is unknown. Replies without heartbeats mean that another kind of worker has taken over.
 
 use std::time::Duration;
 

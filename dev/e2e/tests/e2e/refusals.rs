@@ -312,6 +312,12 @@ pub(crate) async fn while_not_ready() {
     // An error in the head comes first, admission second, and an error in the body last: it is not read before.
     assert_eq!(gateway.get("/").await.status, 404);
     assert_eq!(gateway.post("/ping", "{").await.error(), refusal(503, "not ready"));
+
+    // The response does not wait for the body, and the client is not asked to send it.
+    let head = "POST /ping HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 30\r\n\r\n";
+    let answer = gateway.connect().await.ask(head).await;
+    assert_eq!(answer.error(), refusal(503, "not ready"));
+    assert_eq!(answer.header("connection"), Some("close"));
 }
 
 pub(crate) async fn when_full(engine: &Engine) {
