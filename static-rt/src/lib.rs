@@ -1,8 +1,8 @@
-//! What the static binaries use in place of musl's own: the allocator, and `memcpy` on x86-64. The only crate with
-//! unsafe code.
+//! Replacements for slow parts of musl in the static binaries: the allocator, and `memcpy` and `memmove` on x86-64.
 //!
-//! Each binary opts in with `#[global_allocator]`; linking the crate for musl in release mode replaces `memcpy` and
-//! `memmove`. It depends on `dlmalloc` alone.
+//! - A binary opts in with `#[global_allocator]`. Linking this crate for musl in release mode also replaces the two functions.
+//! - Most of the project's unsafe code is here; CI runs it under Miri as far as Miri can.
+//! - It depends on `dlmalloc` only, and on no other crate of this workspace.
 
 mod allocator;
 #[cfg(all(target_arch = "x86_64", any(all(target_env = "musl", not(debug_assertions)), test)))]
