@@ -1,4 +1,4 @@
-//! Broker, worker and gateway in one process, with TCP between them: a first try without anything to install.
+//! Runs broker, worker and gateway in one process, connected by TCP, to try the project without installing Kafka.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The parts, from their ports to their end.
+//! Starts broker, worker and gateway, and stops them in order.
 
 use broker::Broker;
 use gateway::Gateway;
@@ -9,25 +9,25 @@ use worker::Worker;
 
 use crate::{settings::AllInOne, welcome};
 
-/// Runs all parts until the first signal. They end in the order of a request's way: what the gateway has in flight is
-/// still answered by the others.
+/// Runs all parts until the first signal. Shutdown order: gateway, worker, broker, so that requests in flight get their
+/// replies.
 pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), Fatal> {
-    let (end_broker, broker_ended) = oneshot::channel::<()>();
+    let (stop_broker, on_stop_broker) = oneshot::channel::<()>();
     let mut broker = None;
-    if settings.has_own_broker() {
+    if settings.has_built_in_broker() {
         let bound = Broker::bind(settings.broker_addr).await;
-        let own = bound.map_err(|source| BindError::new("BROKER_ADDR", settings.broker_addr, source))?;
-        info!(addr = %own.local_addr(), "built-in broker");
-        settings.gateway.common.kafka_brokers = vec![own.local_addr().to_string()];
-        // Dropping the sender is as good as sending.
-        broker = Some(tokio::spawn(own.run(async { _ = broker_ended.await })));
+        let built_in = bound.map_err(|source| BindError::new("BROKER_ADDR", settings.broker_addr, source))?;
+        info!(addr = %built_in.local_addr(), "built-in broker");
+        settings.gateway.common.kafka_brokers = vec![built_in.local_addr().to_string()];
+        // Dropping the sender stops the broker too.
+        broker = Some(tokio::spawn(built_in.run(async { _ = on_stop_broker.await })));
     }
     let worker = Worker::bind(settings.worker()).await?;
     let gateway = Gateway::bind(settings.gateway).await?;
     let welcome = welcome::print_when_ready(gateway.http_addr()?, gateway.admin_addr()?, worker.admin_addr()?);
 
-    let (end_worker, worker_ended) = oneshot::channel::<()>();
-    let mut worker = tokio::spawn(worker.run(async { _ = worker_ended.await }));
+    let (stop_worker, on_stop_worker) = oneshot::channel::<()>();
+    let mut worker = tokio::spawn(worker.run(async { _ = on_stop_worker.await }));
     let gateway = async {
         tokio::select! {
             ended = gateway.run(signals.shutdown()) => ended,
@@ -36,12 +36,12 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
     };
     tokio::select! {
         ended = gateway => ended?,
-        // Before the gateway's end it ends for a defect only.
+        // The worker ends before the gateway only by a defect.
         ended = &mut worker => return ended?.map_err(Fatal::from),
     }
-    drop(end_worker);
+    drop(stop_worker);
     worker.await??;
-    drop(end_broker);
+    drop(stop_broker);
     if let Some(broker) = broker {
         broker.await?;
     }

@@ -1,4 +1,4 @@
-//! The settings of all parts in one process.
+//! The settings of `make run`: those of the gateway, and a few for broker and worker.
 
 use std::net::SocketAddr;
 
@@ -8,15 +8,15 @@ use shared::{
     process,
 };
 
-/// The gateway's settings under their usual names, and what the other parts need beside them.
+/// The gateway's settings under their usual names, and the settings of the other parts.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "pingpong",
     version,
     about = "Broker, worker and gateway in one process, to try them out",
-    // Without brokers it brings its own.
-    mut_arg("kafka_brokers", |it| it.default_value(None).help("Kafka brokers to use instead of the built-in one")),
-    mut_arg("admin_addr", |it| it.help("The gateway's /live, /ready and /metrics; the worker's are at the next port"))
+    // No default: without brokers the process starts the built-in one.
+    mut_arg("kafka_brokers", |argument| argument.default_value(None).help("Kafka brokers to use instead of the built-in one")),
+    mut_arg("admin_addr", |argument| argument.help("The gateway's /live, /ready and /metrics; the worker's are at the next port"))
 )]
 pub(crate) struct AllInOne {
     #[command(flatten)]
@@ -34,15 +34,15 @@ pub(crate) struct AllInOne {
 // === impl AllInOne ===
 
 impl AllInOne {
-    /// Whether to start the built-in broker.
-    pub(crate) fn has_own_broker(&self) -> bool {
+    /// Whether to start the built-in broker: KAFKA_BROKERS names none.
+    pub(crate) fn has_built_in_broker(&self) -> bool {
         self.gateway.common.kafka_brokers.is_empty()
     }
 
-    /// The worker's part of the settings.
+    /// The settings of the worker.
     pub(crate) fn worker(&self) -> worker::Settings {
         let mut admin_addr = self.gateway.admin_addr;
-        // 0 is any port, and stays so.
+        // Port 0 means any free port.
         admin_addr.set_port(match admin_addr.port() {
             0 => 0,
             port => port.checked_add(1).unwrap_or(port - 1),
@@ -51,7 +51,7 @@ impl AllInOne {
             command: None,
             common: self.gateway.common.clone(),
             admin_addr,
-            // It reads what the gateway writes.
+            // The partitions that the gateway writes to.
             partitions: Some(self.gateway.request_partitions.clone()),
             worker_group: None,
             position_group: worker::POSITION_GROUP.to_owned(),
@@ -86,19 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_of_all_parts_fit_together() {
+    fn flags_of_all_parts_are_unique() {
         AllInOne::command().debug_assert();
     }
 
     #[test]
-    fn the_built_in_broker_is_for_those_who_name_none() {
+    fn built_in_broker_starts_without_kafka_brokers() {
         let settings = |args: &[&str]| AllInOne::try_parse_from([&["pingpong"], args].concat()).unwrap();
-        assert!(settings(&[]).has_own_broker());
-        assert!(!settings(&["--kafka-brokers", "a:1"]).has_own_broker());
+        assert!(settings(&[]).has_built_in_broker());
+        assert!(!settings(&["--kafka-brokers", "a:1"]).has_built_in_broker());
     }
 
     #[test]
-    fn the_worker_has_the_next_admin_port() {
+    fn worker_admin_port_follows_the_gateways() {
         let port = |addr: &str| {
             let settings = AllInOne::try_parse_from(["pingpong", "--admin-addr", addr]).unwrap();
             settings.worker().admin_addr.port()

@@ -1,4 +1,4 @@
-//! What a newcomer sees: where everything is, what to try, and that it works.
+//! The text that `make run` prints when it is ready: addresses, a command to try, and the first response.
 
 use std::{
     convert::Infallible,
@@ -10,25 +10,28 @@ use std::{
 use shared::http_client;
 use tokio::time::{Instant, sleep};
 
-/// How often readiness is asked for.
+/// How often `/ready` is polled.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits until gateway and worker are ready, pings once and prints the block. Then it has nothing more to do.
+/// Waits until gateway and worker are ready, requests `/ping` once and prints the text. Then it stays pending.
 pub(crate) async fn print_when_ready(http: SocketAddr, admin: SocketAddr, worker: SocketAddr) -> Infallible {
-    for part in [admin, worker] {
-        while !http_client::get(part, "/ready").await.is_ok_and(|it| it.status == 200) {
+    for admin_addr in [admin, worker] {
+        while !http_client::get(admin_addr, "/ready")
+            .await
+            .is_ok_and(|response| response.status == 200)
+        {
             sleep(INTERVAL).await;
         }
     }
     let start = Instant::now();
-    let answer = http_client::get(http, "/ping").await;
-    let took = start.elapsed();
-    let first = match &answer {
-        Ok(answer) => format!("{} in {:.1} ms", answer.body, took.as_secs_f64() * 1000.0),
+    let response = http_client::get(http, "/ping").await;
+    let latency = start.elapsed();
+    let first = match &response {
+        Ok(response) => format!("{} in {:.1} ms", response.body, latency.as_secs_f64() * 1000.0),
         Err(error) => error.to_string(),
     };
     let (http, admin) = (http_client::reachable(http), http_client::reachable(admin));
-    // Nobody reads it: no reason to end.
+    // An error means that stdout is closed.
     let _ = writeln!(
         io::stdout().lock(),
         "\n  gateway      http://{http}/ping\n  \
