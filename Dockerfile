@@ -1,7 +1,7 @@
-# Two images from one build: a static binary each and nothing beside it (no shell, no libc, no user database).
+# Two images from one build. Each contains one static binary: no shell, no libc, no user database.
 
-# The manifests, with stubs in place of the sources. What is copied from a stage is compared by content, so the layer
-# below that compiles the dependencies stays cached until a manifest or the set of source files changes.
+# The manifests, with stubs as sources. Docker compares the files that it copies from a stage by content. So the layer that
+# compiles the dependencies is cached until a manifest changes or a source file is added or removed.
 FROM rust:1.95-slim AS manifests
 WORKDIR /src
 COPY . .
@@ -15,7 +15,7 @@ WORKDIR /src
 COPY --from=manifests /src .
 RUN scripts/static
 COPY . .
-# Cargo goes by modification time, and the sources may be older than what was built from the stubs.
+# Cargo compares modification times, and the sources may be older than the build from the stubs.
 RUN find . -name '*.rs' -exec touch {} + && scripts/static
 
 FROM scratch AS worker
@@ -23,11 +23,11 @@ COPY --from=build /src/dist/worker /worker
 USER 65532:65532
 EXPOSE 8082
 STOPSIGNAL SIGTERM
-# The start period is what Kafka may take to come up: until then "not ready" is no failure.
+# Kafka may take 60 s to start. During the start period "not ready" does not count as a failure.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["/worker", "healthcheck"]
 ENTRYPOINT ["/worker"]
 
-# Last, so that a build without --target makes the gateway.
+# The last stage is the default target.
 FROM scratch AS gateway
 COPY --from=build /src/dist/gateway /gateway
 USER 65532:65532

@@ -1,22 +1,22 @@
-# `make help` lists what there is; everything else is a line or a script.
+# `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help run test faults lint static image up down bench bench-competitors load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## broker, worker and gateway in one process, until Ctrl-C; needs nothing but Rust
+run: ## broker, worker and gateway in one process, until Ctrl-C; needs only Rust
 	@cargo run --release --quiet --package standalone
 
-test: ## unit and end-to-end tests, and the fast faults; those on real Kafka need a JDK and Maven
+test: ## unit and end-to-end tests, and the fast fault scenarios; real Kafka needs a JDK and Maven
 	cargo test --workspace
 	cargo test --release --target "$$(uname -m)-unknown-linux-musl" --package static-rt
 	cargo test --release --package e2e --test faults -- fast
 
-faults: ## what goes wrong, under load: 40 minutes on a quiet machine, and apt-get for its tools; make faults ONLY="3 7"
+faults: ## fault scenarios under load (40 minutes; installs tools with apt-get); make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime \
 		slowhttptest:slowhttptest
-	cargo build --release --package gateway --package worker # for 28, before its time counts
+	cargo build --release --package gateway --package worker # scenario 28 needs both, and its time limit starts after the build
 	cargo test --release --package e2e --test faults -- $(ONLY)
 
 lint: ## format, clippy, docs, and no C in the default build
@@ -36,7 +36,7 @@ image: ## container images of gateway and worker
 up: ## Kafka, worker and gateway in containers; returns when they are healthy
 	scripts/compose up
 
-down: ## end the containers; the images stay
+down: ## remove the containers; the images stay
 	scripts/compose down
 
 bench: static ## compare in alternating rounds: make bench ARGS="--pair before=DIR --pair after=DIR --rounds 12"

@@ -10,13 +10,13 @@ import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 
-/** Makes a node the preferred leader of a partition, and then the leader: BOOTSTRAP SECONDS TOPIC PARTITION NODE. */
+/** Makes a node the preferred leader of a partition and elects it. Arguments: BOOTSTRAP SECONDS TOPIC PARTITION NODE. */
 class Lead {
     public static void main(String[] args) throws Exception {
         var end = System.nanoTime() + Long.parseLong(args[1]) * 1_000_000_000;
         var partition = new TopicPartition(args[2], Integer.parseInt(args[3]));
         var node = Integer.parseInt(args[4]);
-        // A node that is paused accepts connections and says nothing: go on to another one soon.
+        // A paused node accepts connections and sends no response: a short timeout moves on to the next node.
         try (var admin = Admin.create(Map.of("bootstrap.servers", args[0], "request.timeout.ms", "2000"))) {
             prefer(admin, partition, node);
             while (!leads(admin, partition, node)) {
@@ -29,7 +29,7 @@ class Lead {
         }
     }
 
-    /** Puts the node first in the list of replicas, whose length stays. */
+    /** Moves the node to the front of the replica list. The length of the list stays. */
     private static void prefer(Admin admin, TopicPartition partition, int node) throws Exception {
         var order = new ArrayList<>(describe(admin, partition).replicas().stream().map(Node::id).toList());
         var count = order.size();
@@ -40,7 +40,7 @@ class Lead {
     }
 
     private static boolean leads(Admin admin, TopicPartition partition, int node) throws Exception {
-        // Refused while the node is not in sync, and "not needed" when it leads already: what counts is the state after it.
+        // The result is ignored: the election fails while the node is out of sync, and is not needed when it already leads.
         admin.electLeaders(ElectionType.PREFERRED, Set.of(partition)).partitions().get();
         var leader = describe(admin, partition).leader();
         var moving = admin.listPartitionReassignments(Set.of(partition)).reassignments().get();
