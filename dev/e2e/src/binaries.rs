@@ -6,39 +6,39 @@ use std::{
     sync::OnceLock,
 };
 
-/// What [`gateway`] and [`worker`] are.
+/// The binaries of [`gateway`] and [`worker`].
 static BINARIES: OnceLock<Binaries> = OnceLock::new();
 
 /// The root of the sources.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Both executables of one build.
+/// The executables of one build.
 #[derive(Debug)]
 pub struct Binaries {
-    /// The gateway's.
+    /// The executable of the gateway.
     pub gateway: PathBuf,
-    /// The worker's.
+    /// The executable of the worker.
     pub worker: PathBuf,
 }
 
-/// Builds both with the profile, and into the target directory, of the running test; the test's processes are of them.
+/// Builds the binaries with the profile and the target directory of this test, for its processes.
 ///
 /// # Errors
-/// What does not compile is on stderr already; the text says so.
+/// When the build fails; its errors are on stderr.
 pub fn build() -> Result<(), String> {
-    // Set twice it would be the same.
+    // A second call sets the same paths.
     let _ = BINARIES.set(build_own()?);
     Ok(())
 }
 
-/// Builds both as they are shipped, static and optimized; the test's processes are of them.
+/// Builds the shipped binaries, static and optimized, for the processes of this test.
 ///
 /// # Errors
 /// As for [`build`].
 pub fn build_static() -> Result<(), String> {
     let script = Path::new(ROOT).join("scripts/static");
     let built = Command::new(script).stdout(Stdio::null()).status();
-    if !built.is_ok_and(|it| it.success()) {
+    if !built.is_ok_and(|status| status.success()) {
         return Err("the static binaries do not build".to_owned());
     }
     let dist = Path::new(ROOT).join("dist");
@@ -49,8 +49,7 @@ pub fn build_static() -> Result<(), String> {
     Ok(())
 }
 
-/// Builds both with the profile, and into the target directory, of the running test: linked to the system's libraries,
-/// whatever the test's processes are of.
+/// Builds the binaries as [`build`] does, but does not use them for the processes of this test.
 ///
 /// # Errors
 /// As for [`build`].
@@ -78,19 +77,19 @@ pub fn build_own() -> Result<Binaries, String> {
     })
 }
 
-/// The gateway's executable.
+/// The executable of the gateway.
 ///
 /// # Panics
-/// When nothing was built.
+/// When the binaries are not built.
 #[must_use]
 pub fn gateway() -> &'static Path {
     &BINARIES.get().expect("the binaries are built first").gateway
 }
 
-/// The worker's executable.
+/// The executable of the worker.
 ///
 /// # Panics
-/// When nothing was built.
+/// When the binaries are not built.
 #[must_use]
 pub fn worker() -> &'static Path {
     &BINARIES.get().expect("the binaries are built first").worker
@@ -112,6 +111,6 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|it| it.pointer("/target/name").is_some_and(|it| it == name))
-        .find_map(|it| Some(it.get("executable")?.as_str()?.into()))
+        .filter(|message| message.pointer("/target/name").is_some_and(|found| found == name))
+        .find_map(|message| Some(message.get("executable")?.as_str()?.into()))
 }

@@ -1,4 +1,4 @@
-//! The built-in engine: the in-memory broker, on a thread of its own, with its faults as the ways to end a node.
+//! The built-in broker on a thread, whose fault injection stops and starts its nodes.
 
 use std::{future::Future, thread, time::Duration};
 
@@ -8,20 +8,20 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Nodes of one broker. They go with it.
+/// The nodes of one broker. The drop ends them.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
     faults: Faults,
-    /// Where the broker runs: what makes listeners has to run there too.
+    /// The runtime of the broker, on which listeners must be created.
     runtime: Handle,
-    /// Dropping it ends the broker.
+    /// The drop ends the broker.
     _end: oneshot::Sender<()>,
 }
 
 // === impl BuiltIn ===
 
 impl BuiltIn {
-    /// Starts `nodes` nodes that close connections which are idle for `max_idle`; gives the bootstrap list too.
+    /// Starts `nodes` nodes, which close idle connections after `max_idle`. Returns the bootstrap list as well.
     pub(crate) async fn up(nodes: u32, max_idle: Option<Duration>) -> (Self, String) {
         let (end, ended) = oneshot::channel::<()>();
         let (started, start) = oneshot::channel();
@@ -29,9 +29,9 @@ impl BuiltIn {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let broker = Broker::bind_with("127.0.0.1:0", config()).await.expect("any port");
-                // Nobody waits for it any more when the test is over.
+                // The test may have ended.
                 let _ = started.send((broker.local_addr(), broker.faults(), Handle::current()));
-                // Dropped is as good as sent.
+                // An error means that the sender was dropped, which is the signal.
                 broker.run(async { _ = ended.await }).await;
             });
         });
@@ -46,7 +46,7 @@ impl BuiltIn {
         for _ in 1..nodes {
             let faults = broker.faults.clone();
             let (_, addr) = broker
-                .there(async move { faults.add_node().await })
+                .on_runtime(async move { faults.add_node().await })
                 .await
                 .expect("any port");
             brokers.push(addr.to_string());
@@ -54,40 +54,40 @@ impl BuiltIn {
         (broker, brokers.join(","))
     }
 
-    /// All its faults.
+    /// The fault injection.
     pub(crate) fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// Connections break, the port is closed, the log stays.
+    /// Closes the connections and the port; the log stays.
     pub(crate) async fn stop(&self, node: u32) {
         self.faults.stop_node(id(node)).await;
     }
 
-    /// At the same port.
+    /// Starts a stopped node at its port.
     pub(crate) async fn start(&self, node: u32) {
         let faults = self.faults.clone();
-        let started = self.there(async move { faults.start_node(id(node)).await }).await;
+        let started = self.on_runtime(async move { faults.start_node(id(node)).await }).await;
         started.expect("the port is free");
     }
 
-    /// All nodes stop answering.
+    /// Stops the responses of all nodes.
     pub(crate) fn pause(&self) {
         self.faults.pause();
     }
 
-    /// They go on.
+    /// Continues the responses.
     pub(crate) fn resume(&self) {
         self.faults.resume();
     }
 
-    /// The old leader lives on and says that it is none.
+    /// Moves a leader; the old one answers with the error for it.
     pub(crate) fn lead(&self, topic: &str, partition: i32, node: u32) {
         let moved = self.faults.move_leader(topic, partition, id(node));
         moved.expect("the node runs and the partition exists");
     }
 
-    async fn there<T: Send + 'static>(&self, act: impl Future<Output = T> + Send + 'static) -> T {
+    async fn on_runtime<T: Send + 'static>(&self, act: impl Future<Output = T> + Send + 'static) -> T {
         self.runtime.spawn(act).await.expect("it does not panic")
     }
 }

@@ -1,4 +1,4 @@
-//! A cluster of nodes that a test can stop: real Kafka through `scripts/kafka`, or the built-in broker.
+//! A cluster whose nodes a test can stop: Apache Kafka through `scripts/kafka`, or the built-in broker.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,23 +14,24 @@ use crate::{built_in::BuiltIn, environment::temporary};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/kafka");
 
-/// Distinguishes the clusters of this process.
+/// Makes the directory names of this process unique.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// Nodes on this machine, 1 is the first. They go with it.
+/// Nodes on this machine, numbered from 1. They end with this value.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Nodes,
     brokers: String,
 }
 
-/// What nodes do otherwise than `scripts/kafka.d/node.properties` says.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Habits {
-    /// They close connections that are idle for so long.
+/// Node settings that differ from `scripts/kafka.d/node.properties`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeSettings {
+    /// `connections.max.idle.ms`.
     pub max_idle: Option<Duration>,
-    /// A node may be silent for so long before its partitions are taken from it. (In the built-in broker it keeps them.)
-    pub max_silence: Option<Duration>,
+    /// `broker.session.timeout.ms`: how long a node may be silent before it loses its partitions. (A built-in node never
+    /// does.)
+    pub session_timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ enum Nodes {
     BuiltIn(BuiltIn),
 }
 
-/// The nodes whose state is in a directory of `scripts/kafka`.
+/// Nodes whose state is in a directory of `scripts/kafka`.
 #[derive(Debug)]
 struct Scripted {
     dir: PathBuf,
@@ -51,27 +52,27 @@ impl Cluster {
     /// Starts `nodes` nodes of Apache Kafka, each broker and controller, on free ports.
     ///
     /// # Errors
-    /// What the script says.
-    pub async fn kafka(nodes: u32, habits: Habits) -> Result<Self, String> {
+    /// With the stderr of the script.
+    pub async fn kafka(nodes: u32, settings: NodeSettings) -> Result<Self, String> {
         let name = format!(
             "pingpong-e2e-{}-{}",
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
-        // It exists before the nodes do, so that whatever interrupts their start also stops them.
+        // Created before the nodes, so that an interrupted start also stops them.
         let scripted = Scripted {
             dir: temporary().join(name),
         };
-        let said = script(&scripted.dir, &["up", &nodes.to_string()], &habits.properties()).await?;
+        let stdout = script(&scripted.dir, &["up", &nodes.to_string()], &settings.properties()).await?;
         Ok(Self {
             nodes: Nodes::Kafka(scripted),
-            brokers: said.trim().to_owned(),
+            brokers: stdout.trim().to_owned(),
         })
     }
 
-    /// Starts `nodes` nodes of the built-in broker, likewise.
-    pub async fn built_in(nodes: u32, habits: Habits) -> Self {
-        let (broker, brokers) = BuiltIn::up(nodes, habits.max_idle).await;
+    /// Starts `nodes` nodes of the built-in broker.
+    pub async fn built_in(nodes: u32, settings: NodeSettings) -> Self {
+        let (broker, brokers) = BuiltIn::up(nodes, settings.max_idle).await;
         Self {
             nodes: Nodes::BuiltIn(broker),
             brokers,
@@ -84,7 +85,7 @@ impl Cluster {
         &self.brokers
     }
 
-    /// The faults that only the built-in broker can stage.
+    /// The fault injection of the built-in broker.
     #[must_use]
     pub fn faults(&self) -> Option<&Faults> {
         match &self.nodes {
@@ -93,7 +94,7 @@ impl Cluster {
         }
     }
 
-    /// SIGKILL; returns when the node is gone.
+    /// SIGKILL. Returns when the node has ended.
     pub async fn kill(&self, node: u32) {
         match &self.nodes {
             Nodes::Kafka(scripted) => scripted.act(&["kill", &node.to_string()]).await,
@@ -101,7 +102,7 @@ impl Cluster {
         }
     }
 
-    /// SIGTERM, an orderly end; returns when the node is gone. (The built-in broker knows no other end than `kill`.)
+    /// SIGTERM. Returns when the node has ended. (A built-in node ends as with `kill`.)
     pub async fn term(&self, node: u32) {
         match &self.nodes {
             Nodes::Kafka(scripted) => scripted.act(&["term", &node.to_string()]).await,
@@ -128,11 +129,11 @@ impl Cluster {
     /// SIGSTOP of one of several nodes.
     ///
     /// # Panics
-    /// On the built-in broker, which stops as a whole.
+    /// On the built-in broker, which pauses all nodes together.
     pub async fn pause_node(&self, node: u32) {
         match &self.nodes {
             Nodes::Kafka(scripted) => scripted.act(&["pause", &node.to_string()]).await,
-            Nodes::BuiltIn(_) => panic!("the built-in broker stops as a whole"),
+            Nodes::BuiltIn(_) => panic!("the built-in broker pauses all nodes together"),
         }
     }
 
@@ -143,11 +144,11 @@ impl Cluster {
     pub async fn resume_node(&self, node: u32) {
         match &self.nodes {
             Nodes::Kafka(scripted) => scripted.act(&["resume", &node.to_string()]).await,
-            Nodes::BuiltIn(_) => panic!("the built-in broker goes on as a whole"),
+            Nodes::BuiltIn(_) => panic!("the built-in broker resumes all nodes together"),
         }
     }
 
-    /// Starts a stopped node again, with its ports and its data; returns when it answers.
+    /// Starts a stopped node with its ports and its data. Returns when it answers.
     pub async fn start(&self, node: u32) {
         match &self.nodes {
             Nodes::Kafka(scripted) => scripted.act(&["start", &node.to_string()]).await,
@@ -155,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// Makes a node the leader of a partition; returns when it is.
+    /// Makes a node the leader of a partition. Returns when it is.
     pub async fn lead(&self, topic: &str, partition: i32, node: u32) {
         match &self.nodes {
             Nodes::Kafka(scripted) => {
@@ -167,43 +168,42 @@ impl Cluster {
     }
 }
 
-// === impl Habits ===
+// === impl NodeSettings ===
 
-impl Habits {
-    /// Those of a node that nobody kills. It keeps its partitions through every pause, and on a machine that is too busy for
-    /// its heartbeats. Otherwise Kafka takes them from it for a moment once it goes on, when it may have answered already.
-    pub const STEADY: Self = Self {
+impl NodeSettings {
+    /// For nodes that are paused but never killed. Kafka admits a killed node again only after its session; it takes the
+    /// partitions of a paused node, or of one without CPU for its heartbeats, when the session ends.
+    pub const LONG_SESSION: Self = Self {
         max_idle: None,
-        max_silence: Some(Duration::from_secs(60)),
+        session_timeout: Some(Duration::from_secs(60)),
     };
 
-    /// As lines for Kafka.
+    /// The lines of a properties file.
     fn properties(self) -> String {
-        let habits = [
+        let properties = [
             ("connections.max.idle.ms", self.max_idle),
-            ("broker.session.timeout.ms", self.max_silence),
+            ("broker.session.timeout.ms", self.session_timeout),
         ];
-        let lines = habits
-            .into_iter()
-            .filter_map(|(key, limit)| Some(format!("{key}={}\n", limit?.as_millis())));
-        lines.collect()
+        let set = properties.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        set.map(|(key, value)| format!("{key}={}\n", value.as_millis()))
+            .collect()
     }
 }
 
 // === impl Scripted ===
 
 impl Scripted {
-    /// Panics with what the script says when it fails.
+    /// Panics with the stderr of the script when it fails.
     async fn act(&self, args: &[&str]) {
-        if let Err(said) = script(&self.dir, args, "").await {
-            panic!("{said}");
+        if let Err(error) = script(&self.dir, args, "").await {
+            panic!("{error}");
         }
     }
 }
 
 impl Drop for Scripted {
     fn drop(&mut self) {
-        // A failure leaves it to the script's own watch over this process.
+        // After a failure the script stops the nodes when this process ends (KAFKA_OWNER_PID).
         let _ = BlockingCommand::new(SCRIPT)
             .arg("down")
             .env("KAFKA_DIR", &self.dir)
@@ -213,7 +213,7 @@ impl Drop for Scripted {
     }
 }
 
-/// Runs the script and gives its stdout. Its waits are bounded.
+/// Runs the script, whose waits are bounded, and returns its stdout.
 async fn script(dir: &Path, args: &[&str], properties: &str) -> Result<String, String> {
     let ended = Command::new(SCRIPT)
         .args(args)
@@ -230,6 +230,6 @@ async fn script(dir: &Path, args: &[&str], properties: &str) -> Result<String, S
     if ended.status.success() {
         return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&ended.stderr);
-    Err(format!("scripts/kafka {} failed: {said}", args.join(" ")))
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    Err(format!("scripts/kafka {} failed: {stderr}", args.join(" ")))
 }

@@ -7,28 +7,28 @@ use rustix::process::Pid;
 /// The state of an established connection in `proc_net_tcp(5)`.
 const ESTABLISHED: &str = "01";
 
-/// How many established connections a process of ours has to one of these addresses (`host:port`, by commas). 0 when it
-/// has ended.
+/// The number of established connections of a process to these brokers (`host:port,...`). 0 when it has ended.
 pub(crate) fn count(pid: Pid, brokers: &str) -> usize {
     let ports: HashSet<u16> = brokers.split(',').filter_map(port).collect();
     let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())) else {
         return 0;
     };
-    // One that is closed meanwhile is none.
-    let targets = descriptors.flatten().filter_map(|it| fs::read_link(it.path()).ok());
-    let sockets: HashSet<String> = targets.filter_map(|it| inode(&it)).collect();
-    let tables = ["tcp", "tcp6"].map(|it| fs::read_to_string(format!("/proc/{}/net/{it}", pid.as_raw_nonzero())));
+    // A descriptor may be closed meanwhile.
+    let targets = descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    let sockets: HashSet<String> = targets.filter_map(|target| inode(&target)).collect();
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{}/net/{table}", pid.as_raw_nonzero())));
     let tables = tables.map(Result::unwrap_or_default).concat();
     established(&tables, &ports).intersection(&sockets).count()
 }
 
-/// The inodes of the established connections to these ports. Where others come and go while Linux writes the table, a line
-/// may be in it twice.
+/// The inodes of the established connections to these ports. Linux may list a line twice when connections change meanwhile.
 fn established(table: &str, ports: &HashSet<u16>) -> HashSet<String> {
     table.lines().filter_map(|line| inode_of(line, ports)).collect()
 }
 
-/// The inode of a line, if that is an established connection to one of the ports.
+/// The inode of a line with an established connection to one of the ports.
 fn inode_of(line: &str, ports: &HashSet<u16>) -> Option<String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, port) = fields.get(2)?.rsplit_once(':')?;
@@ -62,7 +62,7 @@ mod tests {
 ";
 
     #[test]
-    fn a_line_that_is_there_twice_is_one_connection() {
+    fn duplicate_line_counts_once() {
         let found = established(TABLE, &HashSet::from([0x2384]));
         assert_eq!(found, HashSet::from(["12".to_owned(), "13".to_owned()]));
     }

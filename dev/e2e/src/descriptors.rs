@@ -1,14 +1,14 @@
-//! Descriptors of the test's own: its callers are connections, too.
+//! The descriptor limit of the test process, which holds the connections of all callers.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Takes all that the system allows.
+/// Raises the soft limit to the hard limit.
 pub fn raise() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Without it the tests that need them say so.
+    // After a failure, tests that need more descriptors fail.
     let _ = setrlimit(Resource::Nofile, raised);
 }

@@ -1,45 +1,53 @@
-//! Engines: what speaks Kafka's protocol in a test.
+//! The two engines that speak Kafka's protocol in tests: the built-in broker and Apache Kafka.
+//!
+//! - Most tests share one cluster and use topics of their own.
+//! - A test that stops nodes reserves a cluster. Clusters of Apache Kafka are reused, because a start costs seconds of
+//!   CPU: such a test leaves all nodes running, and a cluster is dropped after a test that failed.
 
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, thread};
+
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    cluster::{Cluster, Habits},
+    cluster::{Cluster, NodeSettings},
     environment::Environment,
 };
 
-/// Nodes that tests may have to themselves at the same time: each takes some 400 MB.
-const OWN_NODES: u32 = 3;
-
-/// An engine that all tests run on. Most tests share one cluster and use topics of their own.
+/// One engine and its clusters.
 #[derive(Debug)]
 pub struct Engine {
     kind: Kind,
-    /// Started when the first test asks, once; a failure is every test's failure.
+    /// Started by the first test that needs it. A failure fails every test that needs it.
     shared: OnceCell<Result<Cluster, String>>,
-    own: Semaphore,
+    reusable: Mutex<BTreeMap<(u32, NodeSettings), Arc<Slot>>>,
 }
 
-/// What there is to test on.
 #[derive(Debug)]
 enum Kind {
-    /// The in-memory broker, which needs nothing.
     BuiltIn,
-    /// Apache Kafka, as far as the environment has it.
     Kafka(Environment),
 }
 
-/// A cluster for one test alone.
+/// The place of one reusable cluster.
 #[derive(Debug)]
-pub struct OwnCluster<'a> {
-    /// The nodes. The first field, so that they are gone when the place is free.
-    cluster: Cluster,
-    _place: SemaphorePermit<'a>,
+struct Slot {
+    turn: Arc<Semaphore>,
+    idle: Mutex<Option<Cluster>>,
+}
+
+/// A cluster for one test at a time.
+#[derive(Debug)]
+pub struct ReservedCluster {
+    /// Present until the drop.
+    cluster: Option<Cluster>,
+    slot: Option<(Arc<Slot>, OwnedSemaphorePermit)>,
 }
 
 // === impl Engine ===
 
 impl Engine {
-    /// The in-memory broker.
+    /// The built-in broker.
     #[must_use]
     pub fn built_in() -> Self {
         Self::new(Kind::BuiltIn)
@@ -55,7 +63,7 @@ impl Engine {
         Self {
             kind,
             shared: OnceCell::new(),
-            own: Semaphore::new(usize::try_from(OWN_NODES).unwrap_or(1)),
+            reusable: Mutex::default(),
         }
     }
 
@@ -68,7 +76,7 @@ impl Engine {
         }
     }
 
-    /// What it is, for the closing summary.
+    /// The engine in the closing summary.
     #[must_use]
     pub fn description(&self) -> String {
         match &self.kind {
@@ -80,34 +88,28 @@ impl Engine {
         }
     }
 
-    /// Why it cannot run here tests that share a cluster; `None` if it can.
+    /// Why tests on the shared cluster cannot run here; `None` if they can.
     #[must_use]
     pub fn cannot_share(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Kafka(Environment { brokers: None, .. }) => self.cannot_stop_nodes(),
+            Kind::Kafka(Environment { brokers: None, .. }) => self.cannot_start_nodes(),
             _ => None,
         }
     }
 
-    /// Why it cannot run here tests that stop nodes; `None` if it can.
+    /// Why tests that stop nodes cannot run here; `None` if they can.
     #[must_use]
-    pub fn cannot_stop_nodes(&self) -> Option<&str> {
+    pub fn cannot_start_nodes(&self) -> Option<&str> {
         match &self.kind {
             Kind::BuiltIn => None,
             Kind::Kafka(environment) => environment.no_nodes.as_deref(),
         }
     }
 
-    /// Whether each node is a process of its own: [`Cluster::pause_node`] works, and what only one node has ends with it.
-    #[must_use]
-    pub fn has_separate_nodes(&self) -> bool {
-        matches!(self.kind, Kind::Kafka(_))
-    }
-
-    /// The bootstrap list of the cluster that tests share.
+    /// The bootstrap list of the shared cluster.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the cluster does not start.
     pub async fn brokers(&self) -> &str {
         if let Kind::Kafka(Environment {
             brokers: Some(brokers), ..
@@ -115,54 +117,91 @@ impl Engine {
         {
             return brokers;
         }
-        match self.shared.get_or_init(|| self.up(1, Habits::STEADY)).await {
+        let started = self
+            .shared
+            .get_or_init(|| self.start(1, NodeSettings::LONG_SESSION))
+            .await;
+        match started {
             Ok(cluster) => cluster.brokers(),
-            Err(said) => panic!("{said}"),
+            Err(error) => panic!("{error}"),
         }
     }
 
-    async fn up(&self, nodes: u32, habits: Habits) -> Result<Cluster, String> {
+    async fn start(&self, nodes: u32, settings: NodeSettings) -> Result<Cluster, String> {
         match self.kind {
-            Kind::BuiltIn => Ok(Cluster::built_in(nodes, habits).await),
-            Kind::Kafka(_) => Cluster::kafka(nodes, habits).await,
+            Kind::BuiltIn => Ok(Cluster::built_in(nodes, settings).await),
+            Kind::Kafka(_) => Cluster::kafka(nodes, settings).await,
         }
     }
 
-    /// A cluster for a test that stops nodes.
+    /// A new cluster for a test that stops nodes.
     ///
     /// # Panics
     /// When it does not start.
-    pub async fn own(&self, nodes: u32) -> OwnCluster<'_> {
-        self.own_with(nodes, Habits::default()).await
+    pub async fn own(&self, nodes: u32, settings: NodeSettings) -> Cluster {
+        match self.start(nodes, settings).await {
+            Ok(cluster) => cluster,
+            Err(error) => panic!("{error}"),
+        }
     }
 
-    /// A cluster for a test that pauses nodes and kills none: one would be let in again only after a minute.
+    /// The reusable cluster of this size and these settings, for one test at a time. Built-in clusters are always new.
     ///
     /// # Panics
     /// When it does not start.
-    pub async fn own_steady(&self, nodes: u32) -> OwnCluster<'_> {
-        self.own_with(nodes, Habits::STEADY).await
-    }
-
-    /// A cluster with habits of its own.
-    ///
-    /// # Panics
-    /// When it does not start.
-    pub async fn own_with(&self, nodes: u32, habits: Habits) -> OwnCluster<'_> {
-        let place = self.own.acquire_many(nodes).await.expect("it is never closed");
-        match self.up(nodes, habits).await {
-            Ok(cluster) => OwnCluster { cluster, _place: place },
-            Err(said) => panic!("{said}"),
+    pub async fn reserve(&self, nodes: u32, settings: NodeSettings) -> ReservedCluster {
+        if matches!(self.kind, Kind::BuiltIn) {
+            return ReservedCluster {
+                cluster: Some(self.own(nodes, settings).await),
+                slot: None,
+            };
+        }
+        let slot = Arc::clone(self.reusable.lock().entry((nodes, settings)).or_default());
+        let turn = Arc::clone(&slot.turn)
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
+        let idle = slot.idle.lock().take();
+        let cluster = match idle {
+            Some(cluster) => cluster,
+            None => self.own(nodes, settings).await,
+        };
+        ReservedCluster {
+            cluster: Some(cluster),
+            slot: Some((slot, turn)),
         }
     }
 }
 
-// === impl OwnCluster ===
+// === impl Slot ===
 
-impl std::ops::Deref for OwnCluster<'_> {
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            idle: Mutex::default(),
+        }
+    }
+}
+
+// === impl ReservedCluster ===
+
+impl Deref for ReservedCluster {
     type Target = Cluster;
 
     fn deref(&self) -> &Cluster {
-        &self.cluster
+        self.cluster.as_ref().expect("present until the drop")
+    }
+}
+
+impl Drop for ReservedCluster {
+    fn drop(&mut self) {
+        // After a failure the state of the nodes is unknown. The permit in `slot` is released last.
+        if let Some((slot, _turn)) = &self.slot
+            && !thread::panicking()
+        {
+            *slot.idle.lock() = self.cluster.take();
+        }
+        drop(self.cluster.take());
     }
 }

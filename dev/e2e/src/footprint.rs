@@ -1,10 +1,10 @@
-//! What a process takes from the system, as Linux counts it.
+//! Descriptors, memory and CPU time of a process, from `/proc`.
 
 use std::{fs, time::Duration};
 
 use rustix::{param::clock_ticks_per_second, process::Pid};
 
-/// A look at a running process.
+/// The resources of a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Open descriptors.
@@ -18,7 +18,7 @@ pub struct Footprint {
 // === impl Footprint ===
 
 impl Footprint {
-    /// Looks at a process of ours.
+    /// Reads the resources of a child process.
     ///
     /// # Panics
     /// When it has ended and been waited for.
@@ -34,10 +34,10 @@ impl Footprint {
     }
 }
 
-/// A process that has ended and not been waited for has none.
+/// 0 for a process that has ended and not been waited for.
 fn resident_bytes(status: &str) -> u64 {
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
@@ -48,7 +48,7 @@ fn cpu(stat: &str) -> Duration {
         .split(' ')
         .skip(11)
         .take(2)
-        .filter_map(|it| it.parse::<u64>().ok())
+        .filter_map(|field| field.parse::<u64>().ok())
         .sum();
     Duration::from_millis(ticks * 1_000 / clock_ticks_per_second().max(1))
 }

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client for tests: sends exactly the bytes it is given, and shows exactly those it gets.
+//! An HTTP/1.1 client for tests: sends the given bytes and returns the received ones.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -9,25 +9,25 @@ use tokio::{
 
 use crate::wait::within;
 
-/// The bound on an answer: longer than every timeout that a test gives the gateway.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// The bound on a response, at least the `REPLY_TIMEOUT` of every test that waits for it.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Header lines that an answer of ours may have.
+/// The most header lines of a response.
 const MAX_HEADERS: usize = 32;
 
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// What was read and is not part of an answer yet.
+    /// Bytes after the last response.
     unread: Vec<u8>,
-    /// The last request was a HEAD: its answer has the length of a body, but no body.
+    /// The last request was a HEAD: its response has a content-length, but no body.
     head_only: bool,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// Names in lower case, and values.
@@ -36,14 +36,14 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// How a connection went on.
+/// The next event of a connection.
 #[derive(Debug)]
 pub enum Next {
-    /// With an answer.
-    Answer(Answer),
-    /// It was closed between two answers, in order or by a reset.
+    /// A response.
+    Response(Response),
+    /// A close or a reset between two responses.
     Closed,
-    /// It was closed in the middle of an answer; these bytes of it came.
+    /// A close in the middle of a response, after these bytes.
     Cut(Vec<u8>),
 }
 
@@ -53,7 +53,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// When the port is closed.
     pub async fn open(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
@@ -73,15 +73,15 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next event.
     ///
     /// # Panics
-    /// When nothing does within a minute, or when it is not HTTP.
+    /// When there is none within a minute, or when it is not HTTP.
     pub async fn next(&mut self) -> Next {
         loop {
-            if let Some((answer, length)) = parse(&self.unread, self.head_only) {
+            if let Some((response, length)) = parse(&self.unread, self.head_only) {
                 self.unread.drain(..length);
-                return Next::Answer(answer);
+                return Next::Response(response);
             }
             if !self.fill().await {
                 let rest = std::mem::take(&mut self.unread);
@@ -90,27 +90,27 @@ impl Connection {
         }
     }
 
-    /// Waits for the answer to a request.
+    /// Waits for the response to a request.
     ///
     /// # Panics
     /// When the connection is closed instead.
-    pub async fn answer(&mut self) -> Answer {
+    pub async fn response(&mut self) -> Response {
         match self.next().await {
-            Next::Answer(answer) => answer,
-            other => panic!("instead of an answer: {other:?}"),
+            Next::Response(response) => response,
+            other => panic!("instead of a response: {other:?}"),
         }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its response.
     ///
     /// # Panics
     /// When the connection is closed instead.
-    pub async fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
+    pub async fn exchange(&mut self, request: impl AsRef<[u8]>) -> Response {
         self.send(request).await.expect("the connection is open");
-        self.answer().await
+        self.response().await
     }
 
-    /// Waits until the server closes, and gives what it sent before.
+    /// Waits until the server closes, and returns the bytes before.
     ///
     /// # Panics
     /// When it does not within a minute.
@@ -119,20 +119,20 @@ impl Connection {
         self.unread
     }
 
-    /// Reads more; `false` when there is no more.
+    /// Reads more bytes; `false` at the end.
     async fn fill(&mut self) -> bool {
-        let read = within("an answer", ANSWER_LIMIT, self.stream.read_buf(&mut self.unread)).await;
+        let read = within("a response", RESPONSE_LIMIT, self.stream.read_buf(&mut self.unread)).await;
         matches!(read, Ok(1..))
     }
 }
 
-/// Sends one request on a connection of its own.
+/// Sends one request on a new connection.
 ///
 /// # Panics
-/// When there is no answer.
-pub async fn ask(addr: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+/// When there is no response.
+pub async fn exchange(addr: SocketAddr, request: impl AsRef<[u8]>) -> Response {
     let mut connection = Connection::open(addr).await.expect("the server listens");
-    connection.ask(request).await
+    connection.exchange(request).await
 }
 
 /// The bytes of a GET.
@@ -147,7 +147,7 @@ pub fn post(path: &str, json: impl AsRef<[u8]>) -> Vec<u8> {
     request("POST", path, &["content-type: application/json"], json)
 }
 
-/// The bytes of a request with these header lines, and a body with its length.
+/// The bytes of a request with these header lines and this body.
 #[must_use]
 pub fn request(method: &str, path: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
@@ -163,8 +163,8 @@ pub fn request(method: &str, path: &str, headers: &[&str], body: impl AsRef<[u8]
     [head.as_bytes(), body].concat()
 }
 
-/// The first answer in `bytes` and its length, if it is whole.
-fn parse(bytes: &[u8], head_only: bool) -> Option<(Answer, usize)> {
+/// The first response in `bytes` and its length, if it is complete.
+fn parse(bytes: &[u8], head_only: bool) -> Option<(Response, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let parsed = head
@@ -176,57 +176,59 @@ fn parse(bytes: &[u8], head_only: bool) -> Option<(Answer, usize)> {
     let headers: Vec<_> = head
         .headers
         .iter()
-        .map(|it| {
-            (
-                it.name.to_ascii_lowercase(),
-                String::from_utf8_lossy(it.value).into_owned(),
-            )
+        .map(|header| {
+            let value = String::from_utf8_lossy(header.value).into_owned();
+            (header.name.to_ascii_lowercase(), value)
         })
         .collect();
-    let mut answer = Answer {
+    let mut response = Response {
         status: head.code?,
         headers,
         body: Vec::new(),
     };
-    let informational = answer.status < 200;
-    let body_length = match answer.header("content-length") {
+    let informational = response.status < 200;
+    let body_length = match response.header("content-length") {
         _ if head_only || informational => 0,
         Some(length) => length.parse().expect("a length is a number"),
-        None => panic!("an answer without a length: {}", bytes.escape_ascii()),
+        None => panic!("a response without a length: {}", bytes.escape_ascii()),
     };
     let body = bytes.get(head_length..head_length + body_length)?;
-    answer.body = body.to_owned();
-    Some((answer, head_length + body_length))
+    response.body = body.to_owned();
+    Some((response, head_length + body_length))
 }
 
-// === impl Answer ===
+// === impl Response ===
 
-impl Answer {
+impl Response {
     /// The value of a header.
     ///
     /// # Panics
-    /// When it is there twice.
+    /// When there are two.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|it| it.0 == name).map(|it| it.1.as_str());
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|header| header.0 == name)
+            .map(|header| header.1.as_str());
         let first = values.next();
-        assert!(values.next().is_none(), "{name} is there twice: {self:?}");
+        assert!(values.next().is_none(), "two headers {name}: {self:?}");
         first
     }
 
     /// The body as text.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not UTF-8.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body of ours is UTF-8")
     }
 
-    /// The `message` of a 200 with nothing else in its body.
+    /// The `message` of a 200 whose body has nothing else.
     ///
     /// # Panics
-    /// When it is anything else.
+    /// On any other response.
     #[must_use]
     pub fn message(&self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
@@ -238,16 +240,16 @@ impl Answer {
         let body: serde_json::Value = serde_json::from_slice(&self.body).expect("the body is JSON");
         let message = body
             .get("message")
-            .and_then(|it| it.as_str())
+            .and_then(serde_json::Value::as_str)
             .expect("it has a message");
         assert_eq!(body, serde_json::json!({ "message": message }));
         message.to_owned()
     }
 
-    /// The status, and the `error` of a body with nothing else in it.
+    /// The status, and the `error` of a body that has nothing else.
     ///
     /// # Panics
-    /// When it is anything else.
+    /// On any other body.
     #[must_use]
     pub fn error(&self) -> (u16, String) {
         assert_eq!(
@@ -256,7 +258,10 @@ impl Answer {
             "{self:?}"
         );
         let body: serde_json::Value = serde_json::from_slice(&self.body).expect("the body is JSON");
-        let error = body.get("error").and_then(|it| it.as_str()).expect("it has an error");
+        let error = body
+            .get("error")
+            .and_then(serde_json::Value::as_str)
+            .expect("it has an error");
         assert_eq!(self.text(), serde_json::json!({ "error": error }).to_string());
         (self.status, error.to_owned())
     }

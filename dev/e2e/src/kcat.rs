@@ -1,23 +1,23 @@
-//! kcat, another client: it has encodings that the client of the binaries does not know.
+//! kcat: another client, with codecs and transactions that the client of the binaries lacks.
 
 use std::{ffi::OsStr, fmt::Debug, future::Future, process::Stdio};
 
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::wait::{SOON, within};
+use crate::wait::{WAIT_LIMIT, within};
 
-/// Writes lines as one batch of partition 0, encoded as `args` say.
+/// Writes lines as one batch to partition 0, with `args` for the encoding.
 ///
 /// # Panics
-/// When it cannot be run or fails.
+/// When kcat cannot be run or fails.
 pub async fn write(brokers: &str, topic: &str, args: &[impl AsRef<OsStr> + Debug], lines: &[Vec<u8>]) {
     write_held(brokers, topic, args, lines, async {}).await;
 }
 
-/// The same, and goes on after the last line until `held` is over. Where `args` name a transaction it is open meanwhile.
+/// The same, but ends only after `held`. A transaction in `args` is open meanwhile.
 ///
 /// # Panics
-/// When it cannot be run or fails.
+/// When kcat cannot be run or fails.
 pub async fn write_held(
     brokers: &str,
     topic: &str,
@@ -27,7 +27,7 @@ pub async fn write_held(
 ) {
     let mut child = on(brokers)
         .args(["-P", "-t", topic, "-p", "0"])
-        // All lines make one batch: of a single one it would keep the plain form, which is shorter.
+        // One batch of all lines: a batch of one line would be sent uncompressed, which is shorter.
         .args(["-X", "linger.ms=10000"])
         .args(["-X", &format!("batch.num.messages={}", lines.len())])
         .args(args)
@@ -44,10 +44,10 @@ pub async fn write_held(
     assert!(ended.success(), "kcat {args:?}");
 }
 
-/// Runs it with this input and gives its output.
+/// Runs kcat with this input and returns its output.
 ///
 /// # Panics
-/// When it cannot be run or fails, or does not end soon.
+/// When kcat cannot be run, fails, or does not end in time.
 pub async fn run(brokers: &str, args: &[&str], input: &str) -> String {
     let mut child = on(brokers)
         .args(["-X", "linger.ms=100"])
@@ -58,17 +58,38 @@ pub async fn run(brokers: &str, args: &[&str], input: &str) -> String {
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(input.as_bytes()).await.expect("it reads it all");
     drop(stdin);
-    let ended = within("the end of kcat", SOON, child.wait_with_output()).await;
+    let ended = within("the end of kcat", WAIT_LIMIT, child.wait_with_output()).await;
     let ended = ended.expect("it is a child of ours");
     assert!(ended.status.success(), "kcat {args:?}");
     String::from_utf8(ended.stdout).expect("its output is text")
 }
 
-/// kcat on these brokers, with its input from us.
+/// Reads partition 0 to its end and prints each record by kcat's `format`.
+///
+/// # Panics
+/// As for [`run`].
+pub async fn read(brokers: &str, topic: &str, format: &str) -> String {
+    let args = [
+        "-C",
+        "-q",
+        "-e",
+        "-o",
+        "beginning",
+        "-t",
+        topic,
+        "-p",
+        "0",
+        "-f",
+        format,
+    ];
+    run(brokers, &args, "").await
+}
+
+/// The command, with a pipe for its input.
 fn on(brokers: &str) -> Command {
     let mut command = Command::new("kcat");
     command
-        // How long it tries to ask them, or to begin a transaction, in seconds: the first one has Kafka make a topic.
+        // The time limit for metadata and transactions, in seconds: the first transaction creates a topic.
         .args(["-b", brokers, "-m", "60"])
         .stdin(Stdio::piped())
         .kill_on_drop(true);

@@ -1,4 +1,4 @@
-//! A gateway or a worker as a process of its own.
+//! Processes of the gateway and the worker.
 
 mod log;
 
@@ -21,14 +21,14 @@ use self::log::Log;
 use crate::{
     binaries, connections,
     footprint::Footprint,
-    http::{self, Answer, Connection, get},
-    wait::{SOON, until, until_eq, within},
+    http::{self, Connection, Response, get},
+    wait::{WAIT_LIMIT, until, until_eq, within},
 };
 
-/// The processes that run. Whoever ends the suite by a signal ends them, too.
+/// The running processes, for a suite that is ended by a signal.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// A process to be started. Nothing of the test's own environment reaches it.
+/// A process to start. It does not inherit the environment of the test.
 #[derive(Debug)]
 pub struct Setup {
     name: &'static str,
@@ -36,7 +36,7 @@ pub struct Setup {
     command: Command,
 }
 
-/// A running process. It is killed when it is dropped; if that is because the test failed, its log is shown.
+/// A running process. The drop kills it, and prints its log when the test has failed.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -47,7 +47,7 @@ pub struct Process {
 /// A process that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The exit code; for a death by signal, 128 + its number.
+    /// The exit code, or 128 + the number of the signal.
     pub code: i32,
     /// Its stdout.
     pub stdout: String,
@@ -96,7 +96,7 @@ impl Setup {
         self
     }
 
-    /// Bounds the descriptors that it may have open, softly and hard.
+    /// Sets the soft and the hard limit of open descriptors.
     #[must_use]
     pub fn max_descriptors(self, max: u32) -> Self {
         let mut shell = Command::new("/bin/sh");
@@ -107,13 +107,13 @@ impl Setup {
         self.run_by(shell)
     }
 
-    /// The same of another build.
+    /// Uses the executable of another build.
     #[must_use]
     pub fn executable(self, path: &Path) -> Self {
         self.run_by(Command::new(path))
     }
 
-    /// With the arguments and the environment moved to another command.
+    /// Moves arguments and environment to another command.
     fn run_by(self, mut command: Command) -> Self {
         let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command
@@ -124,7 +124,7 @@ impl Setup {
         Self { command, ..self }
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the process and waits until it listens.
     pub async fn start(mut self) -> Process {
         let mut child = self
             .command
@@ -140,26 +140,26 @@ impl Setup {
             log,
         };
         for port in self.ports {
-            process.logged(&format!("listening variable=\"{port}\"")).await;
+            process.until_logged(&format!("listening variable=\"{port}\"")).await;
         }
         process
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts the process and waits until it is ready.
     pub async fn ready(self) -> Process {
         let process = self.start().await;
         process.until_ready().await;
         process
     }
 
-    /// Runs it to its end.
+    /// Runs the process to its end.
     ///
     /// # Panics
-    /// When it does not end soon.
+    /// When it does not end in time.
     pub async fn run(self) -> Ended {
         let mut command = tokio::process::Command::from(self.command);
         let what = format!("the end of {}", self.name);
-        let ended = within(&what, SOON, command.kill_on_drop(true).output()).await;
+        let ended = within(&what, WAIT_LIMIT, command.kill_on_drop(true).output()).await;
         let ended = ended.expect("the binary can be run");
         let text = |bytes| String::from_utf8(bytes).expect("it writes UTF-8");
         Ended {
@@ -173,28 +173,28 @@ impl Setup {
 // === impl Process ===
 
 impl Process {
-    /// Where it answers callers.
+    /// The address for HTTP requests.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         self.addr("HTTP_ADDR")
     }
 
-    /// Where its `/live`, `/ready` and `/metrics` are.
+    /// The address of `/live`, `/ready` and `/metrics`.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.addr("ADMIN_ADDR")
     }
 
     fn addr(&self, variable: &str) -> SocketAddr {
-        let said = format!("listening variable=\"{variable}\" addr=");
+        let text = format!("listening variable=\"{variable}\" addr=");
         let found = self.log.find(|line| {
-            let (_, addr) = line.split_once(&said)?;
+            let (_, addr) = line.split_once(&text)?;
             addr.trim().parse().ok()
         });
-        found.unwrap_or_else(|| panic!("{} does not say {said:?}", self.name))
+        found.unwrap_or_else(|| panic!("{} did not log {text:?}", self.name))
     }
 
-    /// A new connection to where it answers callers.
+    /// A new connection for HTTP requests.
     ///
     /// # Panics
     /// When it does not listen.
@@ -202,51 +202,51 @@ impl Process {
         Connection::open(self.http()).await.expect("it listens")
     }
 
-    /// GET on a connection of its own.
-    pub async fn get(&self, path: &str) -> Answer {
-        self.ask(get(path)).await
+    /// GET on a new connection.
+    pub async fn get(&self, path: &str) -> Response {
+        self.exchange(get(path)).await
     }
 
-    /// POST of JSON on a connection of its own.
-    pub async fn post(&self, path: &str, json: impl AsRef<[u8]>) -> Answer {
-        self.ask(http::post(path, json)).await
+    /// POST of JSON on a new connection.
+    pub async fn post(&self, path: &str, json: impl AsRef<[u8]>) -> Response {
+        self.exchange(http::post(path, json)).await
     }
 
-    /// Any request on a connection of its own.
-    pub async fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
-        http::ask(self.http(), request).await
+    /// Any request on a new connection.
+    pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Response {
+        http::exchange(self.http(), request).await
     }
 
-    /// Status and body of a page of the admin listener.
+    /// GET on the admin listener: status and body.
     pub async fn page(&self, path: &str) -> (u16, String) {
-        let answer = http::ask(self.admin(), get(path)).await;
-        (answer.status, answer.text().to_owned())
+        let response = http::exchange(self.admin(), get(path)).await;
+        (response.status, response.text().to_owned())
     }
 
-    /// Waits until it is ready.
+    /// Waits until `/ready` is 200.
     pub async fn until_ready(&self) {
         until_eq(
             &format!("{} is ready", self.name),
-            SOON,
+            WAIT_LIMIT,
             (200, READY.to_owned()),
             async || self.page("/ready").await,
         )
         .await;
     }
 
-    /// Waits until it is not ready, and gives what `/ready` then says.
+    /// Waits until `/ready` is 503, and returns its body.
     pub async fn until_unready(&self) -> String {
-        until(&format!("{} is not ready", self.name), SOON, async || {
+        until(&format!("{} is not ready", self.name), WAIT_LIMIT, async || {
             let (status, body) = self.page("/ready").await;
             (status == 503).then_some(body)
         })
         .await
     }
 
-    /// A value of `/metrics`, by its name with all its labels.
+    /// A value of `/metrics` by its series, labels included.
     ///
     /// # Panics
-    /// When it is not there, or not a whole number.
+    /// When the series is missing, or not an integer.
     pub async fn metric(&self, name: &str) -> i64 {
         let (_, text) = self.page("/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -256,69 +256,71 @@ impl Process {
 
     /// Waits until a value of `/metrics` is the expected one.
     pub async fn until_metric(&self, name: &str, expected: i64) {
-        until_eq(name, SOON, expected, async || self.metric(name).await).await;
+        until_eq(name, WAIT_LIMIT, expected, async || self.metric(name).await).await;
     }
 
-    /// Waits for a line of the log with this text in it, and gives it.
+    /// Waits for a line of the log that contains `text`.
     ///
     /// # Panics
-    /// When it does not come soon.
-    pub async fn logged(&self, text: &str) -> String {
-        until(&format!("{text:?} in the log of {}", self.name), SOON, async || {
-            self.log.find(|line| line.contains(text).then(|| line.to_owned()))
-        })
+    /// When there is none in time.
+    pub async fn until_logged(&self, text: &str) -> String {
+        until(
+            &format!("{text:?} in the log of {}", self.name),
+            WAIT_LIMIT,
+            async || self.log.find(|line| line.contains(text).then(|| line.to_owned())),
+        )
         .await
     }
 
-    /// As [`Process::logged`], of what is to be said once.
+    /// As [`Process::until_logged`], for a line that must be logged once.
     ///
     /// # Panics
-    /// When it was said more than once so far.
-    pub async fn logged_once(&self, text: &str) -> String {
-        let line = self.logged(text).await;
-        let said: Vec<_> = self.log().into_iter().filter(|it| it.contains(text)).collect();
-        assert_eq!(said.len(), 1, "{said:?}");
+    /// When there is more than one such line.
+    pub async fn until_logged_once(&self, text: &str) -> String {
+        let line = self.until_logged(text).await;
+        let lines: Vec<_> = self.log().into_iter().filter(|line| line.contains(text)).collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
         line
     }
 
-    /// What it has logged so far, as far as it is read: it comes through a pipe, later than what its other doors show.
+    /// The log so far. It comes through a pipe, so it may be behind responses and metrics.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// What it takes from the system now.
+    /// Descriptors, memory and CPU time now.
     ///
     /// # Panics
-    /// When it has ended and [`Process::exit`] has said so.
+    /// When the process has ended and [`Process::exit`] has returned.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         Footprint::of(Pid::from_child(&self.child))
     }
 
-    /// Whether it has not ended. What it ended with is left for [`Process::exit`].
+    /// Whether the process has not ended. The exit code stays for [`Process::exit`].
     #[must_use]
     pub fn is_running(&self) -> bool {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // Whoever has been waited for is nobody's child any more.
+        // An error means that the process has been waited for.
         matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), look), Ok(None))
     }
 
-    /// Gateway or worker.
+    /// `gateway` or `worker`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// How many connections to these brokers it has now.
+    /// The number of established connections to these brokers.
     ///
     /// # Panics
-    /// When the look does.
+    /// When the count panics.
     pub async fn connections(&self, brokers: &str) -> usize {
         let (pid, brokers) = (Pid::from_child(&self.child), brokers.to_owned());
-        // The system's tables are long while other tests run: whoever is under load meanwhile must not wait for them.
-        let look = spawn_blocking(move || connections::count(pid, &brokers));
-        look.await.expect("it does not panic")
+        // Reading the system's tables takes long while other tests run, and must not delay a load of this test.
+        let count = spawn_blocking(move || connections::count(pid, &brokers));
+        count.await.expect("it does not panic")
     }
 
     /// Sends a signal.
@@ -330,7 +332,7 @@ impl Process {
         kill_process(pid, signal).expect("it runs, or has not been waited for");
     }
 
-    /// Leaves it this many file descriptors.
+    /// Limits the open descriptors of the running process.
     ///
     /// # Panics
     /// When there is no such process any more.
@@ -342,7 +344,7 @@ impl Process {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("it runs, and is ours");
     }
 
-    /// Waits until it ends by itself and its log is complete, and gives the exit code; for a death by signal, 128 + its number.
+    /// Waits until the process has ended and its log is complete. Returns the exit code, or 128 + the number of the signal.
     ///
     /// # Panics
     /// When it does not end within `limit`.
@@ -356,19 +358,19 @@ impl Process {
     }
 }
 
-/// What `/ready` says when it is.
+/// The body of `/ready` with status 200.
 const READY: &str = r#"{"causes":{},"ready":true}"#;
 
 impl Drop for Process {
     fn drop(&mut self) {
         let pid = Pid::from_child(&self.child);
-        RUNNING.lock().retain(|it| *it != pid);
-        // Both fail only if it has ended already.
+        RUNNING.lock().retain(|running| *running != pid);
+        // Both fail only for a process that has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
             let text = self.log.lines().join("\n");
-            #[expect(clippy::print_stderr, reason = "it is for whoever reads about the failed test")]
+            #[expect(clippy::print_stderr, reason = "the log belongs to the report of the failed test")]
             {
                 eprintln!("--- log of {} {}\n{text}\n---", self.name, self.child.id());
             }
@@ -376,8 +378,8 @@ impl Drop for Process {
     }
 }
 
-/// Waits for a signal that ends the suite, and then leaves nothing running: the processes end here, the nodes see that their
-/// owner is gone. For a thread of its own.
+/// Waits for a signal that ends the suite, kills the processes and exits. Nodes of Kafka stop when their owner has ended.
+/// Blocks its thread.
 ///
 /// # Panics
 /// When signals cannot be caught.
@@ -389,22 +391,22 @@ pub fn end_at_a_signal() {
     runtime.block_on(async {
         let [mut interrupt, mut terminate, mut hangup] =
             [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-                .map(|it| signal(it).expect("signals can be caught"));
+                .map(|kind| signal(kind).expect("signals can be caught"));
         let code = tokio::select! {
             _ = interrupt.recv() => 130,
             _ = terminate.recv() => 143,
             _ = hangup.recv() => 129,
         };
         kill_all();
-        #[expect(clippy::exit, reason = "whoever runs is not asked")]
+        #[expect(clippy::exit, reason = "a signal ends the suite at once")]
         std::process::exit(code);
     });
 }
 
-/// Kills all processes; those who wait for them see that.
+/// Kills all processes.
 fn kill_all() {
     for pid in RUNNING.lock().iter() {
-        // It may have ended by itself.
+        // Fails for a process that has ended.
         let _ = kill_process(*pid, Signal::KILL);
     }
 }

@@ -1,7 +1,6 @@
-//! A partition of a topic as Kafka has it: records written and read without any code of the gateway or the worker.
+//! A partition of a topic, written and read without any code of the gateway or the worker.
 //!
-//! Workers announce themselves among the replies, whenever it is time. Whoever reads replies does not see that, unless
-//! he asks for it.
+//! Reads leave out the heartbeats that workers write among the replies.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -16,10 +15,10 @@ use rskafka::{
     record::{Record, RecordAndOffset},
 };
 
-use crate::wait::{SOON, until, within};
+use crate::wait::{WAIT_LIMIT, until, within};
 
-/// The key of the records by which workers say that they are there.
-const ANNOUNCEMENT: &[u8] = b"pingpong_worker";
+/// The key of the heartbeats of workers.
+const HEARTBEAT: &[u8] = b"pingpong_worker";
 
 /// A partition of a topic.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub struct Topic {
     writer: PartitionClient,
 }
 
-/// A record to be written.
+/// A new record.
 #[must_use]
 pub fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
     Record {
@@ -43,21 +42,21 @@ pub fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
 // === impl Topic ===
 
 impl Topic {
-    /// Connects to partition 0 of a topic, and creates it with one partition if it is not there.
+    /// Connects to partition 0 of a topic. Creates a missing topic with one partition.
     ///
     /// # Panics
-    /// When Kafka is not there.
+    /// When Kafka does not answer.
     pub async fn open(brokers: &str, name: &str) -> Self {
         Self::partition(brokers, name, 0).await
     }
 
-    /// Connects to a partition, and creates the topic with as many as it takes if it is not there.
+    /// Connects to a partition. Creates a missing topic with partitions up to this one.
     ///
     /// # Panics
-    /// When Kafka is not there, or the topic has too few.
+    /// When Kafka does not answer, or the topic has fewer partitions.
     pub async fn partition(brokers: &str, name: &str, partition: i32) -> Self {
         let what = format!("topic {name} at {brokers}");
-        within(&what, SOON, async {
+        within(&what, WAIT_LIMIT, async {
             let client = connect(brokers).await;
             make(&client, name, partition + 1).await;
             Self {
@@ -69,19 +68,19 @@ impl Topic {
         .await
     }
 
-    /// Writes a record as a batch of its own and gives its offset.
+    /// Writes a record as a batch and returns its offset.
     ///
     /// # Panics
-    /// When Kafka does not take it.
+    /// When Kafka refuses it.
     pub async fn write(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> i64 {
         let offsets = self.write_batch(vec![record(key, value)]).await;
         offsets.into_iter().next().expect("one record has one offset")
     }
 
-    /// Writes records as one batch.
+    /// Writes records as one batch and returns their offsets.
     ///
     /// # Panics
-    /// When Kafka does not take it.
+    /// When Kafka refuses it.
     pub async fn write_batch(&self, records: Vec<Record>) -> Vec<i64> {
         self.call(self.writer.produce(records, Compression::NoCompression))
             .await
@@ -90,33 +89,33 @@ impl Topic {
     /// Deletes all records before an offset.
     ///
     /// # Panics
-    /// When Kafka does not.
+    /// When Kafka refuses it.
     pub async fn delete_before(&self, offset: i64) {
         self.call(self.writer.delete_records(offset, 10_000)).await;
     }
 
-    /// The offset behind the last record, announcements included.
+    /// The end offset, heartbeats included.
     ///
     /// # Panics
-    /// When Kafka does not answer.
+    /// When Kafka does not response.
     pub async fn end(&self) -> i64 {
         self.call(self.reader.get_offset(OffsetAt::Latest)).await
     }
 
-    /// Waits for so many records from an offset on, announcements left out.
+    /// Waits for `count` records from an offset on.
     ///
     /// # Panics
-    /// When they do not come soon; says which did.
+    /// When fewer arrive in time; the message lists them.
     pub async fn read(&self, from: i64, count: usize) -> Vec<RecordAndOffset> {
         let mut records: Vec<RecordAndOffset> = Vec::new();
         let mut offset = from;
         let read = async {
             while records.len() < count {
                 let more = self.read_on(&mut offset).await;
-                records.extend(more.into_iter().filter(|it| !is_announcement(it)));
+                records.extend(more.into_iter().filter(|read| !is_heartbeat(read)));
             }
         };
-        if tokio::time::timeout(SOON, read).await.is_err() {
+        if tokio::time::timeout(WAIT_LIMIT, read).await.is_err() {
             panic!(
                 "{} has not {count} records from offset {from} on: {records:?}",
                 self.name
@@ -126,23 +125,23 @@ impl Topic {
         records
     }
 
-    /// All records that are there now, announcements left out.
+    /// All records up to the end offset.
     ///
     /// # Panics
-    /// When Kafka does not give them soon.
+    /// When Kafka does not answer in time.
     pub async fn read_all(&self) -> Vec<RecordAndOffset> {
         let mut records = self.read_everything().await;
-        records.retain(|it| !is_announcement(it));
+        records.retain(|read| !is_heartbeat(read));
         records
     }
 
-    /// How many announcements are there now.
+    /// The number of heartbeats up to the end offset.
     ///
     /// # Panics
-    /// When Kafka does not say soon.
-    pub async fn announcements(&self) -> usize {
+    /// When Kafka does not answer in time.
+    pub async fn heartbeats(&self) -> usize {
         let records = self.read_everything().await;
-        records.iter().filter(|it| is_announcement(it)).count()
+        records.iter().filter(|read| is_heartbeat(read)).count()
     }
 
     async fn read_everything(&self) -> Vec<RecordAndOffset> {
@@ -154,21 +153,21 @@ impl Topic {
                 records.extend(self.read_on(&mut offset).await);
             }
         };
-        within(&format!("all of {}", self.name), SOON, Box::pin(read)).await;
-        records.retain(|it| it.offset < end);
+        within(&format!("all of {}", self.name), WAIT_LIMIT, Box::pin(read)).await;
+        records.retain(|read| read.offset < end);
         records
     }
 
-    /// What is there from an offset on, after half a second at the latest, which may be nothing.
+    /// One fetch from an offset on, with a wait of 0.5 s; it may return nothing.
     ///
     /// # Panics
-    /// When Kafka does not answer.
+    /// When Kafka does not response.
     pub async fn read_some(&self, from: i64) -> Vec<RecordAndOffset> {
         let (records, _) = self.call(self.reader.fetch_records(from, 1..1 << 20, 500)).await;
         records
     }
 
-    /// The same, and moves the offset on.
+    /// One fetch, after which `offset` is behind its last record.
     async fn read_on(&self, offset: &mut i64) -> Vec<RecordAndOffset> {
         let records = self.read_some(*offset).await;
         if let Some(last) = records.last() {
@@ -180,7 +179,7 @@ impl Topic {
     /// Waits for the record at an offset.
     ///
     /// # Panics
-    /// When it does not come soon.
+    /// When it does not arrive in time.
     pub async fn read_one(&self, offset: i64) -> Record {
         let records = self.read(offset, 1).await;
         let found = records.into_iter().next().expect("one was read");
@@ -188,46 +187,49 @@ impl Topic {
         found.record
     }
 
-    /// Waits for the reply number `index`, where 0 is the first of all.
+    /// Waits for the reply with this index; 0 is the first.
     ///
     /// # Panics
-    /// When it does not come soon.
+    /// When it does not arrive in time.
     pub async fn reply(&self, index: usize) -> Record {
         let replies = self.read(0, index + 1).await;
         replies.into_iter().next_back().expect("they were read").record
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> T {
-        match within(&format!("an answer of Kafka about {}", self.name), SOON, call).await {
-            Ok(answer) => answer,
+        match within(&format!("a response of Kafka about {}", self.name), WAIT_LIMIT, call).await {
+            Ok(response) => response,
             Err(error) => panic!("{}: {error}", self.name),
         }
     }
 }
 
-fn is_announcement(it: &RecordAndOffset) -> bool {
-    it.record.key.as_deref() == Some(ANNOUNCEMENT)
+fn is_heartbeat(read: &RecordAndOffset) -> bool {
+    read.record.key.as_deref() == Some(HEARTBEAT)
 }
 
-/// The names of all topics, and how many partitions each has.
+/// The names of all topics with their numbers of partitions.
 ///
 /// # Panics
-/// When Kafka does not answer.
+/// When Kafka does not response.
 pub async fn list(brokers: &str) -> BTreeMap<String, usize> {
-    let listed = within("a list of topics", SOON, async {
+    let listed = within("a list of topics", WAIT_LIMIT, async {
         connect(brokers).await.list_topics().await
     })
     .await;
     let topics = listed.expect("Kafka lists its topics");
-    topics.into_iter().map(|it| (it.name, it.partitions.len())).collect()
+    topics
+        .into_iter()
+        .map(|topic| (topic.name, topic.partitions.len()))
+        .collect()
 }
 
-/// Creates a topic with so many partitions, and waits for their leaders.
+/// Creates a topic and waits for the leaders of its partitions.
 ///
 /// # Panics
-/// When Kafka does not.
+/// When Kafka refuses it.
 pub async fn create(brokers: &str, name: &str, partitions: i32) {
-    within("a topic", SOON, async {
+    within("a topic", WAIT_LIMIT, async {
         let client = connect(brokers).await;
         make(&client, name, partitions).await;
         for partition in 0..partitions {
@@ -240,9 +242,9 @@ pub async fn create(brokers: &str, name: &str, partitions: i32) {
 /// Deletes a topic.
 ///
 /// # Panics
-/// When Kafka does not.
+/// When Kafka refuses it.
 pub async fn delete(brokers: &str, name: &str) {
-    within("the end of a topic", SOON, async {
+    within("the deletion of a topic", WAIT_LIMIT, async {
         let client = connect(brokers).await;
         let controller = client.controller_client().expect("the cluster has a controller");
         controller
@@ -260,16 +262,15 @@ async fn connect(brokers: &str) -> Client {
             init_backoff: Duration::from_millis(10),
             max_backoff: Duration::from_millis(200),
             base: 2.0,
-            deadline: Some(SOON),
+            deadline: Some(WAIT_LIMIT),
         });
-    builder.build().await.expect("Kafka answers")
+    builder.build().await.expect("Kafka responses")
 }
 
 /// Waits for the leader of a partition and connects to it.
 async fn leader(client: &Client, topic: &str, partition: i32) -> PartitionClient {
-    // A broker may not have heard yet of a partition that was just made. The client keeps what it has heard until it is told
-    // to ask again, and to retry by itself it does not.
-    until(&format!("the leader of {topic} {partition}"), SOON, async || {
+    // The metadata of a broker may lack a new partition, and the client caches them until the list is requested.
+    until(&format!("the leader of {topic} {partition}"), WAIT_LIMIT, async || {
         client.list_topics().await.ok()?;
         let found = client.partition_client(topic, partition, UnknownTopicHandling::Error);
         found.await.ok()
@@ -280,7 +281,7 @@ async fn leader(client: &Client, topic: &str, partition: i32) -> PartitionClient
 async fn make(client: &Client, name: &str, partitions: i32) {
     let controller = client.controller_client().expect("the cluster has a controller");
     match controller.create_topic(name, partitions, -1, 10_000).await {
-        // The processes under test make theirs, too.
+        // Gateway and worker create their topics as well.
         Ok(())
         | Err(Error::ServerError {
             protocol_error: ProtocolError::TopicAlreadyExists,

@@ -1,44 +1,43 @@
-//! Waiting for a condition, with a bound.
+//! Bounded waits for conditions.
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// The bound on what should happen soon. It is generous, since the machine may be slow and busy: it decides how long
-/// a failure takes, not whether there is one.
-pub const SOON: Duration = Duration::from_secs(40);
+/// The bound on a wait. It is long, because the machine may be busy: it decides only how long a failure takes.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(40);
 
-/// Between two looks at a condition.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The interval between two checks of a condition.
+const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Looks until there is something.
+/// Checks until the condition has a value.
 ///
 /// # Panics
-/// When there is nothing after `limit`.
-pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// When it has none after `limit`.
+pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = check().await {
             return found;
         }
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        sleep(PAUSE).await;
+        sleep(INTERVAL).await;
     }
 }
 
-/// Looks until the value is the expected one.
+/// Checks until the value is the expected one.
 ///
 /// # Panics
-/// When it is another after `limit`; says which.
+/// When it is another one after `limit`; the message has it.
 pub async fn until_eq<T: PartialEq + Debug>(
     what: &str,
     limit: Duration,
     expected: T,
-    mut look: impl AsyncFnMut() -> T,
+    mut check: impl AsyncFnMut() -> T,
 ) {
     let deadline = Instant::now() + limit;
     loop {
-        let seen = look().await;
+        let seen = check().await;
         if seen == expected {
             return;
         }
@@ -46,14 +45,14 @@ pub async fn until_eq<T: PartialEq + Debug>(
             Instant::now() < deadline,
             "not within {limit:?}: {what}: {seen:?} instead of {expected:?}"
         );
-        sleep(PAUSE).await;
+        sleep(INTERVAL).await;
     }
 }
 
-/// Waits for an end.
+/// Awaits a future.
 ///
 /// # Panics
-/// When it does not come within `limit`.
+/// When it is not ready within `limit`.
 pub async fn within<T>(what: &str, limit: Duration, future: impl Future<Output = T>) -> T {
     match timeout(limit, future).await {
         Ok(ended) => ended,

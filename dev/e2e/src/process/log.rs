@@ -1,4 +1,4 @@
-//! What a process writes to stderr, line by line.
+//! The stderr of a process, by lines.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -15,7 +15,7 @@ pub(super) struct Log(Arc<Mutex<Vec<String>>>);
 // === impl Log ===
 
 impl Log {
-    /// Reads to the end, in a thread that ends with the process.
+    /// Reads to the end, on a thread that ends with the process.
     pub(super) fn of(stderr: impl Read + Send + 'static) -> Self {
         let log = Self::default();
         let copy = Self(Arc::clone(&log.0));
@@ -27,13 +27,13 @@ impl Log {
         log
     }
 
-    /// Whether nothing more can come.
+    /// Whether stderr has ended.
     pub(super) fn is_complete(&self) -> bool {
-        // The other one is the thread's.
+        // The thread has dropped its reference.
         Arc::strong_count(&self.0) == 1
     }
 
-    /// The first find in a line.
+    /// The first match in a line.
     pub(super) fn find<T>(&self, look: impl FnMut(&str) -> Option<T>) -> Option<T> {
         self.0.lock().iter().map(String::as_str).find_map(look)
     }

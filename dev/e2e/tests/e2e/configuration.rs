@@ -1,10 +1,10 @@
-//! A bad configuration stops the start with one line and exit code 64; a port that is taken with one line and 1.
+//! Configuration errors: one line on stderr and exit code 64, or 1 for a port in use.
 
 use std::{ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt};
 
 use e2e::process::{Ended, Setup};
 
-/// Exit code 64, nothing on stdout, and one line with all of these on stderr.
+/// Exit code 64, nothing on stdout, and one line with all of these texts on stderr.
 fn assert_refused(ended: &Ended, words: &[&str]) {
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
@@ -18,111 +18,81 @@ fn assert_refused(ended: &Ended, words: &[&str]) {
     }
 }
 
-pub(crate) async fn of_both_is_checked_at_the_start() {
-    for (variable, value, allowed) in [
-        ("KAFKA_BROKERS", "", "host:port"),
-        ("KAFKA_BROKERS", "kafka", "host:port"),
-        ("KAFKA_BROKERS", "kafka:0", "host:port"),
-        ("PING_TOPIC", "with space", "a topic name"),
-        ("PONG_TOPIC", "..", "a topic name"),
-        ("PONG_TOPIC", "ping", "different"),
-        ("ADMIN_ADDR", "8081", "an IP address and a port"),
-        ("ADMIN_ADDR", "localhost:8081", "an IP address and a port"),
-        ("DRAIN_TIMEOUT", "8", "a duration"),
-        ("DRAIN_TIMEOUT", "2h", "1h at most"),
-        ("RUST_LOG", "info,=", "tracing directives"),
-        ("LOG_FORMAT", "xml", "text, json"),
+pub(crate) async fn bad_setting_exits_64_with_one_line() {
+    const GATEWAY: &[fn() -> Setup] = &[Setup::gateway];
+    const WORKER: &[fn() -> Setup] = &[Setup::worker];
+    const BOTH: &[fn() -> Setup] = &[Setup::gateway, Setup::worker];
+
+    let long = "g".repeat(250);
+    for (setups, variable, value, allowed) in [
+        (BOTH, "KAFKA_BROKERS", "kafka", "host:port"),
+        (BOTH, "PING_TOPIC", "with space", "a topic name"),
+        (BOTH, "PONG_TOPIC", "..", "a topic name"),
+        (BOTH, "PONG_TOPIC", "ping", "different"),
+        (BOTH, "ADMIN_ADDR", "localhost:8081", "an IP address and a port"),
+        (BOTH, "DRAIN_TIMEOUT", "8", "a duration"),
+        (BOTH, "DRAIN_TIMEOUT", "2h", "1h at most"),
+        (BOTH, "RUST_LOG", "info,=", "tracing directives"),
+        (BOTH, "LOG_FORMAT", "xml", "text, json"),
+        (GATEWAY, "HTTP_ADDR", ":8080", "an IP address and a port"),
+        (GATEWAY, "REPLY_TIMEOUT", "0s", "a duration above zero"),
+        (GATEWAY, "MAX_IN_FLIGHT", "0", "from 1 to 1000000"),
+        (GATEWAY, "MAX_CONNECTIONS", "many", "from 1 to 1000000"),
+        (GATEWAY, "HEADER_TIMEOUT", "-1s", "a duration above zero"),
+        (GATEWAY, "MAX_BODY", "0", "512KiB"),
+        (GATEWAY, "MAX_BODY", "1GiB", "512KiB"),
+        (GATEWAY, "REQUEST_PARTITIONS", "0-3", "all, or partition numbers"),
+        (GATEWAY, "REPLY_PARTITION", "-1", "auto, or a partition number"),
+        (GATEWAY, "REPLY_PARTITION", "all", "auto, or a partition number"),
+        (GATEWAY, "WIRE_HEADERS", "go", "common, spring, nest, smallrye, none"),
+        (GATEWAY, "PONG_TOPIC", "__replies", "unless WIRE_HEADERS=none"),
+        (WORKER, "START_FROM", "middle", "resume, latest, earliest"),
+        (WORKER, "PARTITIONS", "0,-1", "all, or partition numbers"),
+        (WORKER, "WORKER_GROUP", "", "1 to 249 characters"),
+        (WORKER, "WORKER_GROUP", &long, "1 to 249 characters"),
+        (WORKER, "POSITION_GROUP", "", "1 to 249 characters"),
+        (WORKER, "ANNOUNCE_INTERVAL", "99ms", "0 or 100ms to 1s"),
+        (WORKER, "ANNOUNCE_INTERVAL", "1001ms", "0 or 100ms to 1s"),
     ] {
-        for setup in [Setup::gateway(), Setup::worker()] {
-            let ended = setup.set(variable, value).run().await;
+        for setup in setups {
+            let ended = setup().set(variable, value).run().await;
             assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
+        }
+    }
+    // Settings that exclude each other: without headers a request cannot name the reply partition, and the partitions
+    // of a member are the group's decision.
+    for value in ["1", "auto"] {
+        let setup = Setup::gateway().set("REPLY_PARTITION", value);
+        let ended = setup.set("WIRE_HEADERS", "none").run().await;
+        let quoted = format!("{value:?}");
+        assert_refused(&ended, &["REPLY_PARTITION", &quoted, "WIRE_HEADERS=none", "must be 0"]);
+    }
+    for value in ["0", "all"] {
+        let setup = Setup::worker().set("PARTITIONS", value);
+        let ended = setup.set("WORKER_GROUP", "of workers").run().await;
+        let names = "PARTITIONS, WORKER_GROUP";
+        assert_refused(&ended, &[names, "only one of them", "\"of workers\""]);
+    }
+}
+
+pub(crate) async fn bad_flag_exits_64_with_one_line() {
+    let ended = Setup::gateway().arg("--reply-timeout=soon").run().await;
+    assert_refused(&ended, &["REPLY_TIMEOUT", "\"soon\"", "a duration above zero"]);
+    for arg in ["--no-such-flag", "no-such-command"] {
+        for setup in [Setup::gateway(), Setup::worker()] {
+            assert_refused(&setup.arg(arg).run().await, &[arg]);
         }
     }
 }
 
-pub(crate) async fn of_the_gateway_is_checked_at_the_start() {
-    for (variable, value, allowed) in [
-        ("HTTP_ADDR", ":8080", "an IP address and a port"),
-        ("REPLY_TIMEOUT", "0s", "a duration above zero"),
-        ("REPLY_TIMEOUT", "ten", "a duration above zero"),
-        ("MAX_IN_FLIGHT", "0", "from 1 to 1000000"),
-        ("MAX_IN_FLIGHT", "-1", "from 1 to 1000000"),
-        ("MAX_CONNECTIONS", "many", "from 1 to 1000000"),
-        ("HEADER_TIMEOUT", "-1s", "a duration above zero"),
-        ("MAX_BODY", "0", "512KiB"),
-        ("MAX_BODY", "1GiB", "512KiB"),
-        ("REQUEST_PARTITIONS", "0-3", "all, or partition numbers"),
-        ("REPLY_PARTITION", "-1", "auto, or a partition number"),
-        ("REPLY_PARTITION", "all", "auto, or a partition number"),
-        ("WIRE_HEADERS", "go", "common, spring, nest, smallrye, none"),
-        ("PONG_TOPIC", "__replies", "unless WIRE_HEADERS=none"),
-    ] {
-        let ended = Setup::gateway().set(variable, value).run().await;
-        assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
-    }
-    // Requests without headers cannot send their replies anywhere.
-    for value in ["1", "auto"] {
-        let setup = Setup::gateway().set("REPLY_PARTITION", value);
-        let ended = setup.set("WIRE_HEADERS", "none").run().await;
-        assert_refused(
-            &ended,
-            &[
-                "REPLY_PARTITION",
-                &format!("{value:?}"),
-                "WIRE_HEADERS=none",
-                "must be 0",
-            ],
-        );
-    }
-}
-
-pub(crate) async fn of_the_worker_is_checked_at_the_start() {
-    let long = "g".repeat(250);
-    for (variable, value, allowed) in [
-        ("START_FROM", "middle", "resume, latest, earliest"),
-        ("PARTITIONS", "", "all, or partition numbers"),
-        ("PARTITIONS", "0,-1", "all, or partition numbers"),
-        ("PARTITIONS", "0-3", "all, or partition numbers"),
-        ("WORKER_GROUP", "", "1 to 249 characters"),
-        ("WORKER_GROUP", &long, "1 to 249 characters"),
-        ("POSITION_GROUP", "", "1 to 249 characters"),
-        ("ANNOUNCE_INTERVAL", "99ms", "0 or 100ms to 1s"),
-        ("ANNOUNCE_INTERVAL", "1001ms", "0 or 100ms to 1s"),
-        ("ANNOUNCE_INTERVAL", "often", "0 or 100ms to 1s"),
-    ] {
-        let ended = Setup::worker().set(variable, value).run().await;
-        assert_refused(&ended, &[variable, &format!("{value:?}"), allowed]);
-    }
-    // Either the setting says who reads what, or the group.
-    for value in ["0", "all"] {
-        let setup = Setup::worker().set("PARTITIONS", value);
-        let ended = setup.set("WORKER_GROUP", "of workers").run().await;
-        assert_refused(
-            &ended,
-            &["PARTITIONS, WORKER_GROUP", "only one of them", "\"of workers\""],
-        );
-    }
-}
-
-pub(crate) async fn by_flags_is_the_same() {
-    let ended = Setup::gateway().arg("--reply-timeout=soon").run().await;
-    assert_refused(&ended, &["REPLY_TIMEOUT", "\"soon\"", "a duration above zero"]);
-    for setup in [Setup::gateway(), Setup::worker()] {
-        assert_refused(&setup.arg("--no-such-flag").run().await, &["--no-such-flag"]);
-    }
-    for setup in [Setup::gateway(), Setup::worker()] {
-        assert_refused(&setup.arg("no-such-command").run().await, &["no-such-command"]);
-    }
-}
-
-pub(crate) async fn that_is_not_text_is_refused() {
+pub(crate) async fn setting_that_is_not_utf8_exits_64() {
     for setup in [Setup::gateway(), Setup::worker()] {
         let ended = setup.set("PING_TOPIC", OsStr::from_bytes(b"\xff")).run().await;
         assert_refused(&ended, &[]);
     }
 }
 
-pub(crate) async fn is_explained_by_the_help() {
+pub(crate) async fn help_lists_every_setting() {
     let both = [
         "KAFKA_BROKERS",
         "PING_TOPIC",
@@ -166,15 +136,15 @@ pub(crate) async fn is_explained_by_the_help() {
     }
 }
 
-pub(crate) async fn of_a_taken_port_is_one_line() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = taken.local_addr().unwrap().to_string();
+pub(crate) async fn port_in_use_exits_1_with_one_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
     for (setup, variable) in [
         (Setup::gateway(), "HTTP_ADDR"),
         (Setup::gateway(), "ADMIN_ADDR"),
         (Setup::worker(), "ADMIN_ADDR"),
     ] {
-        // At the level of warnings, so that what was bound before is not in the way.
+        // Without the info lines of the listeners that were bound before.
         let ended = setup.set(variable, &addr).set("RUST_LOG", "warn").run().await;
         assert_eq!((ended.code, ended.stdout.as_str()), (1, ""));
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);

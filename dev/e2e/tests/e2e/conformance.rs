@@ -1,22 +1,22 @@
-//! The built-in broker and Apache Kafka answer the same calls in the same way.
+//! Conformance: the built-in broker and Apache Kafka answer the same calls equally.
 //!
-//! A script of calls runs on both engines and notes every answer, reduced to what clients act on: values, and the
-//! codes of errors without their texts. The notes are compared, so nothing here says what is right: Kafka does.
+//! - A script of calls runs on both engines and records every response: values, and error codes without their texts.
+//! - The records are compared. No test here states an expected response, Kafka defines it.
 
+pub(crate) mod client;
 mod groups;
-mod positions;
+mod offsets;
 mod script;
-pub(crate) mod wire;
 
 use std::time::Duration;
 
 use e2e::{
     engine::Engine,
     environment::has,
+    fixture::Fixture,
     kcat,
-    scene::Scene,
     topic::{create, record},
-    wait::{SOON, until_eq},
+    wait::{WAIT_LIMIT, until_eq},
 };
 use libtest_mimic::Completion;
 use rskafka::{
@@ -29,17 +29,17 @@ use rskafka::{
 use tokio::time::{Instant, sleep};
 
 use self::script::{MUCH, Script, compare};
-pub(crate) use self::{groups::of_groups, positions::of_positions};
+pub(crate) use self::{groups::groups_match, offsets::offsets_match};
 
-/// A wait that is far longer than any test: whoever waits so long was not woken.
+/// A fetch wait that is longer than a test: a fetch that returns was woken.
 const LONG_MS: i32 = 150_000;
 
-pub(crate) async fn of_topics(built_in: &Engine, kafka: &Engine) {
+pub(crate) async fn topics_match(built_in: &Engine, kafka: &Engine) {
     compare(built_in, kafka, async |script| {
         let name = script.topic.clone();
         let listed = async |script: &mut Script, what: &str| {
             let mut ours = script.client.list_topics().await.unwrap();
-            ours.retain(|it| it.name.starts_with(&script.topic));
+            ours.retain(|topic| topic.name.starts_with(&script.topic));
             ours.sort_by(|one, other| one.name.cmp(&other.name));
             script.notes.push((format!("list {what}"), format!("{ours:?}")));
         };
@@ -49,10 +49,10 @@ pub(crate) async fn of_topics(built_in: &Engine, kafka: &Engine) {
             .client
             .partition_client(&name, 0, UnknownTopicHandling::Error)
             .await;
-        script.note("a topic that is not there", async { unknown }).await;
-        // Long enough for an answer that makes it.
+        script.note("a missing topic", async { unknown }).await;
+        // A topic that the request created would be listed by now.
         sleep(Duration::from_millis(200)).await;
-        listed(script, "after it was asked for").await;
+        listed(script, "after a request for it").await;
 
         for wrong in ["", ".", "..", "a b", "a/b", "ä", &"x".repeat(250)] {
             script.create(wrong, 1, -1).await;
@@ -76,7 +76,7 @@ pub(crate) async fn of_topics(built_in: &Engine, kafka: &Engine) {
             .await;
         script.note("a partition that is not there", async { missing }).await;
 
-        // Names that differ in a dot are the same in the names of metrics.
+        // Metric names have `_` for `.`, so these two collide.
         script.create(&format!("{name}.a"), 1, -1).await;
         script.create(&format!("{name}_a"), 1, -1).await;
         script.create(&format!("{name}.a"), 1, -1).await;
@@ -94,7 +94,7 @@ pub(crate) async fn of_topics(built_in: &Engine, kafka: &Engine) {
     .await;
 }
 
-pub(crate) async fn of_records(built_in: &Engine, kafka: &Engine) {
+pub(crate) async fn records_match(built_in: &Engine, kafka: &Engine) {
     compare(built_in, kafka, async |script| {
         let partition = script.fresh().await;
         let began = script.began;
@@ -129,7 +129,7 @@ pub(crate) async fn of_records(built_in: &Engine, kafka: &Engine) {
         }
         script.ends(&partition, "of records").await;
 
-        // As large as may be, too large in sum, and too large.
+        // The largest record, a batch that is too large, and records that are too large.
         let sizes: [&[usize]; 4] = [&[1_000_000], &[600_000, 600_000], &[1 << 20], &[2 << 20]];
         for sizes in sizes {
             let large = sizes.iter().map(|size| plain(None, Some(&vec![0; *size]))).collect();
@@ -146,7 +146,7 @@ pub(crate) async fn of_records(built_in: &Engine, kafka: &Engine) {
     .await;
 }
 
-pub(crate) async fn of_fetches(built_in: &Engine, kafka: &Engine) {
+pub(crate) async fn fetches_match(built_in: &Engine, kafka: &Engine) {
     compare(built_in, kafka, async |script| {
         let partition = script.fresh().await;
         for offset in [0, 1, -1, -5] {
@@ -160,7 +160,7 @@ pub(crate) async fn of_fetches(built_in: &Engine, kafka: &Engine) {
         for offset in [i64::MIN, -2, -1, 0, 4, 11, 12, 13, i64::MAX] {
             script.fetch(&partition, "twelve in batches of three", offset).await;
         }
-        // Exactly one batch, however large (KIP-74); and as many as fit.
+        // One batch of any size (KIP-74), or as many as fit.
         for max in [2, 100, 200, 300, 400, 1_000] {
             for offset in [0, 3, 4, 11, 12] {
                 let what = format!("fetch less than {max} bytes from {offset}");
@@ -175,7 +175,7 @@ pub(crate) async fn of_fetches(built_in: &Engine, kafka: &Engine) {
         let began = Instant::now();
         let more = partition.fetch_records(0, MUCH / 2..MUCH, 300);
         script.note("more than there is", more).await;
-        // A little less: clocks have ticks.
+        // Less than 300 ms: timers have a resolution.
         assert!(began.elapsed() >= Duration::from_millis(250), "{}", script.brokers);
 
         let began = Instant::now();
@@ -189,12 +189,12 @@ pub(crate) async fn of_fetches(built_in: &Engine, kafka: &Engine) {
         script.note("the reader woken by it", async { polled }).await;
         let past_the_end = partition.fetch_records(14, 1..MUCH, LONG_MS);
         script.note("no wait for an error", past_the_end).await;
-        assert!(began.elapsed() < SOON, "{}", script.brokers);
+        assert!(began.elapsed() < WAIT_LIMIT, "{}", script.brokers);
     })
     .await;
 }
 
-pub(crate) async fn of_times_and_deletions(built_in: &Engine, kafka: &Engine) {
+pub(crate) async fn timestamps_and_deletions_match(built_in: &Engine, kafka: &Engine) {
     compare(built_in, kafka, async |script| {
         let partition = script.fresh().await;
         script.ends(&partition, "of an empty log").await;
@@ -204,7 +204,7 @@ pub(crate) async fn of_times_and_deletions(built_in: &Engine, kafka: &Engine) {
             script.note(&what, partition.delete_records(offset, 10_000)).await;
         }
 
-        // In order, two at the same time, and one out of order.
+        // In order, equal, and out of order.
         for times in [&[0, 10, 10][..], &[30], &[20, 25, 1_000]] {
             let batch = times.iter().map(|ms| script.at(*ms)).collect();
             script
@@ -214,7 +214,7 @@ pub(crate) async fn of_times_and_deletions(built_in: &Engine, kafka: &Engine) {
         script.ends(&partition, "of seven").await;
         script.times(&partition, "in seven").await;
 
-        // Inside a batch, back, nowhere, beyond the end, to the end of a batch, and all.
+        // Inside a batch, back, closed_port, beyond the end, to the end of a batch, and all.
         for offset in [2, 1, -2, 8, 3, 5, 7, -1] {
             let what = format!("delete below {offset} of seven");
             script.note(&what, partition.delete_records(offset, 10_000)).await;
@@ -230,7 +230,7 @@ pub(crate) async fn of_times_and_deletions(built_in: &Engine, kafka: &Engine) {
         script.fetch(&partition, "what follows a deletion", 7).await;
         script.times(&partition, "in what follows a deletion").await;
 
-        // Within a packed batch the two differ: the built-in broker does not unpack, and gives its first record.
+        // Known difference, not compared: within a compressed batch the built-in broker returns the first record.
         let packed = [2_000, 2_001, 2_002].map(|ms| script.at(ms)).to_vec();
         script.produce(&partition, "a packed batch", packed, Gzip).await;
         for ms in [1_999, 2_000, 2_003] {
@@ -243,7 +243,7 @@ pub(crate) async fn of_times_and_deletions(built_in: &Engine, kafka: &Engine) {
     .await;
 }
 
-pub(crate) async fn of_a_topic_that_goes(built_in: &Engine, kafka: &Engine) {
+pub(crate) async fn deleted_topics_match(built_in: &Engine, kafka: &Engine) {
     compare(built_in, kafka, async |script| {
         let name = script.topic.clone();
         script.create(&name, 2, -1).await;
@@ -257,8 +257,8 @@ pub(crate) async fn of_a_topic_that_goes(built_in: &Engine, kafka: &Engine) {
         script.delete(&name).await;
         script.until_known(0).await;
         for partition in &partitions {
-            // What is announced first is gone a little later.
-            until_eq("no answer from what is gone", SOON, true, async || {
+            // The metadata change before the partition is gone.
+            until_eq("the partition is gone", WAIT_LIMIT, true, async || {
                 partition.get_offset(OffsetAt::Latest).await.is_err()
             })
             .await;
@@ -291,21 +291,21 @@ async fn calls(script: &mut Script, partition: &PartitionClient, when: &str) {
     script.fetch(partition, "what was produced", 0).await;
 }
 
-/// Another client, one with every encoding, on each engine by itself.
-pub(crate) async fn another_client_reads_what_it_wrote(engine: &Engine) -> Completion {
+/// librdkafka with every codec.
+pub(crate) async fn kcat_reads_what_it_wrote_to_the_built_in_broker(engine: &Engine) -> Completion {
     if !has("kcat", "-V") {
         return Completion::ignored_with("kcat is not installed");
     }
-    let scene = Scene::shared(engine).await;
-    let topic = scene.ping_name();
-    create(scene.brokers(), topic, 1).await;
+    let fixture = Fixture::shared(engine).await;
+    let topic = fixture.ping_name();
+    create(fixture.brokers(), topic, 1).await;
     let names = ["none", "gzip", "snappy", "lz4", "zstd"];
     let mut lines = String::new();
     for codec in names {
-        // Enough alike that the packed form is the shorter one.
+        // librdkafka sends a batch uncompressed when the compressed form is longer.
         let batch: String = (0..20).map(|n| format!("{codec} {n}:the value {n}\n")).collect();
         kcat::run(
-            scene.brokers(),
+            fixture.brokers(),
             &["-P", "-t", topic, "-p", "0", "-K", ":", "-z", codec],
             &batch,
         )
@@ -313,25 +313,12 @@ pub(crate) async fn another_client_reads_what_it_wrote(engine: &Engine) -> Compl
         lines.push_str(&batch);
     }
 
-    let reading = [
-        "-C",
-        "-q",
-        "-t",
-        topic,
-        "-p",
-        "0",
-        "-o",
-        "beginning",
-        "-e",
-        "-f",
-        "%o %k:%s\n",
-    ];
     let numbered: String = (0..)
         .zip(lines.lines())
         .map(|(n, line)| format!("{n} {line}\n"))
         .collect();
-    assert_eq!(kcat::run(scene.brokers(), &reading, "").await, numbered);
-    let listed = kcat::run(scene.brokers(), &["-L", "-t", topic], "").await;
+    assert_eq!(kcat::read(fixture.brokers(), topic, "%o %k:%s\n").await, numbered);
+    let listed = kcat::run(fixture.brokers(), &["-L", "-t", topic], "").await;
     assert!(
         listed.contains(&format!(
             "topic \"{topic}\" with 1 partitions:\n    partition 0, leader "

@@ -1,21 +1,21 @@
-//! Workers of a group share the partitions: whoever comes or goes, every caller who is still waiting is answered.
+//! Consumer groups under load: members join, leave, are killed, paused or fenced, and every request is answered.
 
 use std::{collections::HashSet, time::Duration};
 
+use broker::{ApiKey, Faults, ResponseError};
 use e2e::{
     cluster::Cluster,
     engine::Engine,
+    fixture::Fixture,
     process::Process,
-    scene::Scene,
     topic::{Topic, create},
-    wait::{SOON, until, until_eq},
+    wait::{WAIT_LIMIT, until, until_eq},
 };
 use futures_util::future::join_all;
-use libtest_mimic::Completion;
 use rustix::process::Signal;
 
 use crate::{
-    coordinator::node,
+    coordinator::coordinator_node,
     load::{Running, assert_answered, reply_ids},
 };
 
@@ -24,212 +24,178 @@ const PARTITIONS: i32 = 12;
 /// Requests per second. Binaries with debug assertions are much slower.
 const RATE: u32 = if cfg!(debug_assertions) { 300 } else { 5_000 };
 
-/// A partition that goes from one worker to another in order waits for no session, which is 4 s here and 3.5 s after the last
-/// heartbeat at the least. A bound, no figure.
-const HANDOVER: Duration = Duration::from_millis(3_500);
+/// A rebalance without a failure must not wait for a session timeout, which is 4 s here and 3.5 s after the last
+/// heartbeat at the least.
+const REBALANCE_LIMIT: Duration = Duration::from_millis(3_500);
 
-/// The gateway has given up on workers: with none of them, those who ask are told so.
+/// No worker is present.
 const NO_WORKER: u16 = 503;
 
-/// A request was not sent, or not answered in time.
+/// A request was not sent, or has no reply in time.
 const FAILED: u16 = 500;
 
-async fn scene_on(brokers: &str) -> Scene {
-    let scene = Scene::at(brokers);
-    create(scene.brokers(), scene.ping_name(), PARTITIONS).await;
-    scene
+/// A request topic with [`PARTITIONS`], and a gateway that uses them all.
+async fn gateway_at(brokers: &str) -> (Fixture, Process) {
+    let fixture = Fixture::at(brokers);
+    create(brokers, fixture.ping_name(), PARTITIONS).await;
+    let gateway = fixture.gateway().set("REQUEST_PARTITIONS", "all").ready().await;
+    (fixture, gateway)
 }
 
-async fn gateway(scene: &Scene) -> Process {
-    scene.gateway().set("REQUEST_PARTITIONS", "all").ready().await
+/// Two members with six partitions each.
+async fn two_members(fixture: &Fixture) -> (Process, Process) {
+    let (one, two) = tokio::join!(fixture.member().ready(), fixture.member().ready());
+    until_assigned(&[&one, &two], &[6, 6]).await;
+    (one, two)
 }
 
-async fn partitions(worker: &Process) -> i64 {
-    worker.metric("worker_partitions").await
-}
-
-/// Waits until each has so many partitions, and knows where to begin in them: a group that begins for the first time does
-/// so with what comes after that.
-async fn until_shared(workers: &[&Process], expected: &[i64]) {
-    until_eq("partitions of the members", SOON, expected.to_owned(), async || {
-        join_all(workers.iter().map(|it| partitions(it))).await
+/// Waits until the members have these numbers of partitions and are ready: a new group starts at the latest offsets.
+async fn until_assigned(workers: &[&Process], expected: &[i64]) {
+    until_eq("assigned partitions", WAIT_LIMIT, expected.to_owned(), async || {
+        join_all(workers.iter().map(|worker| worker.metric("worker_partitions"))).await
     })
     .await;
-    join_all(workers.iter().map(|it| it.until_ready())).await;
+    join_all(workers.iter().map(|worker| worker.until_ready())).await;
 }
 
-/// Waits until so many more requests are answered.
-async fn until_more(gateway: &Process, count: u32) {
+/// Waits until a second's worth of further requests is answered.
+async fn until_answered(gateway: &Process) {
     let series = "gateway_requests_total{outcome=\"answered\",status=\"200\"}";
-    let enough = gateway.metric(series).await + i64::from(count);
-    until("more answers", SOON, async || {
+    let enough = gateway.metric(series).await + i64::from(RATE);
+    until("more responses", WAIT_LIMIT, async || {
         (gateway.metric(series).await >= enough).then_some(())
     })
     .await;
 }
 
-pub(crate) async fn hand_partitions_over(engine: &Engine) {
-    let scene = scene_on(engine.brokers().await).await;
-    let gateway = gateway(&scene).await;
-    let (mut one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two], &[6, 6]).await;
-
+/// Starts the load and waits until it runs.
+async fn start_load(gateway: &Process) -> Running {
     let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
-    let three = scene.member().ready().await;
-    until_shared(&[&one, &two, &three], &[4, 4, 4]).await;
-    until_more(&gateway, RATE).await;
+    until_answered(gateway).await;
+    load
+}
+
+/// Every request in the log has a reply, in time or not.
+async fn assert_all_replied(fixture: &Fixture) {
+    let pong = fixture.pong().await;
+    let replied: HashSet<String> = reply_ids(&pong).await.into_iter().collect();
+    for partition in 0..PARTITIONS {
+        let ping = Topic::partition(fixture.brokers(), fixture.ping_name(), partition).await;
+        let requests = ping.read_all().await.into_iter();
+        let missing: Vec<_> = requests
+            .filter(|read| !replied.contains(&*String::from_utf8_lossy(read.record.key.as_ref().unwrap())))
+            .map(|read| (read.offset, read.record.timestamp))
+            .collect();
+        assert!(missing.is_empty(), "no reply in partition {partition}: {missing:?}");
+    }
+}
+
+/// A third member joins, and the first one shuts down.
+pub(crate) async fn rebalance_moves_partitions_without_a_gap(engine: &Engine) {
+    let (fixture, gateway) = gateway_at(engine.brokers().await).await;
+    let (mut one, two) = two_members(&fixture).await;
+
+    let load = start_load(&gateway).await;
+    let three = fixture.member().ready().await;
+    until_assigned(&[&one, &two, &three], &[4, 4, 4]).await;
+    until_answered(&gateway).await;
     one.signal(Signal::TERM);
-    assert_eq!(one.exit(SOON).await, 0);
-    until_shared(&[&two, &three], &[6, 6]).await;
-    until_more(&gateway, RATE).await;
+    assert_eq!(one.exit(WAIT_LIMIT).await, 0);
+    until_assigned(&[&two, &three], &[6, 6]).await;
+    until_answered(&gateway).await;
     let report = load.finish().await;
 
     assert_answered(&report, &[]);
     let longest = report.latency_at(1.0);
-    assert!(
-        longest < HANDOVER,
-        "a request waited {longest:?} while partitions changed hands"
-    );
-    // Each was done by one.
+    assert!(longest < REBALANCE_LIMIT, "a request waited {longest:?}");
+    // No request was processed by two members.
     assert_eq!(gateway.metric("gateway_replies_total{kind=\"duplicate\"}").await, 0);
 }
 
-pub(crate) async fn take_over_from_the_killed(engine: &Engine) {
-    let scene = scene_on(engine.brokers().await).await;
-    let gateway = gateway(&scene).await;
-    let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two], &[6, 6]).await;
+/// One worker, then four; then one is killed and one shuts down.
+pub(crate) async fn group_grows_and_shrinks_under_load(engine: &Engine) {
+    let (fixture, gateway) = gateway_at(engine.brokers().await).await;
+    let mut one = fixture.member().ready().await;
+    until_assigned(&[&one], &[12]).await;
 
-    let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
-    one.signal(Signal::KILL);
-    until_shared(&[&two], &[12]).await;
-    until_more(&gateway, RATE).await;
+    let load = start_load(&gateway).await;
+    let member = || fixture.member().ready();
+    let (two, three, four) = tokio::join!(member(), member(), member());
+    until_assigned(&[&one, &two, &three, &four], &[3, 3, 3, 3]).await;
+    until_answered(&gateway).await;
+    two.signal(Signal::KILL);
+    one.signal(Signal::TERM);
+    assert_eq!(one.exit(WAIT_LIMIT).await, 0);
+    until_assigned(&[&three, &four], &[6, 6]).await;
+    until_answered(&gateway).await;
     let report = load.finish().await;
 
+    assert_all_replied(&fixture).await;
     assert_answered(&report, &[]);
 }
 
-/// Its session is over when it wakes up, and others have its partitions.
-pub(crate) async fn go_on_without_the_stopped(engine: &Engine) {
-    let scene = scene_on(engine.brokers().await).await;
-    let gateway = gateway(&scene).await;
-    let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two], &[6, 6]).await;
+/// The session of a paused member ends, so it has lost its partitions when it resumes.
+pub(crate) async fn paused_member_loses_its_partitions_and_rejoins(engine: &Engine) {
+    let (fixture, gateway) = gateway_at(engine.brokers().await).await;
+    let (one, two) = two_members(&fixture).await;
 
-    let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
+    let load = start_load(&gateway).await;
     one.signal(Signal::STOP);
-    until_shared(&[&two], &[12]).await;
-    until_more(&gateway, RATE).await;
+    until_assigned(&[&two], &[12]).await;
+    until_answered(&gateway).await;
     one.signal(Signal::CONT);
-    one.logged("all partitions are lost").await;
-    until_shared(&[&one, &two], &[6, 6]).await;
-    until_more(&gateway, RATE).await;
+    one.until_logged("all partitions are lost").await;
+    until_assigned(&[&one, &two], &[6, 6]).await;
+    until_answered(&gateway).await;
     let report = load.finish().await;
 
     assert_answered(&report, &[]);
-    tokio::join!(one.until_ready(), two.until_ready());
 }
 
-pub(crate) async fn begin_again_after_all_were_killed(engine: &Engine) {
-    let scene = scene_on(engine.brokers().await).await;
-    let gateway = gateway(&scene).await;
-    let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two], &[6, 6]).await;
+pub(crate) async fn killed_group_is_resumed_by_a_new_member(engine: &Engine) {
+    let (fixture, gateway) = gateway_at(engine.brokers().await).await;
+    let (one, two) = two_members(&fixture).await;
 
-    let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
+    let load = start_load(&gateway).await;
     for worker in [&one, &two] {
         worker.signal(Signal::KILL);
     }
-    let three = scene.member().ready().await;
-    until_shared(&[&three], &[12]).await;
-    until_more(&gateway, RATE).await;
+    let three = fixture.member().ready().await;
+    until_assigned(&[&three], &[12]).await;
+    until_answered(&gateway).await;
     let report = load.finish().await;
 
-    assert_none_left_out(&scene).await;
-    // Whoever waited when they died is answered in time: a session is shorter than a caller's patience. But it lasts longer
-    // than the gateway's belief in the dead.
+    assert_all_replied(&fixture).await;
+    // The session timeout is shorter than REPLY_TIMEOUT, but longer than the presence limit.
     assert_answered(&report, &[NO_WORKER]);
-    until_eq("requests are answered again", SOON, 200, async || {
-        gateway.get("/ping").await.status
-    })
-    .await;
 }
 
-pub(crate) async fn grow_and_shrink_under_load(engine: &Engine) {
-    let scene = scene_on(engine.brokers().await).await;
-    Box::pin(grow_and_shrink(&scene)).await;
-}
+/// The coordinator of Kafka is killed; the built-in broker only moves it.
+pub(crate) async fn coordinator_change_is_followed(cluster: &Cluster) {
+    let (fixture, gateway) = gateway_at(cluster.brokers()).await;
+    let (one, two) = two_members(&fixture).await;
 
-pub(crate) async fn grow_and_shrink_under_load_on_three_nodes(engine: &Engine) {
-    let cluster = engine.own_steady(3).await;
-    let scene = scene_on(cluster.brokers()).await;
-    Box::pin(grow_and_shrink(&scene)).await;
-}
-
-/// One worker, four, and two of them left: one leaves in order, one is killed.
-async fn grow_and_shrink(scene: &Scene) {
-    let gateway = gateway(scene).await;
-    let mut one = scene.member().ready().await;
-    until_shared(&[&one], &[12]).await;
-
-    let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
-    let (two, three, four) = tokio::join!(scene.member().ready(), scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two, &three, &four], &[3, 3, 3, 3]).await;
-    until_more(&gateway, RATE).await;
-    two.signal(Signal::KILL);
-    one.signal(Signal::TERM);
-    assert_eq!(one.exit(SOON).await, 0);
-    until_shared(&[&three, &four], &[6, 6]).await;
-    until_more(&gateway, RATE).await;
-    let report = load.finish().await;
-
-    assert_none_left_out(scene).await;
-    assert_answered(&report, &[]);
-}
-
-/// Each request in the log has a reply, in time or not.
-async fn assert_none_left_out(scene: &Scene) {
-    let pong = scene.pong().await;
-    let replied: HashSet<String> = reply_ids(&pong).await.into_iter().collect();
-    for partition in 0..PARTITIONS {
-        let ping = Topic::partition(scene.brokers(), scene.ping_name(), partition).await;
-        let requests = ping.read_all().await.into_iter();
-        let left_out: Vec<_> = requests
-            .filter(|it| !replied.contains(&*String::from_utf8_lossy(it.record.key.as_ref().unwrap())))
-            .map(|it| (it.offset, it.record.timestamp))
-            .collect();
-        assert!(left_out.is_empty(), "left out in partition {partition}: {left_out:?}");
+    let coordinator = coordinator_node(cluster.brokers(), fixture.group_name()).await;
+    let load = start_load(&gateway).await;
+    match cluster.faults() {
+        Some(faults) => {
+            let next = i32::try_from(coordinator % 3 + 1).unwrap();
+            faults.move_coordinator(fixture.group_name(), next).unwrap();
+        }
+        None => cluster.kill(coordinator).await,
     }
-}
-
-pub(crate) async fn follow_their_coordinator(engine: &Engine) {
-    let cluster = engine.own(3).await;
-    let scene = scene_on(cluster.brokers()).await;
-    let gateway = gateway(&scene).await;
-    let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two], &[6, 6]).await;
-
-    let (coordinator, _) = node(cluster.brokers(), scene.group_name()).await;
-    let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
-    move_coordinator(&cluster, &scene, coordinator).await;
-    until_more(&gateway, RATE).await;
-    // Kafka's node was a leader as well, for requests or for replies; the built-in one still is.
-    let refusals: &[u16] = match cluster.faults() {
+    until_answered(&gateway).await;
+    // The killed node was also the leader of partitions.
+    let other: &[u16] = match cluster.faults() {
         Some(_) => &[],
         None => &[FAILED, NO_WORKER],
     };
-    assert_answered(&load.finish().await, refusals);
+    assert_answered(&load.finish().await, other);
 
-    // As a whole: the group takes somebody in and shares anew.
-    let three = scene.member().ready().await;
-    until_shared(&[&one, &two, &three], &[4, 4, 4]).await;
-    until("requests are answered in a row", SOON, async || {
+    // The group works: a new member gets its share.
+    let three = fixture.member().ready().await;
+    until_assigned(&[&one, &two, &three], &[4, 4, 4]).await;
+    until("100 requests in a row are answered", WAIT_LIMIT, async || {
         for _ in 0..100 {
             if gateway.get("/ping").await.status != 200 {
                 return None;
@@ -238,68 +204,44 @@ pub(crate) async fn follow_their_coordinator(engine: &Engine) {
         Some(())
     })
     .await;
-    tokio::join!(one.until_ready(), two.until_ready(), three.until_ready());
-    assert_none_left_out(&scene).await;
-}
-
-/// It is elsewhere afterwards. The built-in broker only says so; of Kafka's the node dies.
-async fn move_coordinator(cluster: &Cluster, scene: &Scene, from: u32) {
-    match cluster.faults() {
-        Some(faults) => {
-            let next = i32::try_from(from % 3 + 1).unwrap();
-            faults.move_coordinator(scene.group_name(), next).unwrap();
-        }
-        None => cluster.kill(from).await,
+    assert_all_replied(&fixture).await;
+    if cluster.faults().is_none() {
+        cluster.start(coordinator).await;
     }
 }
 
-pub(crate) async fn take_back_the_expelled(engine: &Engine) -> Completion {
-    if engine.has_separate_nodes() {
-        return Completion::ignored_with("only the built-in broker expels a member on demand");
-    }
-    let cluster = engine.own(1).await;
-    let faults = cluster.faults().expect("it is the built-in broker");
-    let scene = scene_on(cluster.brokers()).await;
-    let gateway = gateway(&scene).await;
-    let (one, two) = tokio::join!(scene.member().ready(), scene.member().ready());
-    until_shared(&[&one, &two], &[6, 6]).await;
+pub(crate) async fn fenced_members_rejoin(cluster: &Cluster) {
+    let faults = cluster.faults().expect("it runs on the built-in broker");
+    let (fixture, gateway) = gateway_at(cluster.brokers()).await;
+    let (one, two) = two_members(&fixture).await;
 
-    let load = Running::start(gateway.http(), RATE);
-    until_more(&gateway, RATE).await;
-    for member in faults.members(scene.group_name()) {
-        faults.fence_member(scene.group_name(), &member).unwrap();
+    let load = start_load(&gateway).await;
+    for member in faults.members(fixture.group_name()) {
+        faults.fence_member(fixture.group_name(), &member).unwrap();
     }
     for worker in [&one, &two] {
-        worker.logged("all partitions are lost").await;
+        worker.until_logged("all partitions are lost").await;
     }
-    until_shared(&[&one, &two], &[6, 6]).await;
-    until_more(&gateway, RATE).await;
+    until_assigned(&[&one, &two], &[6, 6]).await;
+    until_answered(&gateway).await;
     let report = load.finish().await;
 
     assert_answered(&report, &[]);
-    Completion::Completed
 }
 
-pub(crate) async fn need_a_broker_that_has_them(engine: &Engine) -> Completion {
-    use broker::{ApiKey, Faults, ResponseError};
-
-    if engine.has_separate_nodes() {
-        return Completion::ignored_with("Kafka has groups");
-    }
-    let cluster = engine.own(1).await;
-    let faults = cluster.faults().expect("it is the built-in broker");
+pub(crate) async fn broker_without_consumer_groups_is_not_ready(cluster: &Cluster) {
+    let faults = cluster.faults().expect("it runs on the built-in broker");
     for error in [
         ResponseError::UnsupportedVersion,
         ResponseError::GroupAuthorizationFailed,
     ] {
         faults.refuse(ApiKey::ConsumerGroupHeartbeat, error, Faults::ALWAYS);
-        let scene = scene_on(cluster.brokers()).await;
-        let worker = scene.member().start().await;
-        until("it tries again and again", SOON, async || {
+        let worker = Fixture::on(cluster).member().start().await;
+        until("the worker retries", WAIT_LIMIT, async || {
             (faults.seen(ApiKey::ConsumerGroupHeartbeat) >= 3).then_some(())
         })
         .await;
-        let line = worker.logged_once("PARTITIONS").await;
+        let line = worker.until_logged_once("PARTITIONS").await;
         assert!(
             line.contains("WARN") && line.contains("health_check=\"group\""),
             "{line}"
@@ -310,5 +252,4 @@ pub(crate) async fn need_a_broker_that_has_them(engine: &Engine) -> Completion {
         faults.heal();
         worker.until_ready().await;
     }
-    Completion::Completed
 }

@@ -1,4 +1,4 @@
-//! What operators and probes see.
+//! The admin listener, the health check command, and logs that cannot be written.
 
 use std::{
     fs::File,
@@ -9,36 +9,36 @@ use std::{
 
 use e2e::{
     binaries,
+    closed_port::ClosedPort,
     engine::Engine,
+    fixture::Fixture,
     http::{self, Connection},
-    nowhere::Nowhere,
     process::{Process, Setup},
-    scene::Scene,
     topic::record,
-    wait::{SOON, until, within},
+    wait::{WAIT_LIMIT, until, within},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let (gateway, worker) = scene.pair().await;
+pub(crate) async fn admin_listener_serves_live_ready_and_metrics(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let (gateway, worker) = fixture.pair().await;
     assert_eq!(gateway.get("/ping").await.status, 200);
 
     for process in [&gateway, &worker] {
         assert_eq!(process.page("/live").await, (200, "live\n".to_owned()));
         assert_eq!(process.page("/ready").await.0, 200);
         assert_eq!(process.page("/").await.0, 404);
-        let answer = http::ask(process.admin(), http::request("POST", "/ready", &[], "")).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+        let response = http::exchange(process.admin(), http::request("POST", "/ready", &[], "")).await;
+        assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")));
     }
-    let answer = http::ask(gateway.admin(), http::get("/metrics")).await;
-    let content_type = answer.header("content-type").unwrap();
+    let response = http::exchange(gateway.admin(), http::get("/metrics")).await;
+    let content_type = response.header("content-type").unwrap();
     assert!(
         content_type.starts_with("application/openmetrics-text"),
         "{content_type}"
     );
-    assert!(answer.text().ends_with("# EOF\n"), "{}", answer.text());
+    assert!(response.text().ends_with("# EOF\n"), "{}", response.text());
     assert_eq!(
         gateway
             .metric("gateway_requests_total{outcome=\"answered\",status=\"200\"}")
@@ -54,64 +54,58 @@ pub(crate) async fn is_said_by_the_admin_listener(engine: &Engine) {
     assert_eq!(worker.metric("worker_kafka_tail_lag_records{partition=\"0\"}").await, 0);
 }
 
-async fn check(scene: &Scene, process: &Process, setup: Setup) -> (i32, String) {
+/// Runs the health check command against a process, and returns its exit code and stderr.
+async fn check(process: &Process, setup: Setup) -> (i32, String) {
     let addr = process.admin().to_string();
     let ended = setup.set("ADMIN_ADDR", &addr).arg("healthcheck").run().await;
-    assert_eq!(ended.stdout, "", "{}", scene.brokers());
+    assert_eq!(ended.stdout, "");
     (ended.code, ended.stderr)
 }
 
-pub(crate) async fn checks_follow_readiness(engine: &Engine) {
-    let ready = Scene::shared(engine).await;
+pub(crate) async fn healthcheck_follows_readiness(engine: &Engine) {
+    let ready = Fixture::shared(engine).await;
     let (gateway, worker) = ready.pair().await;
-    assert_eq!(check(&ready, &gateway, ready.gateway()).await, (0, String::new()));
-    assert_eq!(check(&ready, &worker, ready.worker()).await, (0, String::new()));
+    assert_eq!(check(&gateway, ready.gateway()).await, (0, String::new()));
+    assert_eq!(check(&worker, ready.worker()).await, (0, String::new()));
 
-    let nowhere = Nowhere::reserve();
-    let without_kafka = Scene::at(&nowhere.addr());
+    let closed_port = ClosedPort::reserve();
+    let without_kafka = Fixture::at(&closed_port.addr());
     let (gateway, worker) = tokio::join!(without_kafka.gateway().start(), without_kafka.worker().start());
-    let of_gateway: fn(&Scene) -> Setup = Scene::gateway;
-    for (process, setup) in [(&gateway, of_gateway), (&worker, Scene::worker)] {
-        process.logged("not ready").await;
-        // An attempt that took too long has another cause; the next one has not.
-        until("the cause is told", SOON, async || {
-            let (code, stderr) = check(&without_kafka, process, setup(&without_kafka)).await;
+    let of_gateway: fn(&Fixture) -> Setup = Fixture::gateway;
+    for (process, setup) in [(&gateway, of_gateway), (&worker, Fixture::worker)] {
+        process.until_logged("not ready").await;
+        // A connection attempt that timed out has another cause than the next one.
+        until("the cause is reported", WAIT_LIMIT, async || {
+            let (code, stderr) = check(process, setup(&without_kafka)).await;
             assert_eq!(code, 1);
             assert_eq!(stderr.lines().count(), 1, "{stderr}");
             assert!(stderr.contains(&process.admin().to_string()), "{stderr}");
-            (stderr.contains(&nowhere.addr()) && stderr.contains("refused")).then_some(())
+            (stderr.contains(&closed_port.addr()) && stderr.contains("refused")).then_some(())
         })
         .await;
         assert_eq!(process.page("/live").await.0, 200);
     }
 }
 
-pub(crate) async fn checks_fail_where_nobody_listens() {
-    let nowhere = Nowhere::reserve();
-    let scene = Scene::at(&nowhere.addr());
-    for setup in [scene.gateway(), scene.worker()] {
-        let ended = setup.set("ADMIN_ADDR", nowhere.addr()).arg("healthcheck").run().await;
+pub(crate) async fn healthcheck_without_listener_exits_1() {
+    let closed_port = ClosedPort::reserve();
+    let fixture = Fixture::at(&closed_port.addr());
+    for setup in [fixture.gateway(), fixture.worker()] {
+        let ended = setup
+            .set("ADMIN_ADDR", closed_port.addr())
+            .arg("healthcheck")
+            .run()
+            .await;
         assert_eq!(ended.code, 1);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-        assert!(ended.stderr.contains(&nowhere.addr()), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&closed_port.addr()), "{}", ended.stderr);
     }
 }
 
-/// A full disk, or a log collector that is gone.
-pub(crate) async fn does_not_depend_on_the_log() {
+pub(crate) async fn full_disk_for_the_log_does_not_stop_the_worker() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    lives_and_ends(&Nowhere::reserve().addr(), full.into()).await;
-}
-
-/// A log collector that hangs, or a terminal that somebody has stopped.
-pub(crate) async fn does_not_depend_on_who_reads_the_log() {
-    let (_nobody_reads, stuffed) = stuffed();
-    lives_and_ends(&Nowhere::reserve().addr(), stuffed).await;
-}
-
-async fn lives_and_ends(brokers: &str, output: OwnedFd) {
-    let (mut worker, addr) = start_into(output, &[("KAFKA_BROKERS", brokers)]);
-    until("it is live", SOON, async || {
+    let (mut worker, addr) = start_into(full.into(), &[("KAFKA_BROKERS", &ClosedPort::reserve().addr())]);
+    until("the worker is live", WAIT_LIMIT, async || {
         assert_eq!(worker.try_wait().unwrap(), None);
         (page(addr, "/live").await? == "live\n").then_some(())
     })
@@ -119,17 +113,17 @@ async fn lives_and_ends(brokers: &str, output: OwnedFd) {
     assert_ends(&mut worker).await;
 }
 
-/// The same, and there is more to say than may wait.
-pub(crate) async fn does_not_depend_on_a_log_that_is_full(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let ping = scene.ping().await;
-    let (_nobody_reads, stuffed) = stuffed();
+/// The reader of the log hangs, and there are more lines than the queue holds: the worker stays live and drops lines.
+pub(crate) async fn blocked_log_reader_drops_lines(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let ping = fixture.ping().await;
+    let (_reader, full) = full_pipe();
     let (mut worker, addr) = start_into(
-        stuffed,
+        full,
         &[
-            ("KAFKA_BROKERS", scene.brokers()),
-            ("PING_TOPIC", scene.ping_name()),
-            ("PONG_TOPIC", scene.pong_name()),
+            ("KAFKA_BROKERS", fixture.brokers()),
+            ("PING_TOPIC", fixture.ping_name()),
+            ("PONG_TOPIC", fixture.pong_name()),
             ("START_FROM", "earliest"),
             ("RUST_LOG", "worker=debug"),
         ],
@@ -137,18 +131,18 @@ pub(crate) async fn does_not_depend_on_a_log_that_is_full(engine: &Engine) {
     for _ in 0..20 {
         ping.write_batch(vec![record(None, Some(b"{}")); 1_000]).await;
     }
-    until("lines are dropped", SOON, async || {
+    until("lines are dropped", WAIT_LIMIT, async || {
         let metrics = page(addr, "/metrics").await?;
         let series = "worker_log_lines_dropped_total ";
-        let dropped = metrics.lines().find_map(|it| it.strip_prefix(series))?;
+        let dropped = metrics.lines().find_map(|line| line.strip_prefix(series))?;
         (dropped != "0").then_some(())
     })
     .await;
     assert_ends(&mut worker).await;
 }
 
-/// Takes nothing more, as long as the other end is there.
-fn stuffed() -> (UnixStream, OwnedFd) {
+/// A socket whose buffer is full and stays full while its reader exists.
+fn full_pipe() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     while writer.write(&[b'.'; 4096]).is_ok() {}
@@ -156,9 +150,9 @@ fn stuffed() -> (UnixStream, OwnedFd) {
     (reader, writer.into())
 }
 
-/// A worker that says everything there, and where its admin listener is.
+/// Starts a worker that logs to `output`, and returns the address of its admin listener.
 fn start_into(output: OwnedFd, variables: &[(&str, &str)]) -> (Child, SocketAddr) {
-    // The log cannot say which port was free: an address of this test alone.
+    // The port cannot be read from the log, so the address is random.
     let random = uuid::Uuid::new_v4().into_bytes();
     let addr = SocketAddr::from(([127, random[0], random[1], 1 + random[2] / 2], 8082));
     let worker = Command::new(binaries::worker())
@@ -174,8 +168,8 @@ fn start_into(output: OwnedFd, variables: &[(&str, &str)]) -> (Child, SocketAddr
 }
 
 async fn page(addr: SocketAddr, path: &str) -> Option<String> {
-    let answer = Connection::open(addr).await.ok()?.ask(http::get(path)).await;
-    (answer.status == 200).then(|| answer.text().to_owned())
+    let response = Connection::open(addr).await.ok()?.exchange(http::get(path)).await;
+    (response.status == 200).then(|| response.text().to_owned())
 }
 
 async fn assert_ends(worker: &mut Child) {
@@ -184,5 +178,11 @@ async fn assert_ends(worker: &mut Child) {
         Signal::TERM,
     )
     .unwrap();
-    assert_eq!(within("its end", SOON, worker.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(
+        within("the end of the worker", WAIT_LIMIT, worker.wait())
+            .await
+            .unwrap()
+            .code(),
+        Some(0)
+    );
 }

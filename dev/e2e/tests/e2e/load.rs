@@ -1,4 +1,4 @@
-//! Load on a gateway while something happens, each answer checked against its own request.
+//! Load on a gateway. Each response is checked against its own request.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,51 +7,51 @@ use e2e::{process::Process, topic::Topic};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-/// More than any gateway here lets its callers wait.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Above every `REPLY_TIMEOUT` of these tests.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longer than any test.
-const UNTIL_TOLD: Duration = Duration::from_secs(3_600);
+/// Longer than the limit of a test: the test ends the load.
+const UNTIL_FINISHED: Duration = Duration::from_secs(3_600);
 
-/// Connections of the open loop at most.
-const CONNECTIONS: usize = 4_096;
+/// The bound on connections of an open loop.
+const MAX_CONNECTIONS: usize = 4_096;
 
-/// A load that runs until it is told to end.
+/// A load that runs until the test ends it.
 pub(crate) struct Running {
     journal: Journal,
     run: JoinHandle<Report>,
 }
 
-/// A load on the gateway, which comes whether or not others still wait for their answers.
+/// A load with this many requests per second, independent of the responses.
 pub(crate) fn open_loop(gateway: SocketAddr, rate: u32, length: Duration) -> Load {
     let mode = Mode::Open {
         rate: f64::from(rate),
-        connections: Connections::UpTo(CONNECTIONS),
+        connections: Connections::UpTo(MAX_CONNECTIONS),
     };
     Load {
         until: Until::Elapsed(length),
-        timeout: PATIENCE,
+        timeout: CLIENT_TIMEOUT,
         ..Load::new(gateway, mode)
     }
 }
 
-/// A load of so many requests, each connection asking again when it has its answer.
+/// A load of this many requests; each connection sends the next one after a response.
 pub(crate) fn closed_loop(gateway: &Process, connections: usize, requests: u64) -> Load {
     Load {
         until: Until::Requests(requests),
-        timeout: PATIENCE,
+        timeout: CLIENT_TIMEOUT,
         ..Load::new(gateway.http(), Mode::Closed { connections })
     }
 }
 
-/// Whoever was taken has the answer; some may have been told with one of these statuses that they were not.
-pub(crate) fn assert_answered(report: &Report, refusals: &[u16]) {
-    let told = |status: &u16| refusals.contains(status);
+/// Every request has its own 200, or one of these statuses.
+pub(crate) fn assert_answered(report: &Report, other: &[u16]) {
     let outcomes = &report.outcomes;
-    let refused: u64 = outcomes.statuses.iter().filter(|it| told(it.0)).map(|it| it.1).sum();
-    assert!(outcomes.ok > 0, "nobody was answered: {outcomes:?}");
+    let others = outcomes.statuses.iter().filter(|(status, _)| other.contains(status));
+    let others: u64 = others.map(|(_, count)| count).sum();
+    assert!(outcomes.ok > 0, "no request was answered: {outcomes:?}");
     assert_eq!(
-        outcomes.ok + refused,
+        outcomes.ok + others,
         outcomes.total(),
         "{outcomes:?} {:?} {:?}",
         report.first_wrong,
@@ -62,25 +62,25 @@ pub(crate) fn assert_answered(report: &Report, refusals: &[u16]) {
 // === impl Running ===
 
 impl Running {
-    /// An open loop on the gateway.
+    /// Starts an open loop.
     pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
         let journal = Journal::new();
         let load = Load {
             journal: Some(journal.clone()),
-            ..open_loop(gateway, rate, UNTIL_TOLD)
+            ..open_loop(gateway, rate, UNTIL_FINISHED)
         };
         let run = tokio::spawn(async { load.run().await.unwrap() });
         Self { journal, run }
     }
 
-    /// Begins no more requests, and sees through those under way.
+    /// Sends no more requests and waits for the responses.
     pub(crate) async fn finish(self) -> Report {
         self.journal.close();
         self.run.await.unwrap()
     }
 }
 
-/// Writes a request by hand.
+/// Produces a request.
 pub(crate) async fn write_request(ping: &Topic, id: &str) -> i64 {
     let value = json!({ "id": id, "name": "n", "value": "v" }).to_string();
     ping.write(Some(id.as_bytes()), Some(value.as_bytes())).await
@@ -90,6 +90,6 @@ pub(crate) async fn write_request(ping: &Topic, id: &str) -> i64 {
 pub(crate) async fn reply_ids(pong: &Topic) -> Vec<String> {
     let replies = pong.read_all().await.into_iter();
     replies
-        .map(|it| String::from_utf8(it.record.key.unwrap()).unwrap())
+        .map(|read| String::from_utf8(read.record.key.unwrap()).unwrap())
         .collect()
 }

@@ -1,4 +1,4 @@
-//! Runs the tests on the engines.
+//! Runs the tests: gives each its engine or its nodes, bounds its time, and reports the slowest ones.
 
 use std::{
     future::Future,
@@ -12,83 +12,108 @@ use std::{
     time::Duration,
 };
 
-use e2e::{binaries, descriptors, engine::Engine, environment::Environment, process};
+use e2e::{
+    binaries,
+    cluster::{Cluster, NodeSettings},
+    descriptors,
+    engine::Engine,
+    environment::Environment,
+    process,
+};
 use libtest_mimic::{Arguments, Completion, Trial};
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
-/// The bound on one test, its wait for a place for nodes of its own included, which on a busy machine is most of it.
-/// None takes nearly as long: it ends a test that hangs.
-const LIMIT: Duration = Duration::from_secs(1_800);
+/// The bound on one test. The start of its nodes and the wait for its turn on them do not count.
+const LIMIT: Duration = Duration::from_secs(120);
 
-/// Tests at the same time, at least: most of them wait most of the time.
-const MIN_THREADS: usize = 8;
+/// Tests that run at the same time, at least: most of them wait most of the time.
+const MIN_RUNNING: usize = 8;
 
-/// A test that runs on an engine.
+/// Tests in the list of the slowest.
+const SLOWEST: usize = 10;
+
 type Running<'a> = Pin<Box<dyn Future<Output = Completion> + 'a>>;
 
-/// A test of an engine.
+/// A test: its name with the module, and its function.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    pub(crate) run: for<'a> fn(&'a Engine) -> Running<'a>,
+    pub(crate) run: Run,
 }
 
-/// A test that compares two engines: the built-in broker, and Apache Kafka.
-pub(crate) struct TestOfBoth {
-    pub(crate) name: &'static str,
-    pub(crate) run: for<'a> fn(&'a Engine, &'a Engine) -> Running<'a>,
+/// The function of a test, by what the test needs.
+#[derive(Clone, Copy)]
+pub(crate) enum Run {
+    /// Processes only.
+    Alone(fn() -> Running<'static>),
+    /// The shared cluster of an engine.
+    Shared(for<'a> fn(&'a Engine) -> Running<'a>),
+    /// Nodes to stop.
+    OnNodes(u32, NodeSettings, for<'a> fn(&'a Cluster) -> Running<'a>),
+    /// The shared clusters of the built-in broker and of Kafka.
+    Compared(for<'a> fn(&'a Engine, &'a Engine) -> Running<'a>),
 }
 
-/// What a test comes to: nothing, or why it was skipped.
+/// The engines on which tests run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    BuiltIn,
+    Kafka,
+    Both,
+}
+
+/// The result of a test function: nothing, or the reason of a skip.
 pub(crate) trait Outcome {
     fn completion(self) -> Completion;
 }
 
-/// Functions as tests, named after their modules.
+/// Test functions as [`Test`]s, named after their modules.
 macro_rules! tests {
-    ($($module:ident::{$($name:ident),* $(,)?})*) => {
-        &[$($($crate::runner::Test {
+    (@ $kind:ident $before:tt $params:tt $($module:ident::{$($name:ident),* $(,)?})*) => {
+        vec![$($($crate::runner::Test {
             name: concat!(stringify!($module), "::", stringify!($name)),
-            run: |engine| Box::pin(async move {
-                $crate::runner::Outcome::completion($crate::$module::$name(engine).await)
-            }),
+            run: $crate::runner::run_of!($kind $before $params $module::$name),
         }),*),*]
+    };
+    (alone: $($tests:tt)*) => { tests!(@ Alone () () $($tests)*) };
+    (shared: $($tests:tt)*) => { tests!(@ Shared () (engine) $($tests)*) };
+    (compared: $($tests:tt)*) => { tests!(@ Compared () (built_in, kafka) $($tests)*) };
+    ($nodes:literal nodes, $settings:expr; $($tests:tt)*) => {
+        tests!(@ OnNodes ($nodes, $settings) (cluster) $($tests)*)
     };
 }
 pub(crate) use tests;
 
-/// Functions of two engines as tests.
-macro_rules! tests_of_both {
-    ($($module:ident::{$($name:ident),* $(,)?})*) => {
-        &[$($($crate::runner::TestOfBoth {
-            name: concat!(stringify!($module), "::", stringify!($name)),
-            run: |built_in, kafka| Box::pin(async move {
-                $crate::runner::Outcome::completion($crate::$module::$name(built_in, kafka).await)
-            }),
-        }),*),*]
+/// One test function as a [`Run`].
+macro_rules! run_of {
+    ($kind:ident ($($before:expr),*) ($($param:ident),*) $module:ident::$name:ident) => {
+        $crate::runner::Run::$kind($($before,)* |$($param),*| Box::pin(async move {
+            $crate::runner::Outcome::completion($crate::$module::$name($($param),*).await)
+        }))
     };
 }
-pub(crate) use tests_of_both;
+pub(crate) use run_of;
 
-/// Functions that need no engine as tests.
-macro_rules! tests_without_engine {
-    ($($module:ident::{$($name:ident),* $(,)?})*) => {
-        &[$($($crate::runner::Test {
-            name: concat!(stringify!($module), "::", stringify!($name)),
-            run: |_| Box::pin(async {
-                $crate::runner::Outcome::completion($crate::$module::$name().await)
-            }),
-        }),*),*]
-    };
+/// What all tests of a run share.
+struct Suite {
+    built_in: Counted,
+    kafka: Counted,
+    /// Bounds the tests that run. Those that wait for nodes hold no permit.
+    running: Semaphore,
+    times: Mutex<Vec<(Duration, String)>>,
 }
-pub(crate) use tests_without_engine;
 
-/// Runs the tests that share a cluster, those that stop nodes, those that compare the engines, and those that need none.
-pub(crate) fn run(
-    shared: &'static [Test],
-    stopping: &'static [Test],
-    comparing: &'static [TestOfBoth],
-    alone: &'static [Test],
-) -> ExitCode {
+/// An engine and the number of tests that ran on it.
+struct Counted {
+    engine: Engine,
+    tests: AtomicUsize,
+}
+
+/// Builds the binaries and runs the tests. With `CI=true`, an engine that cannot run is a failure.
+pub(crate) fn run(groups: Vec<(On, Vec<Test>)>) -> ExitCode {
     let mut args = Arguments::from_args();
     let environment = Environment::read();
     let ci = environment.ci;
@@ -98,144 +123,155 @@ pub(crate) fn run(
         say(&error);
         return ExitCode::FAILURE;
     }
-    if args.test_threads.is_none() {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        args.test_threads = Some(cores.max(MIN_THREADS));
-    }
-
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let running = args.test_threads.unwrap_or(cores.max(MIN_RUNNING));
     descriptors::raise();
     thread::spawn(process::end_at_a_signal);
-    let engines = [Engine::built_in(), Engine::kafka(environment)].map(Run::new);
-    let mut trials = Vec::new();
-    // These ask for no engine, and are given any.
-    trials.extend(
-        alone
-            .iter()
-            .map(|test| trial_on("no_engine", test, &Run::new(Engine::built_in()), None)),
-    );
-    for run in &engines {
-        let name = run.engine.name();
-        // Those that stop nodes take longest and mostly wait: the others run meanwhile.
-        for (tests, missing) in [
-            (stopping, run.engine.cannot_stop_nodes()),
-            (shared, run.engine.cannot_share()),
-        ] {
-            trials.extend(tests.iter().map(|test| trial_on(name, test, run, missing)));
-        }
-    }
-    let [built_in, kafka] = &engines;
-    // The built-in broker can always run. Where Kafka cannot, the tests that share a cluster are not run on it either,
-    // and the summary says so once.
-    let missing = kafka.engine.cannot_share();
-    trials.extend(
-        comparing
-            .iter()
-            .map(|test| trial_on_both(test, built_in, kafka, missing)),
-    );
+
+    let suite = Arc::new(Suite {
+        built_in: Counted::new(Engine::built_in()),
+        kafka: Counted::new(Engine::kafka(environment)),
+        running: Semaphore::new(running),
+        times: Mutex::default(),
+    });
+    let trials = trials(&suite, groups);
+    // Tests that wait for nodes must not take the threads of the others.
+    args.test_threads = Some(running + trials.len());
     let conclusion = libtest_mimic::run(&args, trials);
     if args.list {
         return ExitCode::SUCCESS;
     }
 
-    let mut complete = true;
-    let mut ran = Vec::new();
-    // Taking them apart stops the nodes.
-    for Run { engine, tests } in engines {
-        for (what, missing) in [
-            ("the tests that share a cluster", engine.cannot_share()),
-            ("the tests that stop nodes", engine.cannot_stop_nodes()),
-        ] {
-            if let Some(why) = missing {
-                complete = false;
-                say(&format!("NOT RUN on {}: {what}: {why}", engine.name()));
-            }
-        }
-        match tests.load(Ordering::Relaxed) {
-            0 => {}
-            tests => ran.push(format!("{} ({tests} tests)", engine.description())),
-        }
-    }
-    if ran.is_empty() {
-        ran.push("none".to_owned());
-    }
+    suite.report_slowest();
+    let engines: Vec<_> = [&suite.built_in, &suite.kafka]
+        .into_iter()
+        .filter_map(Counted::summary)
+        .collect();
     say(&format!(
         "engines run: {}; {} passed, {} failed, {} skipped, {} filtered out",
-        ran.join(", "),
+        if engines.is_empty() {
+            "none".to_owned()
+        } else {
+            engines.join(", ")
+        },
         conclusion.num_passed,
         conclusion.num_failed,
         conclusion.num_ignored,
         conclusion.num_filtered_out
     ));
-    if ci && !complete {
-        say("with CI=true every engine has to run");
-        return ExitCode::FAILURE;
+    let kafka = &suite.kafka.engine;
+    if let Some(why) = kafka.cannot_share().or(kafka.cannot_start_nodes()) {
+        say(&format!("NOT COMPLETE on {}: {why}", kafka.name()));
+        if ci {
+            say("with CI=true every engine has to run");
+            return ExitCode::FAILURE;
+        }
     }
     conclusion.exit_code()
 }
 
-/// An engine, and how many tests ran on it: those that were not skipped.
-#[derive(Clone)]
-struct Run {
-    engine: Arc<Engine>,
-    tests: Arc<AtomicUsize>,
+/// Tests on nodes of Kafka come first, because they run one after the other and mostly wait.
+fn trials(suite: &Arc<Suite>, groups: Vec<(On, Vec<Test>)>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (on, tests) in groups {
+        for test in tests {
+            for engine in [On::Kafka, On::BuiltIn] {
+                if on == engine || on == On::Both {
+                    let is_first = engine == On::Kafka && matches!(test.run, Run::OnNodes(..));
+                    trials.push((!is_first, suite.trial(engine, &test)));
+                }
+            }
+        }
+    }
+    trials.sort_by_key(|(order, _)| *order);
+    trials.into_iter().map(|(_, trial)| trial).collect()
 }
 
-// === impl Run ===
+// === impl Suite ===
 
-impl Run {
+impl Suite {
+    /// One test on one engine.
+    fn trial(self: &Arc<Self>, on: On, test: &Test) -> Trial {
+        let kafka = &self.kafka.engine;
+        let (first_name, missing) = match (test.run, on) {
+            (Run::Alone(_), _) => ("no_engine", None),
+            (Run::Compared(_), _) => ("both", kafka.cannot_share()),
+            (_, On::BuiltIn) => ("built_in", None),
+            (Run::Shared(_), _) => ("kafka", kafka.cannot_share()),
+            (Run::OnNodes(..), _) => ("kafka", kafka.cannot_start_nodes()),
+        };
+        let name = format!("{first_name}::{}", test.name);
+        let (suite, run, missing) = (Arc::clone(self), test.run, missing.map(str::to_owned));
+        Trial::ignorable_test(name.clone(), move || {
+            if let Some(why) = missing {
+                return Ok(Completion::ignored_with(why));
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(suite.run(on, run, &name)))
+        })
+    }
+
+    async fn run(&self, on: On, run: Run, name: &str) -> Completion {
+        let on = if on == On::Kafka { &self.kafka } else { &self.built_in };
+        match run {
+            Run::Alone(test) => self.bounded(name, test).await,
+            Run::Shared(test) => {
+                let engine = on.count();
+                engine.brokers().await;
+                self.bounded(name, || test(engine)).await
+            }
+            Run::OnNodes(nodes, settings, test) => {
+                let cluster = on.count().reserve(nodes, settings).await;
+                self.bounded(name, || test(&cluster)).await
+            }
+            Run::Compared(test) => {
+                let (built_in, kafka) = (self.built_in.count(), self.kafka.count());
+                kafka.brokers().await;
+                self.bounded(name, || test(built_in, kafka)).await
+            }
+        }
+    }
+
+    /// Runs a test when a permit is free, within its limit.
+    async fn bounded<'a>(&self, name: &str, test: impl FnOnce() -> Running<'a>) -> Completion {
+        let _permit = self.running.acquire().await.expect("it is never closed");
+        let start = Instant::now();
+        let mut running = pin!(test());
+        let ended = timeout(LIMIT, &mut running).await;
+        self.times.lock().push((start.elapsed(), name.to_owned()));
+        // `running` is dropped during the panic: its processes then show their logs.
+        ended.unwrap_or_else(|_elapsed| panic!("{name} hung: it did not end within {LIMIT:?}"))
+    }
+
+    fn report_slowest(&self) {
+        let mut times = self.times.lock();
+        times.sort_unstable();
+        for (time, name) in times.iter().rev().take(SLOWEST) {
+            say(&format!("{:6.1} s  {name}", time.as_secs_f64()));
+        }
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
     fn new(engine: Engine) -> Self {
         Self {
-            engine: Arc::new(engine),
-            tests: Arc::default(),
+            engine,
+            tests: AtomicUsize::new(0),
         }
     }
 
     /// The engine, for one more test.
-    fn counted(&self) -> &Engine {
+    fn count(&self) -> &Engine {
         self.tests.fetch_add(1, Ordering::Relaxed);
         &self.engine
     }
-}
 
-/// A test of one engine.
-fn trial_on(engine_name: &str, test: &'static Test, run: &Run, missing: Option<&str>) -> Trial {
-    let run = run.clone();
-    trial(engine_name, test.name, missing, async move || {
-        (test.run)(run.counted()).await
-    })
-}
-
-/// A test of both engines.
-fn trial_on_both(test: &'static TestOfBoth, built_in: &Run, kafka: &Run, missing: Option<&str>) -> Trial {
-    let (built_in, kafka) = (built_in.clone(), kafka.clone());
-    trial("both", test.name, missing, async move || {
-        (test.run)(built_in.counted(), kafka.counted()).await
-    })
-}
-
-/// A test under its full name.
-fn trial(
-    first_name: &str,
-    name: &str,
-    missing: Option<&str>,
-    test: impl AsyncFnOnce() -> Completion + Send + 'static,
-) -> Trial {
-    let missing = missing.map(str::to_owned);
-    Trial::ignorable_test(format!("{first_name}::{name}"), move || {
-        if let Some(why) = missing {
-            return Ok(Completion::ignored_with(why));
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut running = pin!(test());
-            // It is dropped during the panic, not before: that is how its processes know that they should show
-            // their logs.
-            match timeout(LIMIT, &mut running).await {
-                Ok(completion) => Ok(completion),
-                Err(_elapsed) => panic!("the test did not end within {LIMIT:?}"),
-            }
-        })
-    })
+    fn summary(&self) -> Option<String> {
+        let tests = self.tests.load(Ordering::Relaxed);
+        (tests > 0).then(|| format!("{} ({tests} tests)", self.engine.description()))
+    }
 }
 
 // === impl Outcome ===
@@ -252,7 +288,7 @@ impl Outcome for Completion {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the summary is for whoever runs the tests")]
+#[expect(clippy::print_stderr, reason = "the summary is for the developer who runs the tests")]
 fn say(text: &str) {
     eprintln!("e2e: {text}");
 }

@@ -1,24 +1,24 @@
-//! Without any fault: what the others are compared with.
+//! Scenarios without a fault.
 
 use std::time::Duration;
 
 use bench::Fate;
-use e2e::{http::post, scene::Scene};
+use e2e::{fixture::Fixture, http::post};
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    stage::{Pair, Stage},
+    fault::{Fault, Pair},
+    invariants::twice,
     traffic::Traffic,
     verdict::{Verdict, ms},
-    watch::twice,
 };
 
-pub(crate) async fn steady(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn steady(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
-    let rate = stage.rate(1, &pair.gateway).await;
+    let pair = Pair::ready(&Fixture::shared(fault.engine).await).await;
+    let rate = fault.rate(1, &pair.gateway).await;
     verdict.note(format!("{rate}/s"));
     twice(&pair.processes(), &mut verdict, async |verdict| {
         let traffic = Traffic::start(pair.gateway.http(), rate);
@@ -27,14 +27,14 @@ pub(crate) async fn steady(stage: &Stage<'_>) -> Verdict {
         record.judge_answers(verdict);
         record.all().judge_share(verdict, "in 60 s", 0.9999);
         record.all().note_latency(verdict);
-        let served = record.all().count(|it| it == Fate::Ok) as f64 / 60.0;
-        verdict.invariant(served >= rate * 0.99, format!("only {served:.0}/s were asked"));
+        let served = record.all().count(|fate| fate == Fate::Ok) as f64 / 60.0;
+        verdict.invariant(served >= rate * 0.99, format!("only {served:.0}/s"));
     })
     .await;
     verdict
 }
 
-/// Below this the steps in latency are bounded.
+/// The criterion holds below this size.
 const SMALL_BYTES: usize = 7 * 1024;
 
 const SIZES: [usize; 18] = [
@@ -42,18 +42,18 @@ const SIZES: [usize; 18] = [
     65_400,
 ];
 
-/// One caller who asks again and again, with values of each size.
-pub(crate) async fn sizes(stage: &Stage<'_>) -> Verdict {
+/// One client in a closed loop, with values of each size.
+pub(crate) async fn sizes(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
+    let pair = Pair::ready(&Fixture::shared(fault.engine).await).await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        ask_sizes(&pair, verdict).await
+        measure_sizes(&pair, verdict).await
     })
     .await;
     verdict
 }
 
-async fn ask_sizes(pair: &Pair, verdict: &mut Verdict) {
+async fn measure_sizes(pair: &Pair, verdict: &mut Verdict) {
     let mut medians = Vec::new();
     for size in SIZES {
         let mut connection = pair.gateway.connect().await;
@@ -63,12 +63,12 @@ async fn ask_sizes(pair: &Pair, verdict: &mut Verdict) {
             let value = "v".repeat(size);
             let question = post("/ping", json!({ "name": name, "value": value }).to_string());
             let start = Instant::now();
-            let answer = connection.ask(question).await;
+            let response = connection.exchange(question).await;
             times.push(start.elapsed());
-            let right = answer.message().starts_with(&format!("{name} {value} ( "));
-            verdict.invariant(right, format!("I2: a wrong answer to {size} B"));
-            // A large one is the last of its connection.
-            if answer.header("connection") == Some("close") {
+            let right = response.message().starts_with(&format!("{name} {value} ( "));
+            verdict.invariant(right, format!("I2: a wrong response of {size} B"));
+            // The gateway closes the connection after a large response.
+            if response.header("connection") == Some("close") {
                 connection = pair.gateway.connect().await;
             }
         }
@@ -76,10 +76,10 @@ async fn ask_sizes(pair: &Pair, verdict: &mut Verdict) {
         medians.push((size, times.get(times.len() / 2).copied().unwrap_or_default()));
     }
     let step = |pairs: &[(usize, Duration)]| {
-        let steps = pairs.windows(2).map(|it| it[1].1.saturating_sub(it[0].1));
+        let steps = pairs.windows(2).map(|pair| pair[1].1.saturating_sub(pair[0].1));
         steps.max().unwrap_or_default()
     };
-    let small = medians.partition_point(|it| it.0 < SMALL_BYTES);
+    let small = medians.partition_point(|(size, _)| *size < SMALL_BYTES);
     let (below, above) = (step(&medians[..small]), step(&medians[small - 1..]));
     verdict.judge(
         below <= Duration::from_millis(5),

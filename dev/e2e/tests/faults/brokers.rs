@@ -1,13 +1,13 @@
-//! The only broker, or one of three, goes away in every way there is, and comes back.
+//! Faults of brokers: the only one, or one of three, is killed, shut down, paused, or missing at the start.
 
 use std::time::Duration;
 
 use broker::{ApiKey, Faults};
 use e2e::{
-    cluster::{Cluster, Habits},
+    cluster::{Cluster, NodeSettings},
+    fixture::Fixture,
     process::Process,
-    scene::Scene,
-    wait::{SOON, until, within},
+    wait::{WAIT_LIMIT, until, within},
 };
 use futures_util::future::join_all;
 use tokio::{
@@ -17,36 +17,36 @@ use tokio::{
 };
 
 use crate::{
-    stage::{Common, Pair, Stage, opened},
+    fault::{Common, Fault, Pair, opened},
+    invariants::{Watch, twice},
     traffic::{Record, Traffic, Window},
     verdict::{Verdict, ms},
-    watch::{Watch, twice},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What comes before a fault, to see that all is well.
-const CALM: Duration = Duration::from_secs(3);
+/// The load before a fault, without failures.
+const BEFORE_FAULT: Duration = Duration::from_secs(3);
 
-/// Lets a fault last, and compares the memory half-way with that at the end.
-async fn endure(traffic: &Traffic, length: Duration, watch: &mut Watch<'_>, verdict: &mut Verdict) {
+/// Continues a fault, and compares the memory at the end with that in the middle.
+async fn last_for(traffic: &Traffic, length: Duration, watch: &mut Watch<'_>, verdict: &mut Verdict) {
     for _ in 0..2 {
         traffic.run_for(length / 2).await;
-        watch.look();
+        watch.sample();
     }
     watch.judge_memory(verdict);
 }
 
-pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn killed(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(1).await;
-    let pair = Pair::ready(&Scene::on(&cluster)).await;
-    let rate = stage.rate(1, &pair.gateway).await;
+    let cluster = fault.engine.own(1, NodeSettings::default()).await;
+    let pair = Pair::ready(&Fixture::on(&cluster)).await;
+    let rate = fault.rate(1, &pair.gateway).await;
     let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    traffic.run_for(CALM).await;
+    traffic.run_for(BEFORE_FAULT).await;
     cluster.kill(1).await;
-    endure(&traffic, 10 * SECOND, &mut watch, &mut verdict).await;
+    last_for(&traffic, 10 * SECOND, &mut watch, &mut verdict).await;
     let (open, ()) = tokio::join!(opened(cluster.brokers()), cluster.start(1));
     traffic.run_until(open + 10 * SECOND).await;
     let record = traffic.finish().await;
@@ -54,7 +54,7 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     let after = record.due_from(open + 5 * SECOND);
     after.judge_share(&mut verdict, "from 5 s after the port opened", 0.999);
     let last = record.due_from(open).last_failure_after(open);
-    verdict.note(format!("last failure {} after it; {}", ms(last), stage.load(1)));
+    verdict.note(format!("last failure {} after it; {}", ms(last), fault.load(1)));
     verdict.note(format!(
         "all: {}, longest {}",
         record.all().summary(),
@@ -64,16 +64,16 @@ pub(crate) async fn killed(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn stopped(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(1).await;
-    let pair = Pair::ready(&Scene::on(&cluster)).await;
-    let rate = stage.rate(1, &pair.gateway).await;
+    let cluster = fault.engine.own(1, NodeSettings::default()).await;
+    let pair = Pair::ready(&Fixture::on(&cluster)).await;
+    let rate = fault.rate(1, &pair.gateway).await;
     let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    traffic.run_for(CALM).await;
+    traffic.run_for(BEFORE_FAULT).await;
     cluster.pause().await;
-    endure(&traffic, 30 * SECOND, &mut watch, &mut verdict).await;
+    last_for(&traffic, 30 * SECOND, &mut watch, &mut verdict).await;
     let resumed = Instant::now();
     cluster.resume().await;
     traffic.run_until(resumed + 10 * SECOND).await;
@@ -90,28 +90,28 @@ pub(crate) async fn stopped(stage: &Stage<'_>) -> Verdict {
     verdict.note(format!(
         "last failure {} after it; {}; all: {}",
         ms(last),
-        stage.load(1),
+        fault.load(1),
         record.all().summary()
     ));
     watch.judge(&mut verdict).await;
     verdict
 }
 
-pub(crate) async fn absent_at_the_start(stage: &Stage<'_>) -> Verdict {
-    absent(stage, 1).await
+pub(crate) async fn absent_at_the_start(fault: &Fault<'_>) -> Verdict {
+    absent(fault, 1).await
 }
 
-pub(crate) async fn all_absent_at_the_start(stage: &Stage<'_>) -> Verdict {
-    absent(stage, 3).await
+pub(crate) async fn all_absent_at_the_start(fault: &Fault<'_>) -> Verdict {
+    absent(fault, 3).await
 }
 
-async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
+async fn absent(fault: &Fault<'_>, nodes: u32) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(nodes).await;
-    let scene = Scene::on(&cluster);
+    let cluster = fault.engine.own(nodes, NodeSettings::default()).await;
+    let fixture = Fixture::on(&cluster);
     join_all((1..=nodes).map(|node| cluster.kill(node))).await;
     let start = Instant::now();
-    let (gateway, worker) = tokio::join!(scene.gateway().common().start(), scene.worker().start());
+    let (gateway, worker) = tokio::join!(fixture.gateway().common().start(), fixture.worker().start());
     let pair = Pair { gateway, worker };
     for process in [&pair.gateway, &pair.worker] {
         let (live, ready) = (process.page("/live").await.0, process.page("/ready").await.0);
@@ -125,7 +125,7 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
         );
     }
     verdict.judge(start.elapsed() < SECOND, format!("live after {}", ms(start.elapsed())));
-    sleep(CALM).await;
+    sleep(BEFORE_FAULT).await;
     let ready = async |open: Instant| {
         pair.until_ready().await;
         open.elapsed()
@@ -134,12 +134,12 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
         let open = opened(cluster.brokers()).await;
         ready(open).await
     };
-    // At once: one node alone does not answer.
+    // Together: without a quorum of controllers a node does not answer.
     let started = join_all((1..=nodes).map(|node| cluster.start(node)));
     let (ready, _) = tokio::join!(answered, started);
     let ports = if nodes == 1 { "the port" } else { "the last port" };
     verdict.judge(ready <= 3 * SECOND, format!("ready {} after {ports} opened", ms(ready)));
-    // Connections to Kafka come with it.
+    // The load opens the connections to Kafka.
     twice(&pair.processes(), &mut verdict, async |verdict| {
         let traffic = Traffic::start(pair.gateway.http(), 500.0);
         traffic.run_for(2 * SECOND).await;
@@ -151,25 +151,25 @@ async fn absent(stage: &Stage<'_>, nodes: u32) -> Verdict {
     verdict
 }
 
-pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn idle(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let habits = Habits {
+    let settings = NodeSettings {
         max_idle: Some(10 * SECOND),
-        ..Habits::default()
+        ..NodeSettings::default()
     };
-    let cluster = stage.engine.own_with(1, habits).await;
-    let pair = Pair::ready(&Scene::on(&cluster)).await;
-    // The first minutes of a JVM are slow.
-    stage.rate(1, &pair.gateway).await;
+    let cluster = fault.engine.own(1, settings).await;
+    let pair = Pair::ready(&Fixture::on(&cluster)).await;
+    // The measurement warms the JVM up.
+    fault.rate(1, &pair.gateway).await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
         assert_eq!(pair.gateway.get("/ping").await.status, 200);
-        // This connection is idle for a shorter time than those that the last request and its reply were written to.
+        // Opened after the last request, so the broker closes it after those of gateway and worker.
         let mut probe = TcpStream::connect(cluster.brokers()).await.unwrap();
-        let closed = within("the broker closes idle connections", SOON, probe.read(&mut [0])).await;
+        let closed = within("the broker closes idle connections", WAIT_LIMIT, probe.read(&mut [0])).await;
         assert_eq!(closed.unwrap(), 0);
         let mut connection = pair.gateway.connect().await;
         let start = Instant::now();
-        let status = connection.ask(e2e::http::get("/ping")).await.status;
+        let status = connection.exchange(e2e::http::get("/ping")).await.status;
         let time = start.elapsed();
         verdict.judge(
             status == 200 && time <= Duration::from_millis(50),
@@ -180,43 +180,43 @@ pub(crate) async fn idle(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// Both topics led by one node.
-async fn lead(cluster: &Cluster, scene: &Scene, node: u32) {
-    for topic in [scene.ping_name(), scene.pong_name()] {
+/// Makes one node the leader of both topics.
+async fn lead(cluster: &Cluster, fixture: &Fixture, node: u32) {
+    for topic in [fixture.ping_name(), fixture.pong_name()] {
         cluster.lead(topic, 0, node).await;
     }
 }
 
-/// The nodes that lead in five rounds.
+/// The leaders of the five rounds.
 const ROUNDS: [u32; 5] = [1, 2, 3, 1, 2];
 
-/// How a leader goes.
+/// The end of a leader.
 #[derive(Clone, Copy)]
 enum End {
     Kill,
     Term,
 }
 
-/// Ends the leader five times under load; `judge` sees the requests from each end on, up to the node's return.
+/// Ends the leader five times under load. `judge` gets the time of each end and of the restart of the node.
 async fn five_times(
-    stage: &Stage<'_>,
+    fault: &Fault<'_>,
     end: End,
     watched: Duration,
     mut judge: impl FnMut(&mut Verdict, &Record, Instant, Instant),
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(3).await;
-    let scene = Scene::on(&cluster);
-    let pair = Pair::ready(&scene).await;
-    lead(&cluster, &scene, 1).await;
-    let rate = stage.rate(3, &pair.gateway).await;
-    verdict.note(stage.load(3));
+    let cluster = fault.engine.own(3, NodeSettings::default()).await;
+    let fixture = Fixture::on(&cluster);
+    let pair = Pair::ready(&fixture).await;
+    lead(&cluster, &fixture, 1).await;
+    let rate = fault.rate(3, &pair.gateway).await;
+    verdict.note(fault.load(3));
     let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
     let mut windows = Vec::new();
     for node in ROUNDS {
-        lead(&cluster, &scene, node).await;
-        traffic.run_for(CALM).await;
+        lead(&cluster, &fixture, node).await;
+        traffic.run_for(BEFORE_FAULT).await;
         let from = Instant::now();
         match end {
             End::Kill => cluster.kill(node).await,
@@ -224,10 +224,10 @@ async fn five_times(
         }
         traffic.run_until(from + watched).await;
         windows.push((from, Instant::now()));
-        watch.look();
+        watch.sample();
         cluster.start(node).await;
     }
-    traffic.run_for(CALM).await;
+    traffic.run_for(BEFORE_FAULT).await;
     watch.judge_memory(&mut verdict);
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
@@ -235,15 +235,15 @@ async fn five_times(
         judge(&mut verdict, &record, from, to);
     }
     verdict.note(format!(
-        "with the returns of the nodes, all: {}",
+        "with the restarts of the nodes, all: {}",
         record.all().summary()
     ));
     watch.judge(&mut verdict).await;
     verdict
 }
 
-pub(crate) async fn leader_killed(stage: &Stage<'_>) -> Verdict {
-    five_times(stage, End::Kill, 10 * SECOND, |verdict, record, from, to| {
+pub(crate) async fn leader_killed(fault: &Fault<'_>) -> Verdict {
+    five_times(fault, End::Kill, 10 * SECOND, |verdict, record, from, to| {
         let last = record.due(from, to).last_failure_after(from);
         record.due(from + 6 * SECOND, to).judge_share(
             verdict,
@@ -254,8 +254,8 @@ pub(crate) async fn leader_killed(stage: &Stage<'_>) -> Verdict {
     .await
 }
 
-pub(crate) async fn leader_terminated(stage: &Stage<'_>) -> Verdict {
-    five_times(stage, End::Term, 10 * SECOND, |verdict, record, from, to| {
+pub(crate) async fn leader_terminated(fault: &Fault<'_>) -> Verdict {
+    five_times(fault, End::Term, 10 * SECOND, |verdict, record, from, to| {
         let window = record.due(from, to);
         let failing = window.failing();
         verdict.judge(
@@ -275,20 +275,20 @@ fn failures(window: Window<'_>) -> String {
     )
 }
 
-pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn leader_hangs(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(3).await;
-    let scene = Scene::on(&cluster);
-    let pair = Pair::ready(&scene).await;
-    lead(&cluster, &scene, 1).await;
-    let rate = stage.rate(3, &pair.gateway).await;
-    verdict.note(stage.load(3));
+    let cluster = fault.engine.own(3, NodeSettings::default()).await;
+    let fixture = Fixture::on(&cluster);
+    let pair = Pair::ready(&fixture).await;
+    lead(&cluster, &fixture, 1).await;
+    let rate = fault.rate(3, &pair.gateway).await;
+    verdict.note(fault.load(3));
     let mut watch = Watch::of(&pair.processes());
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    traffic.run_for(CALM).await;
+    traffic.run_for(BEFORE_FAULT).await;
     let stopped = Instant::now();
     cluster.pause_node(1).await;
-    endure(&traffic, 30 * SECOND, &mut watch, &mut verdict).await;
+    last_for(&traffic, 30 * SECOND, &mut watch, &mut verdict).await;
     let resumed = Instant::now();
     cluster.resume_node(1).await;
     traffic.run_until(resumed + 15 * SECOND).await;
@@ -314,16 +314,16 @@ pub(crate) async fn leader_hangs(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn leader_moves(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(3).await;
-    let scene = Scene::on(&cluster);
-    let pair = Pair::ready(&scene).await;
-    lead(&cluster, &scene, 1).await;
-    let rate = stage.rate(3, &pair.gateway).await;
-    verdict.note(stage.load(3));
+    let cluster = fault.engine.own(3, NodeSettings::default()).await;
+    let fixture = Fixture::on(&cluster);
+    let pair = Pair::ready(&fixture).await;
+    lead(&cluster, &fixture, 1).await;
+    let rate = fault.rate(3, &pair.gateway).await;
+    verdict.note(fault.load(3));
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        move_leaders(&pair, &cluster, &scene, rate, verdict).await;
+        move_leaders(&pair, &cluster, &fixture, rate, verdict).await;
     })
     .await;
     for process in [&pair.gateway, &pair.worker] {
@@ -336,20 +336,20 @@ pub(crate) async fn leader_moves(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// Once round the nodes, each topic by itself.
-async fn move_leaders(pair: &Pair, cluster: &Cluster, scene: &Scene, rate: f64, verdict: &mut Verdict) {
+/// Moves the leader of each topic once round the nodes.
+async fn move_leaders(pair: &Pair, cluster: &Cluster, fixture: &Fixture, rate: f64, verdict: &mut Verdict) {
     let traffic = Traffic::start(pair.gateway.http(), rate);
-    traffic.run_for(CALM).await;
+    traffic.run_for(BEFORE_FAULT).await;
     let mut moves = Vec::new();
     for node in [2, 3, 1] {
-        for topic in [scene.ping_name(), scene.pong_name()] {
+        for topic in [fixture.ping_name(), fixture.pong_name()] {
             let from = Instant::now();
             cluster.lead(topic, 0, node).await;
-            // Whoever connects anew meets metadata that are out of date.
+            // New connections then meet stale metadata.
             if let Some(faults) = cluster.faults() {
-                break_links(faults, pair).await;
+                break_connections(faults, pair).await;
             }
-            traffic.run_for(CALM).await;
+            traffic.run_for(BEFORE_FAULT).await;
             moves.push((from, Instant::now()));
         }
     }
@@ -364,20 +364,19 @@ async fn move_leaders(pair: &Pair, cluster: &Cluster, scene: &Scene, rate: f64, 
     }
 }
 
-/// How often a process has looked for a leader anew. What the Kafka client mends by itself is not counted.
+/// The number of times a process has looked up a leader again, without the retries inside the Kafka client.
 async fn reconnects(process: &Process) -> i64 {
     let series = format!("{}_kafka_tail_reconnects_total", process.name());
     process.metric(&series).await
 }
 
-/// Breaks all connections, and each that is read on from now on, until both processes have given up the client's own
-/// attempts at the leader it knows.
-async fn break_links(faults: &Faults, pair: &Pair) {
+/// Breaks all connections, and every new one at its first fetch, until both processes look the leader up again.
+async fn break_connections(faults: &Faults, pair: &Pair) {
     let processes = [&pair.gateway, &pair.worker];
     let before = join_all(processes.map(reconnects)).await;
     faults.drop_before(ApiKey::Fetch, Faults::ALWAYS);
     faults.disconnect();
-    until("both connect anew", SOON, async || {
+    until("both look the leader up again", WAIT_LIMIT, async || {
         let now = join_all(processes.map(reconnects)).await;
         now.iter().zip(&before).all(|(now, before)| now > before).then_some(())
     })

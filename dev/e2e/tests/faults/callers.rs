@@ -1,4 +1,4 @@
-//! Callers who are too many, too slow, malformed or gone.
+//! Faults of clients: too many, too slow, malformed, or disconnected.
 
 use std::{
     net::SocketAddr,
@@ -8,9 +8,9 @@ use std::{
 
 use bench::{Load, Mode, Until};
 use e2e::{
+    fixture::Fixture,
     http::{Connection, get, request},
     process::Process,
-    scene::Scene,
     wait::until,
 };
 use futures_util::future::join_all;
@@ -22,25 +22,25 @@ use tokio::{
 };
 
 use crate::{
-    stage::{Common, MAX_IN_FLIGHT, Pair, Stage},
+    fault::{Common, Fault, MAX_IN_FLIGHT, Pair},
+    invariants::twice,
     traffic::Traffic,
     verdict::{Verdict, mib, ms},
-    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Ten times the in-flight cap.
+/// Ten times `MAX_IN_FLIGHT`.
 const CROWD: usize = 10_240;
 
-/// What the crowd may take: for each connection, and beside that.
+/// The memory criterion: per connection, and in addition.
 const BYTES_PER_CONNECTION: u64 = 12 * 1024;
 const BYTES_BESIDE: u64 = 16 << 20;
 
-pub(crate) async fn crowd(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn crowd(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
-    stage.rate(1, &pair.gateway).await;
+    let pair = Pair::ready(&Fixture::shared(fault.engine).await).await;
+    fault.rate(1, &pair.gateway).await;
     let idle = pair.gateway.footprint().memory_bytes;
     twice(&pair.processes(), &mut verdict, async |verdict| {
         let load = Load {
@@ -49,9 +49,9 @@ pub(crate) async fn crowd(stage: &Stage<'_>) -> Verdict {
         };
         let traffic = Traffic::of(load);
         let ended = Instant::now() + 30 * SECOND;
-        let (mut pending, mut memory, mut open) = (0, 0, 0);
+        let (mut in_flight, mut memory, mut open) = (0, 0, 0);
         while Instant::now() < ended {
-            pending = pending.max(pair.gateway.metric("gateway_in_flight").await);
+            in_flight = in_flight.max(pair.gateway.metric("gateway_in_flight").await);
             let footprint = pair.gateway.footprint();
             (memory, open) = (memory.max(footprint.memory_bytes), open.max(footprint.descriptors));
             sleep(SECOND / 10).await;
@@ -59,7 +59,7 @@ pub(crate) async fn crowd(stage: &Stage<'_>) -> Verdict {
         let record = traffic.ended().await;
         record.judge_answers(verdict);
         verdict.judge(open > CROWD, format!("{open} descriptors"));
-        verdict.judge(pending <= MAX_IN_FLIGHT, format!("at most {pending} pending"));
+        verdict.judge(in_flight <= MAX_IN_FLIGHT, format!("at most {in_flight} in flight"));
         let bound = idle + BYTES_PER_CONNECTION * u64::try_from(CROWD).unwrap() + BYTES_BESIDE;
         verdict.judge(
             memory <= bound,
@@ -74,32 +74,32 @@ pub(crate) async fn crowd(stage: &Stage<'_>) -> Verdict {
 /// Of 1,000 slow connections half send a head, the others a body.
 const SLOW: usize = 1_000;
 
-/// So many send nothing.
+/// Connections that send nothing.
 const SILENT: usize = 10_000;
 
-/// Half of the gateway's own default: it is waited for again and again.
+/// Half of the default, to shorten the scenario.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long after a timeout the gateway may close.
+/// The bound on the close after a timeout.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// How much the descriptors may differ from before, while there is traffic.
+/// The tolerance for descriptors under load.
 const DESCRIPTORS: usize = 5;
 
-/// Connections of the good callers: a fixed number, so that only the others move the gateway's descriptors.
-const GOOD: usize = 256;
+/// Connections of the load, a fixed number: only the other connections change the number of descriptors.
+const LOAD_CONNECTIONS: usize = 256;
 
-/// Both ready, with the gateway's patience for heads and bodies.
-async fn impatient(scene: &Scene, header_timeout: Duration) -> Pair {
+/// Both ready, with this `HEADER_TIMEOUT`.
+async fn pair_with_header_timeout(fixture: &Fixture, header_timeout: Duration) -> Pair {
     let header_timeout = format!("{}s", header_timeout.as_secs());
     let (gateway, worker) = tokio::join!(
-        scene.gateway().common().set("HEADER_TIMEOUT", header_timeout).ready(),
-        scene.worker().set("DRAIN_TIMEOUT", "5s").ready()
+        fixture.gateway().common().set("HEADER_TIMEOUT", header_timeout).ready(),
+        fixture.worker().set("DRAIN_TIMEOUT", "5s").ready()
     );
     Pair { gateway, worker }
 }
 
-/// Sends a byte per second until the server closes; gives how long that took.
+/// Sends a byte per second until the server closes, and returns the time until then.
 async fn drip(addr: SocketAddr, start: &'static [u8], byte: &'static [u8]) -> Duration {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let connected = Instant::now();
@@ -111,7 +111,7 @@ async fn drip(addr: SocketAddr, start: &'static [u8], byte: &'static [u8]) -> Du
             got = stream.read(&mut read) => if !matches!(got, Ok(1..)) {
                 return connected.elapsed();
             },
-            // It may be closed already: the read says so.
+            // After a close the write fails, and the read ends the loop.
             _ = ticks.tick() => {
                 let _ = stream.write_all(byte).await;
             }
@@ -119,7 +119,7 @@ async fn drip(addr: SocketAddr, start: &'static [u8], byte: &'static [u8]) -> Du
     }
 }
 
-/// Half of them with the head, half with the body.
+/// Slow connections, half of them with a slow head, half with a slow body.
 async fn judge_drips(addr: SocketAddr, verdict: &mut Verdict) {
     let mut slow = JoinSet::new();
     for number in 0..SLOW {
@@ -144,7 +144,7 @@ async fn judge_drips(addr: SocketAddr, verdict: &mut Verdict) {
     );
 }
 
-/// The gateway's descriptors rise by so many, and are back in time after the last of them, whose other ends stay open.
+/// The number of descriptors rises by `at_least`, and is back in time after the maximum. The clients keep their ends open.
 async fn judge_closing(gateway: &Process, before: usize, at_least: usize, what: &str, verdict: &mut Verdict) {
     let bound = HEADER_TIMEOUT + CLOSING;
     let deadline = Instant::now() + 3 * bound;
@@ -171,26 +171,26 @@ async fn judge_closing(gateway: &Process, before: usize, at_least: usize, what: 
     );
 }
 
-/// Connections of a tool that many have at hand. It opens none a second time, and ends when all are closed.
+/// Connections of slowhttptest, which ends when the server has closed all of them.
 async fn judge_slowhttptest(gateway: &Process, mode: &str, verdict: &mut Verdict) {
     let before = gateway.footprint().descriptors;
     let mut tool = tokio::process::Command::new("slowhttptest")
-        // All connect within a second, and each of them sends something every second.
+        // All connect within a second, and each sends data every second.
         .args([mode, "-c", &SLOW.to_string(), "-r", "10000", "-i", "1", "-x", "8"])
         .args(["-f", "application/json", "-s", "4096"])
         .args(["-u", &format!("http://{}/ping", gateway.http())])
-        // It asks whether the server is there still, at the start and after so many seconds: that would be a connection.
+        // Its probe of the server would be another connection, so its interval is longer than the run.
         .args(["-p", "60", "-l", "30"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("it is installed");
+        .expect("slowhttptest is installed");
     let what = format!("slowhttptest {mode}");
     judge_closing(gateway, before, SLOW * 95 / 100, &what, verdict).await;
     let ended = timeout(2 * SECOND, tool.wait()).await;
     verdict.invariant(matches!(ended, Ok(Ok(_))), format!("{what} has connections left"));
-    // It has ended already where all is well.
+    // Fails if it has ended.
     let _ = tool.kill().await;
 }
 
@@ -203,39 +203,39 @@ async fn judge_silent(gateway: &Process, verdict: &mut Verdict) {
     judge_closing(gateway, before, SILENT, "silent", verdict).await;
 }
 
-/// Good callers beside bad ones.
+/// Judges the load beside bad connections.
 async fn judge_beside(
     gateway: &Process,
     rate: f64,
     verdict: &mut Verdict,
     bad: impl AsyncFnOnce(&Process, &mut Verdict),
 ) {
-    let traffic = Traffic::over(gateway.http(), rate, GOOD);
+    let traffic = Traffic::over(gateway.http(), rate, LOAD_CONNECTIONS);
     traffic.run_for(SECOND).await;
     bad(gateway, verdict).await;
     let record = traffic.finish().await;
     record.judge_answers(verdict);
-    record.all().judge_share(verdict, "good callers", 0.999);
+    record.all().judge_share(verdict, "other clients", 0.999);
 }
 
-pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn slow(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let usage = Command::new("slowhttptest").arg("-h").stderr(Stdio::null()).output();
     if usage.is_err() {
         return Verdict::broken("slowhttptest is not installed (Debian, Ubuntu: slowhttptest)".to_owned());
     }
-    let pair = impatient(&Scene::shared(stage.engine).await, HEADER_TIMEOUT).await;
-    let rate = stage.rate(1, &pair.gateway).await;
-    verdict.note(stage.load(1));
+    let pair = pair_with_header_timeout(&Fixture::shared(fault.engine).await, HEADER_TIMEOUT).await;
+    let rate = fault.rate(1, &pair.gateway).await;
+    verdict.note(fault.load(1));
     twice(&pair.processes(), &mut verdict, async |verdict| {
         let gateway = &pair.gateway;
-        judge_beside(gateway, rate, verdict, async |it, verdict| {
-            judge_drips(it.http(), verdict).await;
+        judge_beside(gateway, rate, verdict, async |gateway, verdict| {
+            judge_drips(gateway.http(), verdict).await;
         })
         .await;
         for mode in ["-H", "-B"] {
-            judge_beside(gateway, rate, verdict, async |it, verdict| {
-                judge_slowhttptest(it, mode, verdict).await;
+            judge_beside(gateway, rate, verdict, async |gateway, verdict| {
+                judge_slowhttptest(gateway, mode, verdict).await;
             })
             .await;
         }
@@ -245,7 +245,7 @@ pub(crate) async fn slow(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// Requests that are none, and the one status that is right.
+/// Malformed requests, and the right status for each.
 fn malformed() -> Vec<(&'static str, u16, Vec<u8>)> {
     let words = r#"{"name":"n","value":"v"}"#;
     let chunked = |body: &str| {
@@ -270,7 +270,7 @@ fn malformed() -> Vec<(&'static str, u16, Vec<u8>)> {
         ("chunk too short", 400, chunked(&format!("1\r\n{words}\r\n0\r\n\r\n")).into()),
         ("bad length", 400, get_with("content-length: -1\r\n".to_owned()).into()),
         ("two lengths", 400, get_with("content-length: 1\r\ncontent-length: 2\r\n".to_owned()).into()),
-        ("101 headers", 431, get_with((0..101).map(|it| format!("x-{it}: y\r\n")).collect()).into()),
+        ("101 headers", 431, get_with((0..101).map(|n| format!("x-{n}: y\r\n")).collect()).into()),
         ("500 KiB header", 431, get_with(format!("x: {}\r\n", "y".repeat(500 * 1_024))).into()),
         ("no HTTP", 400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
         ("bad method", 400, b"\0 /ping HTTP/1.1\r\nhost: test\r\n\r\n".to_vec()),
@@ -283,44 +283,44 @@ fn malformed() -> Vec<(&'static str, u16, Vec<u8>)> {
     ]
 }
 
-/// Of each so many at once.
+/// Concurrent requests of each kind.
 const HOSTILE: usize = 20;
 
-/// Where whoever stays silent is waited for.
+/// For scenario 25, in which all connections send at once.
 const SHORT_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What reading has begun with is answered for certain. Of more, the rest is not read, so that the close is a reset, which
-/// may overtake the answer.
+/// Up to this size the response is certain. The gateway does not read a longer request to its end, so the close is a reset,
+/// which may discard the response.
 const READ_AT_ONCE: usize = 8 * 1024;
 
-/// Sends it and reads until the connection is closed, in order or by a reset; `None` where it stays open.
-async fn said(addr: SocketAddr, bytes: &[u8]) -> Option<String> {
-    let mut answer = Vec::new();
+/// Sends bytes and reads until a close or a reset; `None` if the connection stays open.
+async fn send_and_read(addr: SocketAddr, bytes: &[u8]) -> Option<String> {
+    let mut response = Vec::new();
     let exchange = async {
         let mut connection = TcpStream::connect(addr).await.unwrap();
-        // The server may hang up before it has read all of it.
+        // The server may close before it has read all of it.
         let _ = connection.write_all(bytes).await;
-        let _ = connection.read_to_end(&mut answer).await;
+        let _ = connection.read_to_end(&mut response).await;
     };
     timeout(SHORT_HEADER_TIMEOUT + CLOSING, exchange).await.ok()?;
-    Some(String::from_utf8_lossy(&answer).into_owned())
+    Some(String::from_utf8_lossy(&response).into_owned())
 }
 
-pub(crate) async fn hostile(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn hostile(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
-    let pair = impatient(&scene, SHORT_HEADER_TIMEOUT).await;
-    let ping = scene.ping().await;
+    let fixture = Fixture::shared(fault.engine).await;
+    let pair = pair_with_header_timeout(&fixture, SHORT_HEADER_TIMEOUT).await;
+    let ping = fixture.ping().await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
         let end = ping.end().await;
         for (name, right, bytes) in malformed() {
-            let all = join_all((0..HOSTILE).map(|_| said(pair.gateway.http(), &bytes))).await;
+            let all = join_all((0..HOSTILE).map(|_| send_and_read(pair.gateway.http(), &bytes))).await;
             let mut answered = 0;
             for text in all {
                 match text.as_deref() {
-                    None => verdict.invariant(false, format!("{name}: it stays open")),
+                    None => verdict.invariant(false, format!("{name}: the connection stays open")),
                     Some("") => {
-                        verdict.invariant(bytes.len() > READ_AT_ONCE, format!("{name}: closed without an answer"));
+                        verdict.invariant(bytes.len() > READ_AT_ONCE, format!("{name}: closed without a response"));
                     }
                     Some(text) => {
                         let status = text.split(' ').nth(1).unwrap_or_default();
@@ -339,14 +339,14 @@ pub(crate) async fn hostile(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// So many leave at once.
+/// Clients that disconnect at once.
 const LEAVING: usize = 10_000;
 
-pub(crate) async fn gone(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn gone(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
-    // All of them wait at the same time, and until they leave.
-    let setup = scene
+    let fixture = Fixture::shared(fault.engine).await;
+    // All of them wait at the same time until they disconnect.
+    let setup = fixture
         .gateway()
         .common()
         .set("MAX_IN_FLIGHT", "16384")
@@ -365,15 +365,15 @@ pub(crate) async fn gone(stage: &Stage<'_>) -> Verdict {
             .await;
         drop(callers);
         let left = Instant::now();
-        until("all are gone", 30 * SECOND, async || {
-            let pending = gateway.metric("gateway_in_flight").await;
-            (pending == 0 && gateway.footprint().descriptors <= baseline).then_some(())
+        until("all disconnects are noticed", 30 * SECOND, async || {
+            let in_flight = gateway.metric("gateway_in_flight").await;
+            (in_flight == 0 && gateway.footprint().descriptors <= baseline).then_some(())
         })
         .await;
         verdict.judge(
             left.elapsed() <= SECOND,
             format!(
-                "{LEAVING} gone: nothing pending, descriptors back after {}",
+                "{LEAVING} gone: nothing in flight, descriptors back after {}",
                 ms(left.elapsed())
             ),
         );

@@ -1,4 +1,4 @@
-//! Limits of the system: descriptors, and clocks that are wrong.
+//! Faults of the system: too few descriptors, and wrong clocks.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,60 +8,60 @@ use std::{
 use bench::Fate;
 use e2e::{
     binaries,
+    fixture::Fixture,
     http::Connection,
     process::{Process, Setup},
-    scene::Scene,
-    wait::{SOON, until},
+    wait::{WAIT_LIMIT, until},
 };
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    stage::{Common, Pair, REPLY_TIMEOUT, Stage},
+    fault::{Common, Fault, Pair, REPLY_TIMEOUT},
+    invariants::twice,
     traffic::Traffic,
     verdict::{Verdict, ms},
-    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many more descriptors than are open. After each such number of connections that are gone already the gateway pauses.
+/// The descriptors above those that are open.
 const FEW: u64 = 64;
 
-pub(crate) async fn descriptors(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn descriptors(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
+    let fixture = Fixture::shared(fault.engine).await;
     let (gateway, worker) = tokio::join!(
-        scene.gateway().common().max_descriptors(256).ready(),
-        scene.worker().ready()
+        fixture.gateway().common().max_descriptors(256).ready(),
+        fixture.worker().ready()
     );
     let pair = Pair { gateway, worker };
-    // It knows its limit, and takes fewer connections than that.
+    // Below the limit that the gateway has read at its start, it accepts fewer connections than that.
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        crowd(&pair, verdict).await
+        exhaust(&pair, verdict).await
     })
     .await;
-    // Of this one it does not know.
+    // This later limit is unknown to the gateway.
     let open = u64::try_from(pair.gateway.footprint().descriptors).unwrap();
     pair.gateway.limit_descriptors(open + FEW);
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        crowd(&pair, verdict).await
+        exhaust(&pair, verdict).await
     })
     .await;
-    let complaint = pair
+    let is_logged = pair
         .gateway
         .log()
         .iter()
-        .any(|it| it.contains("cannot accept a connection"));
-    verdict.judge(complaint, "connections could not be accepted");
+        .any(|line| line.contains("cannot accept a connection"));
+    verdict.judge(is_logged, "connections could not be accepted");
     verdict
 }
 
-/// More callers than there are descriptors.
-async fn crowd(pair: &Pair, verdict: &mut Verdict) {
+/// More clients than descriptors.
+async fn exhaust(pair: &Pair, verdict: &mut Verdict) {
     let mut callers = Vec::new();
     for _ in 0..1_000 {
-        // What the server does not take waits in the kernel's backlog, which ends, too.
+        // Connections that are not accepted wait in the backlog, which is bounded as well.
         if let Ok(Ok(caller)) = timeout(SECOND / 10, Connection::open(pair.gateway.http())).await {
             callers.push(caller);
         } else {
@@ -86,7 +86,7 @@ async fn crowd(pair: &Pair, verdict: &mut Verdict) {
     let recovered = loop {
         let status = async {
             let mut caller = Connection::open(pair.gateway.http()).await.ok()?;
-            Some(caller.ask(e2e::http::get("/ping")).await.status)
+            Some(caller.exchange(e2e::http::get("/ping")).await.status)
         };
         match timeout(5 * SECOND, status).await {
             Ok(Some(200)) => break freed.elapsed(),
@@ -97,17 +97,16 @@ async fn crowd(pair: &Pair, verdict: &mut Verdict) {
     verdict.judge(recovered <= 2 * SECOND, format!("200 after {}", ms(recovered)));
 }
 
-/// The library that Debian's package `faketime` puts under a directory for each architecture.
+/// The library of the Debian package `faketime`, below a directory of the architecture.
 fn libfaketime() -> Option<PathBuf> {
     let multiarch = std::fs::read_dir("/usr/lib").ok()?;
     multiarch
         .flatten()
-        .map(|it| it.path().join("faketime/libfaketime.so.1"))
-        .find(|it| it.exists())
+        .map(|entry| entry.path().join("faketime/libfaketime.so.1"))
+        .find(|path| path.exists())
 }
 
-/// Its wall clock is off; the monotonic one, which no setting of the clock moves, is not. A static binary would not load the
-/// library.
+/// Shifts the wall clock, not the monotonic one. Only a dynamic binary loads the library.
 fn shifted(setup: Setup, dynamic: &Path, library: &Path, by: &str) -> Setup {
     setup
         .executable(dynamic)
@@ -116,7 +115,7 @@ fn shifted(setup: Setup, dynamic: &Path, library: &Path, by: &str) -> Setup {
         .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
 }
 
-pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn clocks(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let Some(library) = libfaketime() else {
         return Verdict::broken("libfaketime is not installed (Debian, Ubuntu: faketime)".to_owned());
@@ -125,15 +124,15 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
         Ok(dynamic) => dynamic,
         Err(error) => return Verdict::broken(error),
     };
-    for (who, by) in [
+    for (name, by) in [
         ("gateway", "+1h"),
         ("gateway", "-1h"),
         ("worker", "+1h"),
         ("worker", "-1h"),
     ] {
-        let scene = Scene::shared(stage.engine).await;
-        let (mut gateway, mut worker) = (scene.gateway().common(), scene.worker());
-        if who == "gateway" {
+        let fixture = Fixture::shared(fault.engine).await;
+        let (mut gateway, mut worker) = (fixture.gateway().common(), fixture.worker());
+        if name == "gateway" {
             gateway = shifted(gateway, &dynamic.gateway, &library, by);
         } else {
             worker = shifted(worker, &dynamic.worker, &library, by);
@@ -143,18 +142,18 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
         let off = [&pair.gateway, &pair.worker].map(hour_of);
         verdict.invariant(off[0] != off[1], format!("the clocks of both say {off:?}"));
         twice(&pair.processes(), &mut verdict, async |verdict| {
-            ask_and_wait(&pair, &format!("{who} {by}"), verdict).await;
+            load_and_time_out(&pair, &format!("{name} {by}"), verdict).await;
         })
         .await;
     }
     for by in [None, Some("+1h"), Some("-1h")] {
-        let scene = Scene::shared(stage.engine).await;
-        let mut gateway = scene.gateway().common().set("REPLY_TIMEOUT", "800ms");
+        let fixture = Fixture::shared(fault.engine).await;
+        let mut gateway = fixture.gateway().common().set("REPLY_TIMEOUT", "800ms");
         if let Some(by) = by {
             gateway = shifted(gateway, &dynamic.gateway, &library, by);
         }
         // Without heartbeats the gateway does not refuse callers while the worker is stopped.
-        let worker = scene.worker().set("ANNOUNCE_INTERVAL", "0");
+        let worker = fixture.worker().set("ANNOUNCE_INTERVAL", "0");
         let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
         let pair = Pair { gateway, worker };
         twice(&pair.processes(), &mut verdict, async |verdict| {
@@ -165,6 +164,39 @@ pub(crate) async fn clocks(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
+/// A load that is answered, then one that times out.
+async fn load_and_time_out(pair: &Pair, shift: &str, verdict: &mut Verdict) {
+    let traffic = Traffic::start(pair.gateway.http(), 500.0);
+    traffic.run_for(2 * SECOND).await;
+    let record = traffic.finish().await;
+    record.judge_answers(verdict);
+    let longest = ms(record.all().longest());
+    record
+        .all()
+        .judge_share(verdict, &format!("{shift}: longest {longest}"), 1.0);
+
+    pair.worker.signal(Signal::STOP);
+    let traffic = Traffic::start(pair.gateway.http(), 200.0);
+    traffic.run_for(2 * SECOND).await;
+    let record = traffic.finish().await;
+    pair.worker.signal(Signal::CONT);
+    // The silence was longer than the presence limit.
+    until("the worker is present", WAIT_LIMIT, async || {
+        (pair.gateway.get("/ping").await.status == 200).then_some(())
+    })
+    .await;
+    let all = record.all();
+    let waits = || all.entries().map(|entry| entry.ended.duration_since(entry.sent));
+    let (least, most) = (waits().min().unwrap_or_default(), waits().max().unwrap_or_default());
+    let timed_out = record.all().count(|fate| fate == Fate::Status(500));
+    verdict.judge(
+        timed_out == record.all().total()
+            && least + Duration::from_millis(2) >= REPLY_TIMEOUT
+            && most <= REPLY_TIMEOUT + SECOND / 10,
+        format!("timeouts after {} to {}", ms(least), ms(most)),
+    );
+}
+
 /// The worker finds a backlog of 3 s, with a reply timeout of 800 ms: it skips expired requests, and no others.
 async fn skip_expired_backlog(pair: &Pair, shift: &str, verdict: &mut Verdict) {
     let skipped = async || {
@@ -173,7 +205,7 @@ async fn skip_expired_backlog(pair: &Pair, shift: &str, verdict: &mut Verdict) {
             .await
     };
     // The worker has to read requests at the end of the partition first.
-    until("a request is answered", SOON, async || {
+    until("a request is answered", WAIT_LIMIT, async || {
         (pair.gateway.get("/ping").await.status == 200).then_some(())
     })
     .await;
@@ -199,41 +231,11 @@ async fn skip_expired_backlog(pair: &Pair, shift: &str, verdict: &mut Verdict) {
         .judge_share(verdict, &format!("{shift}: unexpired"), 0.99);
 }
 
-/// Callers who are answered, then callers who are not.
-async fn ask_and_wait(pair: &Pair, shift: &str, verdict: &mut Verdict) {
-    let traffic = Traffic::start(pair.gateway.http(), 500.0);
-    traffic.run_for(2 * SECOND).await;
-    let record = traffic.finish().await;
-    record.judge_answers(verdict);
-    let longest = ms(record.all().longest());
-    record
-        .all()
-        .judge_share(verdict, &format!("{shift}: longest {longest}"), 1.0);
-
-    pair.worker.signal(Signal::STOP);
-    let traffic = Traffic::start(pair.gateway.http(), 200.0);
-    traffic.run_for(2 * SECOND).await;
-    let record = traffic.finish().await;
-    pair.worker.signal(Signal::CONT);
-    // It was silent for longer than a worker may be.
-    until("the worker is back", SOON, async || {
-        (pair.gateway.get("/ping").await.status == 200).then_some(())
-    })
-    .await;
-    let all = record.all();
-    let waits = || all.entries().map(|it| it.ended.duration_since(it.sent));
-    let (least, most) = (waits().min().unwrap_or_default(), waits().max().unwrap_or_default());
-    let told = record.all().count(|it| it == Fate::Status(500));
-    verdict.judge(
-        told == record.all().total()
-            && least + Duration::from_millis(2) >= REPLY_TIMEOUT
-            && most <= REPLY_TIMEOUT + SECOND / 10,
-        format!("timeouts after {} to {}", ms(least), ms(most)),
-    );
-}
-
-/// Date and hour of the first line of its log.
+/// Date and hour of the first line of the log.
 fn hour_of(process: &Process) -> String {
     let log = process.log();
-    log.first().and_then(|it| it.get(..13)).unwrap_or_default().to_owned()
+    log.first()
+        .and_then(|line| line.get(..13))
+        .unwrap_or_default()
+        .to_owned()
 }

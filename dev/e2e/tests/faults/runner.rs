@@ -1,4 +1,4 @@
-//! Chooses scenarios, plays them one after the other, and says what came of it.
+//! Selects scenarios, runs them one after the other, and reports the results.
 
 use std::{
     any::Any,
@@ -15,64 +15,65 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    stage::Stage,
+    fault::Fault,
     table::{Row, Table},
     verdict::Verdict,
 };
 
-/// The bound on one scenario: it ends one that hangs.
+/// The bound on one scenario. The longest one takes ten minutes.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Scenarios that take at most so many seconds are `fast`.
-const FAST: u32 = 25;
-
-/// What it is played on.
+/// The engine of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     BuiltIn,
     Kafka,
 }
 
-/// A scenario that runs.
-pub(crate) type Playing<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
 
-/// One line of the table.
+/// A scenario: one line of the table.
 pub(crate) struct Scenario {
     pub(crate) number: u32,
     pub(crate) place: Place,
-    pub(crate) seconds: u32,
     pub(crate) what: &'static str,
     pub(crate) pass: &'static str,
-    pub(crate) play: for<'a> fn(&'a Stage<'a>) -> Playing<'a>,
+    pub(crate) run: for<'a> fn(&'a Fault<'a>) -> Running<'a>,
 }
 
-/// Functions as scenarios.
+/// Functions as [`Scenario`]s.
 macro_rules! scenarios {
-    ($($number:literal, $place:ident, $seconds:literal, $module:ident::$name:ident:
-        $what:literal => $pass:literal;)*) => {
+    ($($number:literal, $place:ident, $module:ident::$name:ident: $what:literal => $pass:literal;)*) => {
         &[$($crate::runner::Scenario {
             number: $number,
             place: $place,
-            seconds: $seconds,
             what: $what,
             pass: $pass,
-            play: |stage| Box::pin($crate::$module::$name(stage)),
+            run: |fault| Box::pin($crate::$module::$name(fault)),
         }),*]
     };
 }
 pub(crate) use scenarios;
 
-/// Plays what the command line names.
+/// Runs the scenarios that the command line selects.
 pub(crate) fn run(scenarios: &[Scenario]) -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
-    if let Some(word) = words.iter().find(|word| !scenarios.iter().any(|it| it.is(word))) {
+    if let Some(word) = words
+        .iter()
+        .find(|word| !scenarios.iter().any(|scenario| scenario.is(word)))
+    {
         say(&format!(
-            "{word:?} is no scenario: a number, an engine (kafka, built_in) or fast"
+            "{word:?} is no scenario: a number, or an engine (kafka, built_in)"
         ));
         return ExitCode::from(64);
     }
-    let chosen: Vec<_> = scenarios.iter().filter(|it| it.is_chosen(&words)).collect();
-    if let Err(error) = binaries::build_static() {
+    let chosen: Vec<_> = scenarios.iter().filter(|scenario| scenario.is_chosen(&words)).collect();
+    let built = if cfg!(debug_assertions) {
+        binaries::build()
+    } else {
+        binaries::build_static()
+    };
+    if let Err(error) = built {
         say(&error);
         return ExitCode::FAILURE;
     }
@@ -83,15 +84,15 @@ pub(crate) fn run(scenarios: &[Scenario]) -> ExitCode {
     let begun = Instant::now();
     let rates = Mutex::default();
     let mut table = Table::default();
-    // One after the other, so that the nodes of one engine do not disturb the other.
+    // One engine after the other: the nodes of one take CPU from the other.
     for engine in [Engine::built_in(), Engine::kafka(environment)] {
-        let missing = engine.cannot_stop_nodes().map(str::to_owned);
-        for scenario in chosen.iter().filter(|it| it.place.name() == engine.name()) {
+        let missing = engine.cannot_start_nodes().map(str::to_owned);
+        for scenario in chosen.iter().filter(|scenario| scenario.place.name() == engine.name()) {
             if let Some(why) = &missing {
                 table.skip(scenario, why, ci);
                 continue;
             }
-            let row = play(scenario, &engine, &rates);
+            let row = run_one(scenario, &engine, &rates);
             say(&row.to_string());
             table.add(row);
         }
@@ -99,33 +100,32 @@ pub(crate) fn run(scenarios: &[Scenario]) -> ExitCode {
     table.finish(&rates.lock(), begun.elapsed())
 }
 
-fn play(scenario: &Scenario, engine: &Engine, rates: &Mutex<BTreeMap<String, f64>>) -> Row {
+fn run_one(scenario: &Scenario, engine: &Engine, rates: &Mutex<BTreeMap<String, f64>>) -> Row {
     say(&format!("{:>2} {}: {}", scenario.number, engine.name(), scenario.what));
     let begun = Instant::now();
     let ended = thread::scope(|scope| {
-        let playing = scope.spawn(|| {
+        let thread = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            let stage = Stage::new(engine, rates);
+            let fault = Fault::new(engine, rates);
             runtime.block_on(async {
-                let mut playing = pin!((scenario.play)(&stage));
-                // It is dropped during the panic, not before: that is how its processes know that they should show
-                // their logs.
-                match timeout(LIMIT, &mut playing).await {
+                let mut running = pin!((scenario.run)(&fault));
+                // `running` is dropped during the panic: its processes then print their logs.
+                match timeout(LIMIT, &mut running).await {
                     Ok(verdict) => verdict,
-                    Err(_elapsed) => panic!("it did not end within {LIMIT:?}"),
+                    Err(_elapsed) => panic!("hung: it did not end within {LIMIT:?}"),
                 }
             })
         });
-        playing.join()
+        thread.join()
     });
-    let verdict = ended.unwrap_or_else(|panic| Verdict::broken(words_of(&*panic)));
+    let verdict = ended.unwrap_or_else(|panic| Verdict::broken(message_of(&*panic)));
     Row::new(scenario, verdict, begun.elapsed())
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> String {
+fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("it panicked")
@@ -136,16 +136,15 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
 
 impl Scenario {
     fn is(&self, word: &str) -> bool {
-        word == self.place.name() || word.parse() == Ok(self.number) || (word == "fast" && self.seconds <= FAST)
+        word == self.place.name() || word.parse() == Ok(self.number)
     }
 
-    /// Numbers are alternatives to each other, and so are engines; both kinds narrow down.
+    /// Whether one of the numbers and one of the engines match; no word of a kind matches all.
     fn is_chosen(&self, words: &[String]) -> bool {
-        let (numbers, others): (Vec<_>, Vec<_>) = words.iter().partition(|it| it.parse::<u32>().is_ok());
-        let (fast, engines): (Vec<_>, Vec<_>) = others.into_iter().partition(|it| *it == "fast");
-        [numbers, fast, engines]
+        let (numbers, engines): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.parse::<u32>().is_ok());
+        [numbers, engines]
             .iter()
-            .all(|kind| kind.is_empty() || kind.iter().any(|it| self.is(it)))
+            .all(|kind| kind.is_empty() || kind.iter().any(|word| self.is(word)))
     }
 }
 
@@ -160,7 +159,7 @@ impl Place {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "progress is for whoever runs the suite")]
+#[expect(clippy::print_stderr, reason = "progress is for the developer who runs the suite")]
 pub(crate) fn say(text: &str) {
     eprintln!("faults: {text}");
 }

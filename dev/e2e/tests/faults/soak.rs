@@ -1,12 +1,12 @@
-//! A long run of everything at once.
+//! A long run of mixed loads.
 
 use std::{net::SocketAddr, time::Duration};
 
 use bench::{Fate, Load, Question};
 use e2e::{
     environment::Environment,
+    fixture::Fixture,
     http::{Connection, get},
-    scene::Scene,
 };
 use tokio::{
     task::JoinHandle,
@@ -14,56 +14,56 @@ use tokio::{
 };
 
 use crate::{
-    stage::{Pair, Stage},
+    fault::{Fault, Pair},
+    invariants::Watch,
     traffic::{Record, Traffic, open_loop},
     verdict::{Verdict, ms},
-    watch::Watch,
 };
 
-/// From when on the memory is compared.
+/// The warm-up, without a comparison of memory.
 const WARM: Duration = Duration::from_secs(120);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How long a new pair has the same load beside the old one, at the end, and in how many rounds. Each has new generators,
-/// and the other pair's begin first: two loads of one rate keep their distance in time, and one of them profits by it.
+/// The time with a new pair under the same load, at the end, and its rounds. Each round has new generators and starts them
+/// in the other order: two loads of one rate keep their phase, which favours one of them.
 const BESIDE: Duration = Duration::from_secs(130);
 const ROUNDS: u32 = 9;
 
-/// Of a round, its part that warms up.
+/// The share of a round that warms up.
 const WARM_SHARE: f64 = 0.2;
 
-/// Of the small requests. On demand whoever is slower would have more of them, and be slower for it.
+/// Connections of the small requests, a fixed number: otherwise the slower pair would get more of them.
 const CONNECTIONS: usize = 256;
 
-/// Between two looks at the memory.
-const SAMPLE: Duration = Duration::from_secs(2);
+/// The interval between two samples of the memory.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Asks and leaves without the answer, so many times per second.
-async fn leave_again_and_again(addr: SocketAddr, per_second: u32) {
+/// Sends requests at a rate and disconnects without the response.
+async fn send_and_disconnect(addr: SocketAddr, per_second: u32) {
     let mut ticks = interval(Duration::from_secs(1) / per_second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         if let Ok(mut caller) = Connection::open(addr).await {
-            // It leaves in any case.
+            // The disconnect follows in any case.
             let _ = caller.send(get("/ping")).await;
         }
     }
 }
 
-/// Callers of all sizes, and some who leave.
+/// Loads of several sizes, and clients that disconnect.
 struct Mix {
     small: Traffic,
     medium: Traffic,
     large: Traffic,
-    leaving: JoinHandle<()>,
+    disconnecting: JoinHandle<()>,
 }
 
 // === impl Mix ===
 
 impl Mix {
-    /// So many small requests per second, and some others.
+    /// Starts the loads, with this rate of small requests.
     fn start(pair: &Pair, rate: f64) -> Self {
         let gateway = pair.gateway.http();
         let sized = |rate, body_bytes| {
@@ -78,13 +78,13 @@ impl Mix {
             small: Traffic::over(gateway, rate, CONNECTIONS),
             medium: sized(100.0, 4_000),
             large: sized(20.0, 40_000),
-            leaving: tokio::spawn(leave_again_and_again(gateway, 100)),
+            disconnecting: tokio::spawn(send_and_disconnect(gateway, 100)),
         }
     }
 
-    /// Ends it, with an answer for everybody; gives the small ones.
+    /// Ends the loads and returns the record of the small requests.
     async fn finish(self, verdict: &mut Verdict) -> Record {
-        self.leaving.abort();
+        self.disconnecting.abort();
         let small = self.small.finish().await;
         let others = [self.medium.finish().await, self.large.finish().await];
         for record in [&small].into_iter().chain(&others) {
@@ -96,27 +96,27 @@ impl Mix {
     }
 }
 
-pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn mixed(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let pair = Pair::ready(&Scene::shared(stage.engine).await).await;
-    let rate = stage.rate(1, &pair.gateway).await / 2.0;
+    let pair = Pair::ready(&Fixture::shared(fault.engine).await).await;
+    let rate = fault.rate(1, &pair.gateway).await / 2.0;
     let length = Environment::read().soak;
     verdict.note(format!(
-        "{:.0} min of {rate}/s small, 100/s of 4 kB, 20/s of 40 kB, 100/s leaving",
+        "{:.0} min of {rate}/s small, 100/s of 4 kB, 20/s of 40 kB, 100/s disconnecting",
         length.as_secs_f64() / 60.0
     ));
-    // Without two minutes to warm up there is nothing to compare.
+    // A short run has a shorter warm-up.
     let warm = WARM.min(length / 3);
     let beside = BESIDE.min(length / 3);
     let watch = Watch::of(&pair.processes());
     let loads = async {
-        play_alone(&pair, rate, warm, length - beside, &mut verdict).await;
-        play_beside_a_new_one(stage, &pair, rate, beside, &mut verdict).await;
+        run_alone(&pair, rate, warm, length - beside, &mut verdict).await;
+        run_beside_a_new_pair(fault, &pair, rate, beside, &mut verdict).await;
     };
     let ((), memory) = tokio::join!(loads, memory_over(&pair, length));
     for (index, process) in pair.processes().iter().enumerate() {
-        let warm = memory.iter().filter(|it| it.0 >= warm);
-        let points: Vec<_> = warm.map(|it| (it.0, it.1[index] as f64)).collect();
+        let warm = memory.iter().filter(|sample| sample.0 >= warm);
+        let points: Vec<_> = warm.map(|sample| (sample.0, sample.1[index] as f64)).collect();
         let slope = slope_per_second(&points) * 60.0 / f64::from(1 << 20);
         verdict.judge(slope < 1.0, format!("{}: {slope:.2} MiB/min", process.name()));
     }
@@ -124,36 +124,37 @@ pub(crate) async fn mixed(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// The p99 by the minute, as a note.
-async fn play_alone(pair: &Pair, rate: f64, warm: Duration, length: Duration, verdict: &mut Verdict) {
+/// Notes the p99 of every minute.
+async fn run_alone(pair: &Pair, rate: f64, warm: Duration, length: Duration, verdict: &mut Verdict) {
     let begun = Instant::now();
     let mix = Mix::start(pair, rate);
     sleep_until(begun + length).await;
     let small = mix.finish(verdict).await;
     small.all().judge_share(verdict, "small", 0.9999);
-    let minutes = std::iter::successors(Some(begun + warm), |it| Some(*it + MINUTE));
-    let whole = minutes.take_while(|it| *it + MINUTE <= begun + length);
-    let by_minute: Vec<_> = whole.map(|it| ms(p99(&small, it, it + MINUTE))).collect();
+    let minutes = std::iter::successors(Some(begun + warm), |minute| Some(*minute + MINUTE));
+    let whole = minutes.take_while(|minute| *minute + MINUTE <= begun + length);
+    let by_minute: Vec<_> = whole.map(|minute| ms(p99(&small, minute, minute + MINUTE))).collect();
     verdict.note(format!("p99 by the minute: {}", by_minute.join(", ")));
 }
 
-/// Judges the p99 by that of a new pair: one minute of the machine and another are further apart than the criterion.
-async fn play_beside_a_new_one(stage: &Stage<'_>, old: &Pair, rate: f64, length: Duration, verdict: &mut Verdict) {
-    let new = Pair::ready(&Scene::shared(stage.engine).await).await;
+/// Compares the p99 with that of a new pair at the same time: two minutes of one machine differ by more than the criterion.
+async fn run_beside_a_new_pair(fault: &Fault<'_>, old: &Pair, rate: f64, length: Duration, verdict: &mut Verdict) {
+    let new = Pair::ready(&Fixture::shared(fault.engine).await).await;
     let watch = Watch::of(&new.processes());
     let mut rounds = Vec::new();
     for number in 0..ROUNDS {
         let begun = Instant::now();
         let ended = begun + length / ROUNDS;
         let [old, new] = if number.is_multiple_of(2) {
-            [old, &new].map(|it| Mix::start(it, rate))
+            [old, &new].map(|pair| Mix::start(pair, rate))
         } else {
-            let [new, old] = [&new, old].map(|it| Mix::start(it, rate));
+            let [new, old] = [&new, old].map(|pair| Mix::start(pair, rate));
             [old, new]
         };
         sleep_until(ended).await;
         let compared = begun + (length / ROUNDS).mul_f64(WARM_SHARE);
-        let [old, new] = [old.finish(verdict).await, new.finish(verdict).await].map(|it| p99(&it, compared, ended));
+        let [old, new] =
+            [old.finish(verdict).await, new.finish(verdict).await].map(|record| p99(&record, compared, ended));
         rounds.push((old.as_secs_f64() / new.as_secs_f64(), old, new));
     }
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -172,29 +173,33 @@ async fn play_beside_a_new_one(stage: &Stage<'_>, old: &Pair, rate: f64, length:
     watch.judge(verdict).await;
 }
 
-/// Bytes of gateway and worker, and after which time.
+/// Samples of the memory of gateway and worker, with their times.
 async fn memory_over(pair: &Pair, length: Duration) -> Vec<(Duration, [u64; 2])> {
     let begun = Instant::now();
-    let mut ticks = interval(SAMPLE);
+    let mut ticks = interval(SAMPLE_INTERVAL);
     let mut samples = Vec::new();
     while begun.elapsed() < length {
         ticks.tick().await;
-        let memory = pair.processes().map(|it| it.footprint().memory_bytes);
+        let memory = pair.processes().map(|process| process.footprint().memory_bytes);
         samples.push((begun.elapsed(), memory));
     }
     samples
 }
 
 fn p99(record: &Record, from: Instant, to: Instant) -> Duration {
-    record.due(from, to).latency(0.99, |it| it == Fate::Ok)
+    record.due(from, to).latency(0.99, |fate| fate == Fate::Ok)
 }
 
-/// Of the line with the least squares.
+/// The slope of the line with the least squares.
 fn slope_per_second(points: &[(Duration, f64)]) -> f64 {
     let count = points.len().max(1) as f64;
     let mean = |of: fn(&(Duration, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-    let (mean_x, mean_y) = (mean(|it| it.0.as_secs_f64()), mean(|it| it.1));
-    let deviations = || points.iter().map(|it| (it.0.as_secs_f64() - mean_x, it.1 - mean_y));
+    let (mean_x, mean_y) = (mean(|point| point.0.as_secs_f64()), mean(|point| point.1));
+    let deviations = || {
+        points
+            .iter()
+            .map(|point| (point.0.as_secs_f64() - mean_x, point.1 - mean_y))
+    };
     let covariance: f64 = deviations().map(|(x, y)| x * y).sum();
     let variance: f64 = deviations().map(|(x, _)| x.powi(2)).sum();
     if variance > 0.0 { covariance / variance } else { 0.0 }

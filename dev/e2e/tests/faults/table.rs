@@ -1,4 +1,4 @@
-//! What came of the scenarios, for the terminal and as a page.
+//! The results of the scenarios: all figures for the terminal, one short line each for the page.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,16 @@ use crate::{
     verdict::{Verdict, ms},
 };
 
-/// The page, beside the build's other outputs, and the logs of what failed.
+/// The directory of the page and of the logs of failed scenarios.
 const OUTPUTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/faults");
 
 /// The head of the page.
 const HEAD: &str = include_str!("table.md");
 
-/// One scenario that was played.
+/// The longest line of the page, in characters.
+const MAX_LINE: usize = 200;
+
+/// The result of one scenario.
 #[derive(Debug)]
 pub(crate) struct Row {
     number: u32,
@@ -31,7 +34,7 @@ pub(crate) struct Row {
     took: Duration,
 }
 
-/// All of them.
+/// All results.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
@@ -67,38 +70,34 @@ impl Row {
         }
     }
 
-    /// A line of the page.
+    /// A line of the page, with as many figures as fit.
     fn markdown(&self) -> String {
-        let mut figures = self.verdict.figures();
-        if !self.verdict.passed() {
-            figures = format!("**missed: {}**; {figures}", self.verdict.failures());
+        let Self {
+            number,
+            engine,
+            what,
+            pass,
+            ..
+        } = self;
+        let mut line = format!("| {number} | {engine} | {what} | {pass} | {} |", self.result());
+        let mut separator = " ";
+        for figure in self.verdict.figures() {
+            let figure = figure.replace('|', "\\|");
+            if line.chars().count() + separator.len() + figure.chars().count() + " |".len() > MAX_LINE {
+                break;
+            }
+            line = line + separator + &figure;
+            separator = "; ";
         }
-        format!(
-            "| {} | {} | {} | {} | {} | {} |",
-            self.number,
-            self.engine,
-            self.what,
-            self.pass,
-            self.result(),
-            figures.replace('|', "\\|")
-        )
+        line + " |"
     }
 }
 
 impl Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:>2} {:8} {} {:>7}  ",
-            self.number,
-            self.engine,
-            self.result(),
-            ms(self.took)
-        )?;
-        if !self.verdict.passed() {
-            write!(f, "MISSED: {} | ", self.verdict.failures())?;
-        }
-        f.write_str(&self.verdict.figures())
+        let (number, engine, result, took) = (self.number, self.engine, self.result(), ms(self.took));
+        write!(f, "{number:>2} {engine:8} {result} {took:>7}  ")?;
+        f.write_str(&self.verdict.figures().collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -110,23 +109,23 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// A scenario that cannot be played here, which is a failure where all have to be.
+    /// Adds a scenario that cannot run here. With `CI=true` that is a failure.
     pub(crate) fn skip(&mut self, scenario: &Scenario, why: &str, is_failure: bool) {
         let line = format!("{:>2} {:8} NOT RUN  {why}", scenario.number, scenario.place.name());
         self.skipped.push(line);
         self.incomplete |= is_failure;
     }
 
-    /// Says everything once more, writes the page, and gives the exit code.
+    /// Prints all results again, writes the page, and returns the exit code.
     pub(crate) fn finish(mut self, rates: &BTreeMap<String, f64>, took: Duration) -> ExitCode {
-        self.rows.sort_by_key(|it| (it.number, it.engine != "kafka"));
+        self.rows.sort_by_key(|row| (row.number, row.engine != "kafka"));
         for row in &self.rows {
             say(&row.to_string());
         }
         for line in &self.skipped {
             say(line);
         }
-        let failed = self.rows.iter().filter(|it| !it.verdict.passed()).count();
+        let failed = self.rows.iter().filter(|row| !row.verdict.passed()).count();
         let load: Vec<_> = rates.iter().map(|(key, rate)| format!("{key}: {rate}/s")).collect();
         say(&format!(
             "{} passed, {failed} failed, {} not run, in {}; load: {}",
@@ -154,7 +153,7 @@ impl Table {
 
 fn outputs() -> PathBuf {
     let dir = Path::new(OUTPUTS);
-    // If it cannot be made, writing into it says so.
+    // After a failure, the write into it fails.
     let _ = fs::create_dir_all(dir);
     dir.canonicalize().unwrap_or_else(|_| dir.to_owned())
 }

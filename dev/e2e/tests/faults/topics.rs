@@ -1,60 +1,60 @@
-//! The topics change under the processes' hands.
+//! Faults of topics: deleted and recreated, records deleted, logs truncated.
 
 use std::time::Duration;
 
 use broker::Faults;
 use e2e::{
+    cluster::NodeSettings,
+    fixture::Fixture,
     process::Process,
-    scene::Scene,
     topic::{self, Topic},
-    wait::{SOON, until},
+    wait::{WAIT_LIMIT, until},
 };
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::{
-    stage::{Pair, Stage, sum},
+    fault::{Fault, Pair, sum},
+    invariants::twice,
     traffic::Traffic,
     verdict::{Verdict, ms},
-    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Half of what is asked elsewhere: the refusals themselves take 40 µs each where few come at once, and it is what the
-/// process does beside them that is judged.
+/// Half of the usual rate. Single error responses take 40 µs each, and the criterion is on the rest of the CPU time.
 const MAX_RATE_WITHOUT_TOPICS: f64 = 2_000.0;
 
-pub(crate) async fn recreated(stage: &Stage<'_>) -> Verdict {
-    recreated_of(stage, 1, &Scene::shared(stage.engine).await).await
+pub(crate) async fn recreated(fault: &Fault<'_>) -> Verdict {
+    recreated_of(fault, 1, &Fixture::shared(fault.engine).await).await
 }
 
-pub(crate) async fn recreated_on_three(stage: &Stage<'_>) -> Verdict {
-    let cluster = stage.engine.own(3).await;
-    recreated_of(stage, 3, &Scene::on(&cluster)).await
+pub(crate) async fn recreated_on_three(fault: &Fault<'_>) -> Verdict {
+    let cluster = fault.engine.own(3, NodeSettings::default()).await;
+    recreated_of(fault, 3, &Fixture::on(&cluster)).await
 }
 
-async fn recreated_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
+async fn recreated_of(fault: &Fault<'_>, nodes: u32, fixture: &Fixture) -> Verdict {
     let mut verdict = Verdict::default();
-    let pair = Pair::ready(scene).await;
-    let rate = stage.rate(nodes, &pair.gateway).await.min(MAX_RATE_WITHOUT_TOPICS);
+    let pair = Pair::ready(fixture).await;
+    let rate = fault.rate(nodes, &pair.gateway).await.min(MAX_RATE_WITHOUT_TOPICS);
     verdict.note(format!("{rate}/s"));
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        recreate(&pair, scene, rate, verdict).await;
+        recreate(&pair, fixture, rate, verdict).await;
     })
     .await;
     verdict
 }
 
-async fn recreate(pair: &Pair, scene: &Scene, rate: f64, verdict: &mut Verdict) {
+async fn recreate(pair: &Pair, fixture: &Fixture, rate: f64, verdict: &mut Verdict) {
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(2 * SECOND).await;
-    for name in [scene.ping_name(), scene.pong_name()] {
-        topic::delete(scene.brokers(), name).await;
+    for name in [fixture.ping_name(), fixture.pong_name()] {
+        topic::delete(fixture.brokers(), name).await;
     }
     tokio::join!(pair.gateway.until_unready(), pair.worker.until_unready());
-    let cpu = || [&pair.gateway, &pair.worker].map(|it| it.footprint().cpu);
+    let cpu = || [&pair.gateway, &pair.worker].map(|process| process.footprint().cpu);
     let (start, spent) = (Instant::now(), cpu());
     traffic.run_for(5 * SECOND).await;
     for (process, (now, then)) in [&pair.gateway, &pair.worker].iter().zip(cpu().into_iter().zip(spent)) {
@@ -64,8 +64,8 @@ async fn recreate(pair: &Pair, scene: &Scene, rate: f64, verdict: &mut Verdict) 
             format!("{}: {:.1} % of a core while absent", process.name(), share * 100.0),
         );
     }
-    for name in [scene.ping_name(), scene.pong_name()] {
-        topic::create(scene.brokers(), name, 1).await;
+    for name in [fixture.ping_name(), fixture.pong_name()] {
+        topic::create(fixture.brokers(), name, 1).await;
     }
     let created = Instant::now();
     traffic.run_for(8 * SECOND).await;
@@ -86,21 +86,21 @@ async fn lost(process: &Process) -> i64 {
         .await
 }
 
-pub(crate) async fn records_deleted(stage: &Stage<'_>) -> Verdict {
-    records_deleted_of(stage, 1, &Scene::shared(stage.engine).await).await
+pub(crate) async fn records_deleted(fault: &Fault<'_>) -> Verdict {
+    records_deleted_of(fault, 1, &Fixture::shared(fault.engine).await).await
 }
 
-pub(crate) async fn records_deleted_on_three(stage: &Stage<'_>) -> Verdict {
-    let cluster = stage.engine.own(3).await;
-    records_deleted_of(stage, 3, &Scene::on(&cluster)).await
+pub(crate) async fn records_deleted_on_three(fault: &Fault<'_>) -> Verdict {
+    let cluster = fault.engine.own(3, NodeSettings::default()).await;
+    records_deleted_of(fault, 3, &Fixture::on(&cluster)).await
 }
 
-async fn records_deleted_of(stage: &Stage<'_>, nodes: u32, scene: &Scene) -> Verdict {
+async fn records_deleted_of(fault: &Fault<'_>, nodes: u32, fixture: &Fixture) -> Verdict {
     let mut verdict = Verdict::default();
-    let ping = scene.ping().await;
-    let pair = Pair::ready(scene).await;
-    let rate = stage.rate(nodes, &pair.gateway).await;
-    verdict.note(stage.load(nodes));
+    let ping = fixture.ping().await;
+    let pair = Pair::ready(fixture).await;
+    let rate = fault.rate(nodes, &pair.gateway).await;
+    verdict.note(fault.load(nodes));
     twice(&pair.processes(), &mut verdict, async |verdict| {
         delete_unread(&pair, &ping, rate, verdict).await;
     })
@@ -112,7 +112,7 @@ async fn delete_unread(pair: &Pair, ping: &Topic, rate: f64, verdict: &mut Verdi
     let lost_before = lost(&pair.worker).await;
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(2 * SECOND).await;
-    // It stops where it is, and the log goes on without it.
+    // The log grows while the worker is stopped.
     pair.worker.signal(Signal::STOP);
     traffic.run_for(2 * SECOND).await;
     let end = ping.end().await;
@@ -129,7 +129,7 @@ async fn delete_unread(pair: &Pair, ping: &Topic, rate: f64, verdict: &mut Verdi
         0.999,
     );
     let end = ping.end().await;
-    let read = until("the worker is through", SOON, async || {
+    let read = until("the worker has read all", WAIT_LIMIT, async || {
         let sum = pair.worker.metric("worker_requests_total").await + lost(&pair.worker).await;
         (sum >= end).then_some(sum)
     })
@@ -141,26 +141,26 @@ async fn delete_unread(pair: &Pair, ping: &Topic, rate: f64, verdict: &mut Verdi
     );
 }
 
-pub(crate) async fn log_truncated(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn log_truncated(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(1).await;
+    let cluster = fault.engine.own(1, NodeSettings::default()).await;
     let faults = cluster.faults().expect("the built-in broker can truncate");
-    let scene = Scene::on(&cluster);
-    let pair = Pair::ready(&scene).await;
-    let rate = stage.rate(1, &pair.gateway).await;
-    verdict.note(stage.load(1));
+    let fixture = Fixture::on(&cluster);
+    let pair = Pair::ready(&fixture).await;
+    let rate = fault.rate(1, &pair.gateway).await;
+    verdict.note(fault.load(1));
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        truncate(&pair, &scene, faults, rate, verdict).await;
+        truncate(&pair, &fixture, faults, rate, verdict).await;
     })
     .await;
     verdict
 }
 
-async fn truncate(pair: &Pair, scene: &Scene, faults: &Faults, rate: f64, verdict: &mut Verdict) {
+async fn truncate(pair: &Pair, fixture: &Fixture, faults: &Faults, rate: f64, verdict: &mut Verdict) {
     let traffic = Traffic::start(pair.gateway.http(), rate);
     traffic.run_for(2 * SECOND).await;
     let mut cuts = Vec::new();
-    for name in [scene.ping_name(), scene.pong_name()] {
+    for name in [fixture.ping_name(), fixture.pong_name()] {
         let offsets = faults.offsets(name, 0).unwrap();
         faults.truncate(name, 0, offsets.end / 2).unwrap();
         cuts.push(Instant::now());
@@ -177,30 +177,30 @@ async fn truncate(pair: &Pair, scene: &Scene, faults: &Faults, rate: f64, verdic
         );
     }
     verdict.note(format!("all: {}", record.all().summary()));
-    cut_unread(pair, faults, scene.ping_name(), verdict).await;
+    truncate_unread(pair, faults, fixture.ping_name(), verdict).await;
 }
 
-/// So many requests are cut off before the worker has read them, and as many take their place.
+/// Requests that are truncated before the worker reads them, and requests that replace them.
 const UNREAD: i64 = 256;
 
-/// Where a log is cut off, nobody can see what was in it: it is the gateway that counts what was lost, by those who waited.
-async fn cut_unread(pair: &Pair, faults: &Faults, ping: &str, verdict: &mut Verdict) {
+/// A worker cannot see what a truncated log contained: the timeouts of the gateway count the loss.
+async fn truncate_unread(pair: &Pair, faults: &Faults, ping: &str, verdict: &mut Verdict) {
     let read = async || pair.worker.metric("worker_requests_total").await;
     let lost = async || sum(&pair.gateway, "gateway_requests_total{outcome=\"timeout\"").await;
     let (read_before, lost_before) = (read().await, lost().await);
-    let ask = |count| join_all((0..count).map(|_| pair.gateway.get("/ping")));
+    let send = |count| join_all((0..count).map(|_| pair.gateway.get("/ping")));
     let written = async |end: i64| {
-        until("all requests are written", SOON, async || {
+        until("all requests are written", WAIT_LIMIT, async || {
             (faults.offsets(ping, 0).unwrap().end == end).then_some(())
         })
         .await;
     };
     let log = faults.offsets(ping, 0).unwrap();
     pair.worker.signal(Signal::STOP);
-    // One more goes into the fetch that it waits for.
+    // The open fetch of the worker takes one more request.
     let unread = async {
         written(log.end + 1).await;
-        ask(UNREAD).await
+        send(UNREAD).await
     };
     let cut = async {
         written(log.end + 1 + UNREAD).await;
@@ -209,14 +209,16 @@ async fn cut_unread(pair: &Pair, faults: &Faults, ping: &str, verdict: &mut Verd
             written(log.start + UNREAD).await;
             pair.worker.signal(Signal::CONT);
         };
-        tokio::join!(ask(UNREAD), go_on).0
+        tokio::join!(send(UNREAD), go_on).0
     };
-    let (taken, unread, after) = tokio::join!(ask(1), unread, cut);
-    let answers = taken.iter().chain(&unread).chain(&after);
-    let answered = answers.filter(|it| it.status == 200).count();
+    let (taken, unread, after) = tokio::join!(send(1), unread, cut);
+    let responses = taken.iter().chain(&unread).chain(&after);
+    let answered = responses.filter(|response| response.status == 200).count();
     let (read, lost) = (read().await - read_before, lost().await - lost_before);
     verdict.judge(
         lost == UNREAD && read == 1 + UNREAD && i64::try_from(answered) == Ok(read),
-        format!("{lost} of {UNREAD} cut off unread and counted as timed out; {read} others read, {answered} answered"),
+        format!(
+            "{lost} of {UNREAD} truncated unread and counted as timed out; {read} others read, {answered} answered"
+        ),
     );
 }

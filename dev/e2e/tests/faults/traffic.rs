@@ -1,4 +1,4 @@
-//! Callers who come whether or not others still wait, and what became of each.
+//! The load of a scenario, and the fate of each request.
 
 use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
 
@@ -10,45 +10,44 @@ use tokio::{
 
 use crate::verdict::{Verdict, ms};
 
-/// How long a caller waits: above every timeout that a scenario gives the gateway, so that what takes longer is no answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Above every `REPLY_TIMEOUT` of a scenario under load.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longer than any scenario: the traffic ends when it is told.
-const UNTIL_TOLD: Until = Until::Elapsed(Duration::from_secs(3_600));
+/// Longer than a scenario, which ends the load itself.
+const UNTIL_FINISHED: Until = Until::Elapsed(Duration::from_secs(3_600));
 
-/// A load that runs. It has a thread of its own: nothing that the scenario does may hold it up.
+/// A running load. It has its own thread, so that the scenario does not delay it.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     journal: Journal,
     report: oneshot::Receiver<Report>,
 }
 
-/// All requests of a load that has ended, in the order in which they were due.
+/// All requests of a finished load, in the order of their due times.
 #[derive(Debug)]
 pub(crate) struct Record {
     entries: Vec<Entry>,
     report: Report,
 }
 
-/// The requests that were due within a window of time.
+/// The requests that were due within a period.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window<'a>(&'a [Entry]);
 
-/// An open loop with so many requests per second.
+/// An open loop with this rate.
 pub(crate) fn open_loop(addr: SocketAddr, rate: f64) -> Load {
     let mode = Mode::Open {
         rate,
         connections: Connections::UpTo(4_096),
     };
     Load {
-        timeout: PATIENCE,
-        until: UNTIL_TOLD,
+        timeout: CLIENT_TIMEOUT,
+        until: UNTIL_FINISHED,
         ..Load::new(addr, mode)
     }
 }
 
-/// What the gateway does with so many callers, each of whom asks again as soon as there is an answer; in answers per
-/// second.
+/// The responses per second of 64 clients in a closed loop.
 pub(crate) async fn capacity(addr: SocketAddr) -> f64 {
     let load = Load {
         warmup: Duration::from_secs(1),
@@ -63,12 +62,12 @@ pub(crate) async fn capacity(addr: SocketAddr) -> f64 {
 // === impl Traffic ===
 
 impl Traffic {
-    /// So many requests per second, until it is told to end.
+    /// Starts an open loop.
     pub(crate) fn start(addr: SocketAddr, rate: f64) -> Self {
         Self::of(open_loop(addr, rate))
     }
 
-    /// The same over so many connections, neither more nor less.
+    /// Starts an open loop over a fixed number of connections.
     pub(crate) fn over(addr: SocketAddr, rate: f64, connections: usize) -> Self {
         let mode = Mode::Open {
             rate,
@@ -80,7 +79,7 @@ impl Traffic {
         })
     }
 
-    /// Any load.
+    /// Starts any load.
     pub(crate) fn of(load: Load) -> Self {
         let journal = Journal::new();
         let load = Load {
@@ -91,33 +90,33 @@ impl Traffic {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let ran = runtime.expect("a runtime").block_on(load.run());
-            // Nobody waits for it any more when the scenario has failed.
-            let _ = done.send(ran.expect("the load makes sense"));
+            // The scenario may have failed.
+            let _ = done.send(ran.expect("the load is valid"));
         });
         Self { journal, report }
     }
 
-    /// Lets it run.
+    /// Continues for this time.
     pub(crate) async fn run_for(&self, time: Duration) {
         sleep(time).await;
     }
 
-    /// Lets it run until an instant.
+    /// Continues until an instant.
     pub(crate) async fn run_until(&self, instant: Instant) {
         tokio::time::sleep_until(instant).await;
     }
 
-    /// Begins no more requests and sees through those under way.
+    /// Sends no more requests and waits for the responses.
     pub(crate) async fn finish(self) -> Record {
         self.journal.close();
         self.ended().await
     }
 
-    /// Waits for a load that ends by itself.
+    /// Waits for the end of a load with a limit of its own.
     pub(crate) async fn ended(mut self) -> Record {
         let report = (&mut self.report).await.expect("the load ends");
         let mut entries = self.journal.entries();
-        entries.sort_by_key(|it| it.due);
+        entries.sort_by_key(|entry| entry.due);
         Record { entries, report }
     }
 }
@@ -135,26 +134,26 @@ impl Record {
         Window(&self.entries)
     }
 
-    /// What was due from one instant up to another.
+    /// The requests that were due from one instant up to another.
     pub(crate) fn due(&self, from: Instant, to: Instant) -> Window<'_> {
-        let begin = self.entries.partition_point(|it| it.due < from);
-        let end = self.entries.partition_point(|it| it.due < to);
+        let begin = self.entries.partition_point(|entry| entry.due < from);
+        let end = self.entries.partition_point(|entry| entry.due < to);
         Window(self.entries.get(begin..end).unwrap_or_default())
     }
 
-    /// What was due from an instant on.
+    /// The requests that were due from an instant on.
     pub(crate) fn due_from(&self, from: Instant) -> Window<'_> {
-        let begin = self.entries.partition_point(|it| it.due < from);
+        let begin = self.entries.partition_point(|entry| entry.due < from);
         Window(self.entries.get(begin..).unwrap_or_default())
     }
 
-    /// One HTTP response per request, and none of another caller.
+    /// I1 and I2: one response per request, and no response of another request.
     pub(crate) fn judge_answers(&self, verdict: &mut Verdict) {
         self.judge_values(verdict);
         let fates = self.all().fates();
         let unanswered: usize = [Fate::NoConnection, Fate::Cut, Fate::Timeout, Fate::SendError]
             .iter()
-            .filter_map(|it| fates.get(it))
+            .filter_map(|fate| fates.get(fate))
             .sum();
         verdict.invariant(
             unanswered == 0,
@@ -166,14 +165,14 @@ impl Record {
         );
     }
 
-    /// No answer of another caller; for a load in which connections may be refused.
+    /// I2 alone, for a load whose connections may be refused.
     pub(crate) fn judge_values(&self, verdict: &mut Verdict) {
         let wrong = self.report.wrong_total();
         verdict.invariant(
             wrong == 0,
-            format!("I2: {wrong} wrong answers: {:?}", self.report.first_wrong),
+            format!("I2: {wrong} wrong responses: {:?}", self.report.first_wrong),
         );
-        verdict.invariant(self.all().total() > 0, "nothing was asked");
+        verdict.invariant(self.all().total() > 0, "no request was sent");
     }
 }
 
@@ -189,14 +188,14 @@ impl Window<'_> {
     }
 
     pub(crate) fn count(&self, wanted: impl Fn(Fate) -> bool) -> usize {
-        self.0.iter().filter(|it| wanted(it.fate)).count()
+        self.0.iter().filter(|entry| wanted(entry.fate)).count()
     }
 
     pub(crate) fn ok(&self) -> usize {
-        self.count(|it| it == Fate::Ok)
+        self.count(|fate| fate == Fate::Ok)
     }
 
-    /// The share of right answers, 0 where nothing was due: a window without requests shows nothing.
+    /// The share of right responses; 0 for a window without requests.
     pub(crate) fn ok_share(&self) -> f64 {
         self.ok() as f64 / self.total().max(1) as f64
     }
@@ -223,9 +222,9 @@ impl Window<'_> {
         fates.join(", ")
     }
 
-    /// From the first failed request to the last one, by when they were due; zero if none failed.
+    /// The time from the first to the last failed request, by their due times; zero without failures.
     pub(crate) fn failing(&self) -> Duration {
-        let mut failed = self.0.iter().filter(|it| it.fate != Fate::Ok);
+        let mut failed = self.0.iter().filter(|entry| entry.fate != Fate::Ok);
         let first = failed.next();
         let last = failed.next_back().or(first);
         match (first, last) {
@@ -234,22 +233,22 @@ impl Window<'_> {
         }
     }
 
-    /// How long after an instant the last failed request was due; zero if none failed after it.
+    /// The time from an instant to the due time of the last failed request; zero without failures after it.
     pub(crate) fn last_failure_after(&self, instant: Instant) -> Duration {
-        let last = self.0.iter().rfind(|it| it.fate != Fate::Ok);
-        last.map_or(Duration::ZERO, |it| it.due.saturating_duration_since(instant))
+        let last = self.0.iter().rfind(|entry| entry.fate != Fate::Ok);
+        last.map_or(Duration::ZERO, |entry| entry.due.saturating_duration_since(instant))
     }
 
-    /// The longest that anybody waited for a response of any kind.
+    /// The longest wait for a response of any kind.
     pub(crate) fn longest(&self) -> Duration {
-        let waits = self.0.iter().map(|it| it.ended.duration_since(it.sent));
+        let waits = self.0.iter().map(|entry| entry.ended.duration_since(entry.sent));
         waits.max().unwrap_or_default()
     }
 
-    /// The time from when it was due that a share of the requests which `wanted` picks did not exceed.
+    /// A quantile of the latencies from the due time, of the requests that `wanted` selects.
     pub(crate) fn latency(&self, share: f64, wanted: impl Fn(Fate) -> bool) -> Duration {
-        let picked = self.0.iter().filter(|it| wanted(it.fate));
-        let mut times: Vec<_> = picked.map(|it| it.ended.duration_since(it.due)).collect();
+        let picked = self.0.iter().filter(|entry| wanted(entry.fate));
+        let mut times: Vec<_> = picked.map(|entry| entry.ended.duration_since(entry.due)).collect();
         times.sort_unstable();
         #[expect(
             clippy::cast_possible_truncation,
@@ -263,7 +262,7 @@ impl Window<'_> {
             .unwrap_or_default()
     }
 
-    /// Judges the share of right answers, in words.
+    /// Judges the share of right responses.
     pub(crate) fn judge_share(&self, verdict: &mut Verdict, what: &str, at_least: f64) {
         let share = self.ok_share();
         verdict.judge(
@@ -272,9 +271,9 @@ impl Window<'_> {
         );
     }
 
-    /// p50 and p99 of the right answers.
+    /// Notes p50 and p99 of the right responses.
     pub(crate) fn note_latency(&self, verdict: &mut Verdict) {
-        let of = |share| ms(self.latency(share, |it| it == Fate::Ok));
+        let of = |share| ms(self.latency(share, |fate| fate == Fate::Ok));
         verdict.note(format!("p50 {}, p99 {}", of(0.5), of(0.99)));
     }
 }

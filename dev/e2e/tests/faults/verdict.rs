@@ -1,11 +1,12 @@
-//! What a scenario has seen, and whether that is good enough.
+//! The verdict on a scenario: its figures, and those that miss a criterion.
 
 use std::{fmt::Write, time::Duration};
 
-/// Figures, and those of them that miss a criterion.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    figures: Vec<String>,
+    /// Figures that meet a criterion.
+    met: Vec<String>,
+    notes: Vec<String>,
     failures: Vec<String>,
     logs: String,
 }
@@ -13,7 +14,7 @@ pub(crate) struct Verdict {
 // === impl Verdict ===
 
 impl Verdict {
-    /// One that says only why the scenario came to no end.
+    /// The verdict on a scenario that did not end.
     pub(crate) fn broken(why: String) -> Self {
         Self {
             failures: vec![why],
@@ -21,28 +22,28 @@ impl Verdict {
         }
     }
 
-    /// A figure that nothing depends on.
+    /// Adds a figure without a criterion.
     pub(crate) fn note(&mut self, figure: impl Into<String>) {
-        self.figures.push(figure.into());
+        self.notes.push(figure.into());
     }
 
-    /// A figure that has to meet the scenario's criterion.
+    /// Adds a figure that has to meet the criterion of the scenario.
     pub(crate) fn judge(&mut self, holds: bool, figure: impl Into<String>) {
         if holds {
-            self.figures.push(figure.into());
+            self.met.push(figure.into());
         } else {
             self.failures.push(figure.into());
         }
     }
 
-    /// What holds in every scenario is worth a word only where it does not.
+    /// Adds an invariant of all scenarios. It is reported only when it is broken.
     pub(crate) fn invariant(&mut self, holds: bool, figure: impl Into<String>) {
         if !holds {
             self.failures.push(figure.into());
         }
     }
 
-    /// The log of a process, to be kept if the scenario fails.
+    /// Adds the log of a process, which is kept if the scenario fails.
     pub(crate) fn log(&mut self, name: &str, lines: &[String]) {
         // Writing to a string does not fail.
         let _ = writeln!(self.logs, "--- {name}\n{}", lines.join("\n"));
@@ -52,12 +53,10 @@ impl Verdict {
         self.failures.is_empty()
     }
 
-    pub(crate) fn figures(&self) -> String {
-        self.figures.join("; ")
-    }
-
-    pub(crate) fn failures(&self) -> String {
-        self.failures.join("; ")
+    /// All figures, the most important ones first: missed criteria, met criteria, notes.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = String> {
+        let missed = self.failures.iter().map(|figure| format!("MISSED: {figure}"));
+        missed.chain(self.met.iter().chain(&self.notes).cloned())
     }
 
     pub(crate) fn logs(&self) -> &str {
@@ -65,7 +64,7 @@ impl Verdict {
     }
 }
 
-/// A time as the table has it.
+/// A duration for the table.
 pub(crate) fn ms(time: Duration) -> String {
     match time.as_millis() {
         0 => format!("{} µs", time.as_micros()),
@@ -74,7 +73,7 @@ pub(crate) fn ms(time: Duration) -> String {
     }
 }
 
-/// Bytes as the table has them.
+/// Bytes for the table.
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

@@ -1,10 +1,10 @@
-//! A group and its members (KIP-848): who has what, in which epoch, and who is told off.
+//! Consumer groups (KIP-848): assignments, epochs and errors.
 
 use std::time::Duration;
 
 use e2e::{
     engine::Engine,
-    wait::{SOON, until_eq},
+    wait::{WAIT_LIMIT, until_eq},
 };
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
@@ -16,26 +16,26 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
-    positions::{commit, committed},
+    client::{Client, beat, group, join, text, topic},
+    offsets::{commit, committed},
     script::{Script, compare},
-    wire::{Wire, beat, group, join, text, topic},
 };
 
-/// More than the time for which a target holds, Kafka's `group.consumer.assignment.interval.ms` of 1 s.
-const NEXT_TARGET: Duration = Duration::from_millis(1200);
-/// More than the session of a member on either engine, 4 s, and its end by any clock.
-const SESSION: Duration = Duration::from_secs(15);
+/// Above `group.consumer.assignment.interval.ms` of Kafka, 1 s: the next change computes a new target assignment.
+const ASSIGNMENT_INTERVAL: Duration = Duration::from_millis(1200);
+/// Above the session timeout of both engines, 4 s.
+const SESSION_LIMIT: Duration = Duration::from_secs(15);
 
-/// The members of a group, as the test plays them.
-struct Stage<'a> {
+/// A group and its scripted members.
+struct Group<'a> {
     script: &'a mut Script,
-    wire: Wire,
+    client: Client,
     id: String,
-    /// The id of the topic, as assignments have it.
+    /// Assignments name the topic by its id.
     topic: Uuid,
 }
 
-pub(crate) async fn of_groups(built_in: &Engine, kafka: &Engine) {
+pub(crate) async fn groups_match(built_in: &Engine, kafka: &Engine) {
     compare(built_in, kafka, async |script| {
         let name = script.topic.clone();
         script.create(&name, 4, -1).await;
@@ -43,34 +43,34 @@ pub(crate) async fn of_groups(built_in: &Engine, kafka: &Engine) {
         for index in 0..4 {
             script.partition(index).await;
         }
-        let wire = Wire::to_coordinator(&script.brokers, &name).await;
-        let mut stage = Stage {
+        let client = Client::to_coordinator(&script.brokers, &name).await;
+        let mut group = Group {
             script,
-            wire,
+            client,
             id: name,
             topic: Uuid::nil(),
         };
-        Box::pin(stage.refusals()).await;
-        Box::pin(stage.alone()).await;
-        Box::pin(stage.handed_over()).await;
-        Box::pin(stage.grown()).await;
-        Box::pin(stage.resubscribed()).await;
-        Box::pin(stage.static_members()).await;
-        Box::pin(stage.silence()).await;
-        Box::pin(stage.listed()).await;
+        Box::pin(group.invalid_heartbeats()).await;
+        Box::pin(group.one_member()).await;
+        Box::pin(group.second_member()).await;
+        Box::pin(group.more_partitions()).await;
+        Box::pin(group.changed_subscriptions()).await;
+        Box::pin(group.static_members()).await;
+        Box::pin(group.session_timeouts()).await;
+        Box::pin(group.list_and_describe()).await;
     })
     .await;
 }
 
-// === impl Stage ===
+// === impl Group ===
 
-impl Stage<'_> {
-    /// Heartbeats that make no sense, and those of nobody.
-    async fn refusals(&mut self) {
+impl Group<'_> {
+    /// Invalid heartbeats, and heartbeats of unknown members.
+    async fn invalid_heartbeats(&mut self) {
         let id = self.id.clone();
         let whole = || join(&id, "one", &[&id]);
         let two = TopicPartitions::default().with_partitions(vec![0]);
-        let senseless = [
+        let invalid = [
             ("no group", whole().with_group_id(group(""))),
             ("no member", whole().with_member_id(text(""))),
             ("no topics", whole().with_subscribed_topic_names(None)),
@@ -82,14 +82,14 @@ impl Stage<'_> {
             ("an unknown assignor", whole().with_server_assignor(Some(text("none")))),
             ("epoch -2, no instance", beat(&id, "one", -2)),
             ("epoch -3", beat(&id, "one", -3)),
-            ("a stranger", beat(&id, "one", 2)),
-            ("a stranger who leaves", beat(&id, "one", -1)),
+            ("an unknown member", beat(&id, "one", 2)),
+            ("an unknown member leaves", beat(&id, "one", -1)),
         ];
-        for (what, request) in senseless {
+        for (what, request) in invalid {
             for version in [0, 1] {
                 // A member without an id gets one in version 0.
                 if (what, version) != ("no member", 0) {
-                    let response = self.wire.call(version, &request).await;
+                    let response = self.client.call(version, &request).await;
                     self.script
                         .say(&format!("{what} v{version}"), &response.error_code.to_string());
                 }
@@ -98,9 +98,9 @@ impl Stage<'_> {
     }
 
     /// One member.
-    async fn alone(&mut self) {
+    async fn one_member(&mut self) {
         let id = self.id.clone();
-        let joined = self.wire.call(1, &join(&id, "one", &[&id])).await;
+        let joined = self.client.call(1, &join(&id, "one", &[&id])).await;
         self.topic = joined.assignment.as_ref().unwrap().topic_partitions[0].topic_id;
         self.script.say("one joins", &self.reduced(&joined));
         self.beat("one joins again", join(&id, "one", &[&id])).await;
@@ -124,10 +124,10 @@ impl Stage<'_> {
         self.describe("of one").await;
     }
 
-    /// A second member: its partitions are those that the first has given up.
-    async fn handed_over(&mut self) {
+    /// A second member gets the partitions that the first one revokes.
+    async fn second_member(&mut self) {
         let id = self.id.clone();
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         self.beat("two joins", join(&id, "two", &[&id])).await;
         self.describe("of two, the first not told").await;
         self.beat("one is told", beat(&id, "one", 2)).await;
@@ -151,7 +151,7 @@ impl Stage<'_> {
         self.commit("too early", "two", 2, &[3]).await;
         self.commit("of what it got", "two", 3, &[3]).await;
 
-        // The answer that took it there may have been lost, but not with more than it has.
+        // The response with the new epoch may be lost, so the previous epoch is valid with no more partitions than owned.
         self.beat("one is behind", self.owning("one", 2, &[0, 1])).await;
         self.beat("one is behind and has more", self.owning("one", 2, &[0, 1, 2]))
             .await;
@@ -159,8 +159,8 @@ impl Stage<'_> {
         self.beat("one stays", beat(&id, "one", 3)).await;
     }
 
-    /// More partitions.
-    async fn grown(&mut self) {
+    /// The topic gets more partitions.
+    async fn more_partitions(&mut self) {
         let id = self.id.clone();
         for (name, count) in [("not-there", 5), (&*id, 4), (&id, 3), (&id, 0), (&id, -1)] {
             self.grow(name, count, false).await;
@@ -171,23 +171,28 @@ impl Stage<'_> {
         self.grow(&id, 6, true).await;
         self.grow(&id, 6, false).await;
         self.script.until_known(6).await;
-        // Either gets one of them.
+        // Each member gets one of the new partitions.
         let mut epochs = [3, 3];
-        until_eq("a share of what is new for both", SOON, [(0, 3); 2], async || {
-            let mut shares = [(0, 0); 2];
-            for ((member, epoch), share) in ["one", "two"].into_iter().zip(&mut epochs).zip(&mut shares) {
-                let response = self.wire.call(1, &self.whole(member, *epoch, &[])).await;
-                *epoch = response.member_epoch;
-                *share = (response.error_code, response.assignment.as_ref().map_or(0, count));
-            }
-            shares
-        })
+        until_eq(
+            "three partitions for each member",
+            WAIT_LIMIT,
+            [(0, 3); 2],
+            async || {
+                let mut shares = [(0, 0); 2];
+                for ((member, epoch), share) in ["one", "two"].into_iter().zip(&mut epochs).zip(&mut shares) {
+                    let response = self.client.call(1, &self.whole(member, *epoch, &[])).await;
+                    *epoch = response.member_epoch;
+                    *share = (response.error_code, response.assignment.as_ref().map_or(0, count));
+                }
+                shares
+            },
+        )
         .await;
         self.script.say("their epochs", &format!("{epochs:?}"));
         self.beat("two leaves", beat(&id, "two", -1)).await;
         self.beat("two leaves again", beat(&id, "two", -1)).await;
         self.describe("after two has left").await;
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         self.beat("one gets all", beat(&id, "one", 4)).await;
     }
 
@@ -200,36 +205,36 @@ impl Stage<'_> {
             .with_topics(vec![topic])
             .with_timeout_ms(10_000)
             .with_validate_only(validate_only);
-        let response = self.wire.call(3, &request).await;
+        let response = self.client.call(3, &request).await;
         let what = format!("{count} partitions of {name}, {validate_only}");
         self.script.say(&what, &response.results[0].error_code.to_string());
     }
 
-    /// Other topics, and none.
-    async fn resubscribed(&mut self) {
+    /// A member subscribes to other topics, and to none.
+    async fn changed_subscriptions(&mut self) {
         let id = self.id.clone();
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         let nothing = beat(&id, "one", 5).with_subscribed_topic_names(Some(vec![topic("not-there")]));
         self.beat("one wants what is not there", nothing).await;
         self.beat("one has given up all", self.owning("one", 5, &[])).await;
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         let again = beat(&id, "one", 6).with_subscribed_topic_names(Some(vec![topic(&id), topic("not-there")]));
         self.beat("one wants it again", again).await;
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         let nothing = beat(&id, "one", 7).with_subscribed_topic_names(Some(vec![]));
         self.beat("one wants nothing", nothing).await;
         self.describe("of one that wants nothing").await;
         self.beat("one has given up all again", self.owning("one", 7, &[]))
             .await;
         self.beat("one leaves", beat(&id, "one", -1)).await;
-        self.describe("of nobody").await;
-        self.commit("of nobody", "", -1, &[0]).await;
+        self.describe("without members").await;
+        self.commit("without a member", "", -1, &[0]).await;
     }
 
-    /// A member that comes back.
+    /// A static member returns.
     async fn static_members(&mut self) {
         let id = self.id.clone();
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         let instance = |request: ConsumerGroupHeartbeatRequest| request.with_instance_id(Some(text("a")));
         self.beat("three joins", instance(join(&id, "three", &[&id]))).await;
         self.beat("three joins again", instance(join(&id, "three", &[&id])))
@@ -252,41 +257,41 @@ impl Stage<'_> {
         self.beat("four leaves", instance(beat(&id, "four", -1))).await;
     }
 
-    /// Members that say nothing more.
-    async fn silence(&mut self) {
+    /// Members without heartbeats, and one that does not revoke its partitions.
+    async fn session_timeouts(&mut self) {
         let id = self.id.clone();
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         self.beat("five joins", join(&id, "five", &[&id])).await;
         self.deleted("a group with a member").await;
-        self.commit("of nobody", "", -1, &[0]).await;
+        self.commit("without a member", "", -1, &[0]).await;
         let request = commit(&id, &id, &[(0, 7)]);
-        until_eq("the end of the session", SESSION, 0, async || {
-            self.wire.call(9, &request).await.topics[0].partitions[0].error_code
+        until_eq("the end of the session", SESSION_LIMIT, 0, async || {
+            self.client.call(9, &request).await.topics[0].partitions[0].error_code
         })
         .await;
         self.beat("five is gone", beat(&id, "five", 11)).await;
-        self.describe("of nobody again").await;
+        self.describe("without members again").await;
 
-        // One that speaks, and does not give up what it has to.
+        // A member that sends heartbeats but does not revoke is removed after its rebalance timeout.
         let mut slow = join(&id, "six", &[&id]);
         slow.rebalance_timeout_ms = 2_000;
-        let six = self.wire.call(1, &slow).await;
+        let six = self.client.call(1, &slow).await;
         self.script.say("six joins", &self.reduced(&six));
-        sleep(NEXT_TARGET).await;
+        sleep(ASSIGNMENT_INTERVAL).await;
         self.beat("seven joins", join(&id, "seven", &[&id])).await;
         let stay = beat(&id, "six", six.member_epoch);
         self.beat("six is told", stay.clone()).await;
-        until_eq("the end of patience", SESSION, 25, async || {
-            self.wire.call(1, &stay).await.error_code
+        until_eq("the end of the rebalance timeout", SESSION_LIMIT, 25, async || {
+            self.client.call(1, &stay).await.error_code
         })
         .await;
-        // That took longer than a target holds.
+        // This took longer than the assignment interval.
         self.beat("seven gets all", self.whole("seven", six.member_epoch + 1, &[]))
             .await;
         self.beat("seven leaves", beat(&id, "seven", -1)).await;
     }
 
-    async fn listed(&mut self) {
+    async fn list_and_describe(&mut self) {
         let id = self.id.clone();
         let all = [vec![], vec!["empty"], vec![" Stable"]].map(|names| names.into_iter().map(text).collect::<Vec<_>>());
         let kinds = [vec![], vec!["CONSUMER"], vec!["classic"]].map(|names| names.into_iter().map(text).collect());
@@ -296,16 +301,18 @@ impl Stage<'_> {
                 let request = ListGroupsRequest::default()
                     .with_states_filter(states.clone())
                     .with_types_filter(kinds.clone());
-                let response = self.wire.call(5, &request).await;
-                let ours = response.groups.iter().filter(|it| it.group_id.as_str() == id);
-                let ours = ours.map(|it| [&it.protocol_type, &it.group_state, &it.group_type].map(ToString::to_string));
+                let response = self.client.call(5, &request).await;
+                let ours = response.groups.iter().filter(|listed| listed.group_id.as_str() == id);
+                let ours = ours.map(|listed| {
+                    [&listed.protocol_type, &listed.group_state, &listed.group_type].map(ToString::to_string)
+                });
                 let what = format!("list {states:?} {kinds:?}");
                 self.script.say(&what, &format!("{:?}", ours.collect::<Vec<_>>()));
             }
         }
         for version in [5, 6] {
             let request = DescribeGroupsRequest::default().with_groups(vec![group(&id)]);
-            let response = self.wire.call(version, &request).await;
+            let response = self.client.call(version, &request).await;
             let found = &response.groups[0];
             let what = format!("as a classic group v{version}");
             self.script
@@ -317,7 +324,7 @@ impl Stage<'_> {
     }
 
     async fn beat(&mut self, what: &str, request: ConsumerGroupHeartbeatRequest) {
-        let response = self.wire.call(1, &request).await;
+        let response = self.client.call(1, &request).await;
         self.script.say(what, &self.reduced(&response));
     }
 
@@ -326,7 +333,7 @@ impl Stage<'_> {
         let request = commit(&self.id, &self.id, &positions)
             .with_member_id(text(member))
             .with_generation_id_or_member_epoch(epoch);
-        let response = self.wire.call(9, &request).await;
+        let response = self.client.call(9, &request).await;
         let what = format!("a commit of {member:?} {what}");
         self.script.say(&what, &committed(&response));
     }
@@ -334,7 +341,7 @@ impl Stage<'_> {
     async fn describe(&mut self, what: &str) {
         let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(&self.id)]);
         for version in [0, 1] {
-            let response = self.wire.call(version, &request).await;
+            let response = self.client.call(version, &request).await;
             let found = &response.groups[0];
             let epochs = (found.group_epoch, found.assignment_epoch);
             let mut notes = vec![format!(
@@ -343,18 +350,18 @@ impl Stage<'_> {
                 found.group_state.as_str(),
                 found.assignor_name.as_str()
             )];
-            for it in &found.members {
-                let topics: Vec<_> = it.subscribed_topic_names.iter().map(|name| name.as_str()).collect();
+            for member in &found.members {
+                let topics: Vec<_> = member.subscribed_topic_names.iter().map(|name| name.as_str()).collect();
                 notes.push(format!(
                     "{} {:?} {} {} {} {topics:?} {:?} has {:?}, is to have {:?}",
-                    it.member_id.as_str(),
-                    it.instance_id.as_deref(),
-                    it.member_epoch,
-                    it.client_id.as_str(),
-                    it.client_host.as_str(),
-                    it.member_type,
-                    described(&it.assignment),
-                    described(&it.target_assignment)
+                    member.member_id.as_str(),
+                    member.instance_id.as_deref(),
+                    member.member_epoch,
+                    member.client_id.as_str(),
+                    member.client_host.as_str(),
+                    member.member_type,
+                    described(&member.assignment),
+                    described(&member.target_assignment)
                 ));
             }
             notes.sort_unstable();
@@ -365,7 +372,7 @@ impl Stage<'_> {
 
     async fn deleted(&mut self, what: &str) {
         let request = DeleteGroupsRequest::default().with_groups_names(vec![group(&self.id)]);
-        let response = self.wire.call(2, &request).await;
+        let response = self.client.call(2, &request).await;
         self.script
             .say(&format!("delete {what}"), &response.results[0].error_code.to_string());
     }
@@ -378,14 +385,14 @@ impl Stage<'_> {
         beat(&self.id, member, epoch).with_topic_partitions(Some(vec![topic]))
     }
 
-    /// The same with all else, too: the answer has the assignment.
+    /// A full heartbeat, so that the response has the assignment.
     fn whole(&self, member: &str, epoch: i32, partitions: &[i32]) -> ConsumerGroupHeartbeatRequest {
         self.owning(member, epoch, partitions)
             .with_rebalance_timeout_ms(60_000)
             .with_subscribed_topic_names(Some(vec![topic(&self.id)]))
     }
 
-    /// An answer without what differs by its nature: the texts of errors, and the id of the topic.
+    /// The response without error texts and topic ids, which differ between the engines.
     fn reduced(&self, response: &ConsumerGroupHeartbeatResponse) -> String {
         let assigned = response.assignment.as_ref().map(|assignment| {
             let mut partitions: Vec<_> = assignment
@@ -415,7 +422,7 @@ fn count(assignment: &kafka_protocol::messages::consumer_group_heartbeat_respons
         .sum()
 }
 
-/// How many partitions of each topic: which of them come first depends on the hashes of ids.
+/// The number of partitions of each topic. Which partitions are assigned depends on hashes of ids.
 fn described(assignment: &Assignment) -> Vec<(&str, usize)> {
     let topics = assignment.topic_partitions.iter();
     topics

@@ -1,4 +1,4 @@
-//! A script: calls to one engine, and notes of what it answered.
+//! A script: calls to one engine, and its recorded responses.
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use e2e::{
     engine::Engine,
     topic::{list, record},
-    wait::{SOON, until_eq, within},
+    wait::{WAIT_LIMIT, until_eq, within},
 };
 use rskafka::{
     BackoffConfig,
@@ -19,13 +19,13 @@ use rskafka::{
 };
 use uuid::Uuid;
 
-/// A mebibyte, as a bound that no answer here comes near.
+/// A fetch size above that of every response here.
 pub(crate) const MUCH: i32 = 1 << 20;
 
-/// What one engine answered: what was asked, and what came back.
+/// The calls and the responses of one engine.
 pub(crate) type Notes = Vec<(String, String)>;
 
-/// One engine, topics of one script, and its answers so far.
+/// One engine, the topic of one script, and the responses so far.
 pub(crate) struct Script {
     pub(crate) brokers: String,
     pub(crate) client: Client,
@@ -36,16 +36,16 @@ pub(crate) struct Script {
     pub(crate) notes: Notes,
 }
 
-/// Runs a script on both engines and compares their answers.
+/// Runs a script on both engines and compares the responses.
 pub(crate) async fn compare(built_in: &Engine, kafka: &Engine, script: impl AsyncFn(&mut Script)) {
     let topic = format!("same-{}", Uuid::new_v4().simple());
     let began = Utc::now();
-    let answers = async |engine: &Engine| {
+    let responses = async |engine: &Engine| {
         let mut running = Script::begin(engine.brokers().await, &topic, began).await;
         Box::pin(script(&mut running)).await;
         running.notes
     };
-    let (built_in, kafka) = tokio::join!(answers(built_in), answers(kafka));
+    let (built_in, kafka) = tokio::join!(responses(built_in), responses(kafka));
     let differences: Vec<_> = built_in
         .iter()
         .zip(&kafka)
@@ -71,15 +71,15 @@ impl Script {
         }
     }
 
-    /// Notes the answer to a call.
+    /// Records the response to a call.
     pub(crate) async fn note<T: Debug>(&mut self, what: &str, call: impl Future<Output = Result<T, Error>>) {
-        let answer = within(what, SOON, call).await;
-        self.notes.push((what.to_owned(), reduced(answer)));
+        let response = within(what, WAIT_LIMIT, call).await;
+        self.notes.push((what.to_owned(), reduced(response)));
     }
 
-    /// Notes an answer that is reduced already.
-    pub(crate) fn say(&mut self, what: &str, answer: &str) {
-        self.notes.push((what.to_owned(), answer.replace(&self.topic, "…")));
+    /// Records a response that is a text already.
+    pub(crate) fn say(&mut self, what: &str, response: &str) {
+        self.notes.push((what.to_owned(), response.replace(&self.topic, "…")));
     }
 
     pub(crate) async fn create(&mut self, name: &str, partitions: i32, replicas: i16) {
@@ -95,9 +95,9 @@ impl Script {
             .await;
     }
 
-    /// Waits until the nodes have learnt from the controller how many partitions the topic has; 0 if it is gone.
+    /// Waits until the metadata have this number of partitions of the topic; 0 for a deleted one.
     pub(crate) async fn until_known(&self, partitions: usize) {
-        until_eq("the topic as it is to be", SOON, partitions, async || {
+        until_eq("the partitions of the topic", WAIT_LIMIT, partitions, async || {
             list(&self.brokers).await.get(&self.topic).copied().unwrap_or_default()
         })
         .await;
@@ -111,7 +111,7 @@ impl Script {
         self.partition(0).await
     }
 
-    /// A client of a partition that exists. It reports it when the partition does no longer.
+    /// A client of a partition that exists. Its calls fail when the partition is deleted.
     pub(crate) async fn partition(&self, index: i32) -> PartitionClient {
         let retrying = UnknownTopicHandling::Retry;
         let found = self
@@ -119,8 +119,8 @@ impl Script {
             .partition_client(&self.topic, index, retrying)
             .await
             .unwrap();
-        // The leader has learnt of it when it answers.
-        within("the leader", SOON, found.get_offset(OffsetAt::Latest))
+        // The leader has learnt of it when it responses.
+        within("the leader", WAIT_LIMIT, found.get_offset(OffsetAt::Latest))
             .await
             .unwrap();
         let client = self
@@ -144,7 +144,7 @@ impl Script {
         }
     }
 
-    /// The offsets of times around those of the records of [`Script::at`].
+    /// The offsets of timestamps around those of the records of [`Script::at`].
     pub(crate) async fn times(&mut self, of: &PartitionClient, what: &str) {
         for ms in [-1_000_000, -1, 0, 1, 9, 10, 11, 20, 25, 30, 31, 1_000, 1_000_000] {
             let at = OffsetAt::Timestamp(self.time(ms));
@@ -172,17 +172,17 @@ async fn connect(brokers: &str) -> Client {
             init_backoff: Duration::from_millis(10),
             max_backoff: Duration::from_millis(200),
             base: 2.0,
-            deadline: Some(SOON / 2),
+            deadline: Some(WAIT_LIMIT / 2),
         });
     builder.build().await.unwrap()
 }
 
-/// What clients act on.
+/// The value, or the error code.
 ///
 /// # Panics
-/// When there is no answer.
-fn reduced<T: Debug>(answer: Result<T, Error>) -> String {
-    match answer {
+/// On an error without a code, such as a closed connection.
+fn reduced<T: Debug>(response: Result<T, Error>) -> String {
+    match response {
         Ok(value) => format!("{value:?}"),
         Err(Error::ServerError {
             protocol_error,
@@ -195,7 +195,7 @@ fn reduced<T: Debug>(answer: Result<T, Error>) -> String {
             }) => format!("{protocol_error:?}, {high_watermark}, {last_stable_offset:?}"),
             _ => format!("{protocol_error:?}"),
         },
-        // It is the client who says that metadata lack a partition.
+        // The client reports a partition that is missing in the metadata.
         Err(Error::InvalidResponse(text)) => text,
         Err(error) => panic!("{error}"),
     }

@@ -1,12 +1,12 @@
-//! Where a scenario plays: the engine, the load it is given, and the setting of gateway and worker.
+//! The fixture of a scenario: its engine, the rate of its load, and the settings of gateway and worker.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use e2e::{
     engine::Engine,
+    fixture::Fixture,
     process::{Process, Setup},
-    scene::Scene,
-    wait::{SOON, until},
+    wait::{WAIT_LIMIT, until},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -16,26 +16,25 @@ use tokio::{
 
 use crate::traffic::capacity;
 
-/// How long a caller waits for the reply.
+/// The `REPLY_TIMEOUT` of the gateway.
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Callers that may wait.
+/// The `MAX_IN_FLIGHT` of the gateway.
 pub(crate) const MAX_IN_FLIGHT: i64 = 1_024;
-/// What a shutdown may take.
+/// The `DRAIN_TIMEOUT` of both.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most that is asked per second: generator, gateway, worker and three Kafka nodes share two cores. A pause of this
-/// machine must not be an overload, either: at this rate the callers of 256 ms fill the places, at three times as much those
-/// of 85 ms.
+/// The highest rate, in requests per second: generator, gateway, worker and three Kafka nodes share two cores. At this rate
+/// a pause of 256 ms reaches `MAX_IN_FLIGHT`; at three times the rate, one of 85 ms.
 const MAX_RATE: f64 = 4_000.0;
 
-/// More connections to Kafka than after the start, under load: lanes, and one for the metadata of each.
-const CONNECTIONS_TO_KAFKA: usize = 8;
+/// Additional connections to Kafka under load: of the producers, and one for metadata each.
+const KAFKA_CONNECTIONS: usize = 8;
 
-/// The engine, and the load that it is given.
+/// The engine of a scenario and its measured capacity.
 #[derive(Debug)]
-pub(crate) struct Stage<'a> {
+pub(crate) struct Fault<'a> {
     pub(crate) engine: &'a Engine,
-    /// By engine and nodes.
+    /// Requests per second by engine and number of nodes.
     capacities: &'a Mutex<BTreeMap<String, f64>>,
 }
 
@@ -46,9 +45,9 @@ pub(crate) struct Pair {
     pub(crate) worker: Process,
 }
 
-/// The setting of all scenarios.
+/// The settings of all scenarios.
 pub(crate) trait Common {
-    /// With it.
+    /// Adds the settings.
     #[must_use]
     fn common(self) -> Self;
 }
@@ -62,30 +61,32 @@ impl Common for Setup {
     }
 }
 
-// === impl Stage ===
+// === impl Fault ===
 
-impl<'a> Stage<'a> {
+impl<'a> Fault<'a> {
     pub(crate) fn new(engine: &'a Engine, capacities: &'a Mutex<BTreeMap<String, f64>>) -> Self {
         Self { engine, capacities }
     }
 
-    /// Half of what the engine with so many nodes can do, measured once with this gateway, in requests per second.
+    /// Half of the capacity of the engine with this number of nodes, in requests per second. The first call measures it.
     pub(crate) async fn rate(&self, nodes: u32, gateway: &Process) -> f64 {
         if let Some(capacity) = self.capacity(nodes) {
             return rate_of(capacity);
         }
         let before = gateway.footprint().descriptors;
         let capacity = capacity(gateway.http()).await.floor();
-        // Its callers are gone; more connections to Kafka may be left.
-        until("the connections of the measured are closed", SOON, async || {
-            (gateway.footprint().descriptors <= before + CONNECTIONS_TO_KAFKA).then_some(())
-        })
+        // The clients have closed; connections to Kafka may remain.
+        until(
+            "the connections of the measurement are closed",
+            WAIT_LIMIT,
+            async || (gateway.footprint().descriptors <= before + KAFKA_CONNECTIONS).then_some(()),
+        )
         .await;
         self.capacities.lock().insert(self.key(nodes), capacity);
         rate_of(capacity)
     }
 
-    /// The rate once it is known, and what it is taken from: `4000/s of 21300/s`.
+    /// The rate and the measured capacity: `4000/s of 21300/s`.
     pub(crate) fn load(&self, nodes: u32) -> String {
         let capacity = self.capacity(nodes).unwrap_or_default();
         format!("{}/s of {capacity}/s", rate_of(capacity))
@@ -96,7 +97,7 @@ impl<'a> Stage<'a> {
     }
 
     fn key(&self, nodes: u32) -> String {
-        format!("capacity of {} × {nodes}", self.engine.name())
+        format!("{} × {nodes}", self.engine.name())
     }
 }
 
@@ -107,49 +108,51 @@ fn rate_of(capacity: f64) -> f64 {
 // === impl Pair ===
 
 impl Pair {
-    /// Both ready, with the common setting.
-    pub(crate) async fn ready(scene: &Scene) -> Self {
+    /// Starts both with the common settings and waits until they are ready.
+    pub(crate) async fn ready(fixture: &Fixture) -> Self {
         let (gateway, worker) = tokio::join!(
-            scene.gateway().common().ready(),
-            scene.worker().set("DRAIN_TIMEOUT", "5s").ready()
+            fixture.gateway().common().ready(),
+            fixture.worker().set("DRAIN_TIMEOUT", "5s").ready()
         );
         Self { gateway, worker }
     }
 
-    /// Until both are ready again.
+    /// Waits until both are ready again.
     pub(crate) async fn until_ready(&self) {
         tokio::join!(self.gateway.until_ready(), self.worker.until_ready());
     }
 
-    /// Both, to be watched.
+    /// Both processes.
     pub(crate) fn processes(&self) -> [&Process; 2] {
         [&self.gateway, &self.worker]
     }
 }
 
-/// The sum of the values in `/metrics` whose names, with their labels, begin so.
+/// The sum of the series in `/metrics` that begin with `prefix`.
 pub(crate) async fn sum(process: &Process, prefix: &str) -> i64 {
     sum_in(&process.page("/metrics").await.1, prefix)
 }
 
-/// Records that the gateway has counted as replies, whatever they found; the announcements of workers are none.
+/// The records that the gateway has counted as replies of any kind, without heartbeats.
 pub(crate) async fn replies(gateway: &Process) -> i64 {
-    // One look: an announcement may come between two.
+    // One page: a heartbeat may arrive between two.
     let (_, page) = gateway.page("/metrics").await;
     let of = |kind: &str| sum_in(&page, &format!("gateway_replies_total{{kind=\"{kind}"));
     of("") - of("announcement")
 }
 
 fn sum_in(page: &str, prefix: &str) -> i64 {
-    let lines = page.lines().filter(|it| it.starts_with(prefix));
-    lines.filter_map(|it| it.rsplit(' ').next()?.parse::<i64>().ok()).sum()
+    let lines = page.lines().filter(|line| line.starts_with(prefix));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok())
+        .sum()
 }
 
-/// Looks again and again until something is as it should be, or the time is over; gives how it is then.
-pub(crate) async fn seen_within<T>(limit: Duration, look: impl AsyncFn() -> T, is_right: impl Fn(&T) -> bool) -> T {
+/// Checks until a value is right or the time is over, and returns the last value.
+pub(crate) async fn seen_within<T>(limit: Duration, check: impl AsyncFn() -> T, is_right: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + limit;
     loop {
-        let seen = look().await;
+        let seen = check().await;
         if is_right(&seen) || Instant::now() >= deadline {
             return seen;
         }
@@ -157,12 +160,12 @@ pub(crate) async fn seen_within<T>(limit: Duration, look: impl AsyncFn() -> T, i
     }
 }
 
-/// Waits until so many are counted, and no more than a few seconds; gives how many are.
-pub(crate) async fn counted_up_to(expected: i64, look: impl AsyncFn() -> i64) -> i64 {
-    seen_within(Duration::from_secs(10), look, |seen| *seen >= expected).await
+/// Waits up to 10 s until the count is reached, and returns the last count.
+pub(crate) async fn counted_up_to(expected: i64, check: impl AsyncFn() -> i64) -> i64 {
+    seen_within(Duration::from_secs(10), check, |seen| *seen >= expected).await
 }
 
-/// Waits until the ports of all brokers are open, and gives the instant.
+/// Waits until the ports of all brokers are open, and returns the time.
 pub(crate) async fn opened(brokers: &str) -> Instant {
     for broker in brokers.split(',') {
         while TcpStream::connect(broker).await.is_err() {

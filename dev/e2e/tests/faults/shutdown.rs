@@ -1,12 +1,12 @@
-//! Gateways and workers are told to end while callers are there.
+//! Shutdowns and rolling restarts under load.
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use bench::Fate;
 use e2e::{
+    fixture::Fixture,
     http::{Connection, Next, get, post},
     process::{Process, Setup},
-    scene::Scene,
     topic,
 };
 use rustix::process::Signal;
@@ -19,21 +19,21 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    stage::{Common, DRAIN_TIMEOUT, Pair, Stage},
+    fault::{Common, DRAIN_TIMEOUT, Fault, Pair},
+    invariants::{Watch, judge_log},
     traffic::Traffic,
     verdict::{Verdict, ms},
-    watch::{Watch, judge_log},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How late a process may be that has its deadline.
+/// The tolerance after a deadline.
 const GRACE: Duration = SECOND;
 
-/// Waits for the end, and judges code and time.
-async fn judge_exit(process: &mut Process, told: Instant, code: i32, within: Duration, verdict: &mut Verdict) {
+/// Waits for the end, and judges the exit code and the time.
+async fn judge_exit(process: &mut Process, signalled: Instant, code: i32, within: Duration, verdict: &mut Verdict) {
     let ended = process.exit(within + 10 * SECOND).await;
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     judge_log(process, verdict);
     verdict.judge(
         ended == code && took <= within,
@@ -41,52 +41,51 @@ async fn judge_exit(process: &mut Process, told: Instant, code: i32, within: Dur
     );
 }
 
-pub(crate) async fn under_load(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn under_load(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
-    let Pair { mut gateway, worker } = Pair::ready(&scene).await;
-    let ping = scene.ping().await;
-    let rate = stage.rate(1, &gateway).await;
+    let fixture = Fixture::shared(fault.engine).await;
+    let Pair { mut gateway, worker } = Pair::ready(&fixture).await;
+    let ping = fixture.ping().await;
+    let rate = fault.rate(1, &gateway).await;
     let watch = Watch::of(&[&worker]);
-    let asked_before = ping.end().await;
+    let end_before = ping.end().await;
     let addr = gateway.http();
     let traffic = Traffic::start(addr, rate);
     traffic.run_for(3 * SECOND).await;
-    let told = Instant::now();
+    let signalled = Instant::now();
     gateway.signal(Signal::TERM);
-    judge_exit(&mut gateway, told, 0, DRAIN_TIMEOUT + GRACE, &mut verdict).await;
+    judge_exit(&mut gateway, signalled, 0, DRAIN_TIMEOUT + GRACE, &mut verdict).await;
     let refused = TcpStream::connect(addr).await.is_err();
     verdict.judge(refused, "new connections refused");
     let record = traffic.finish().await;
     record.judge_values(&mut verdict);
-    // Below that it was no load to end under.
-    let earlier = record.due(told - 3 * SECOND, told);
+    // With less, there was no load to shut down under.
+    let earlier = record.due(signalled - 3 * SECOND, signalled);
     earlier.judge_share(&mut verdict, "before it", 0.9);
     let cut = record
         .all()
         .entries()
-        .filter(|it| it.fate == Fate::Cut && it.sent < told)
+        .filter(|entry| entry.fate == Fate::Cut && entry.sent < signalled)
         .count();
     verdict.judge(cut == 0, format!("{cut} cut that were sent before it"));
-    // On a kept connection that closes at the same moment a later request may meet the end. It was not in flight: whatever
-    // Kafka has was.
-    let taken = usize::try_from(ping.end().await - asked_before).unwrap();
+    // A later request may meet the close of its idle connection. It was not in flight: Kafka does not have it.
+    let taken = usize::try_from(ping.end().await - end_before).unwrap();
     let answered = record.all().ok();
     verdict.judge(
         taken == answered,
         format!("{taken} requests taken, {answered} of them answered"),
     );
-    let after = record.due_from(told);
+    let after = record.due_from(signalled);
     verdict.note(format!("{rate}/s, after it: {}", after.summary()));
     watch.judge(&mut verdict).await;
     verdict
 }
 
-/// Requests that the retrying clients send, and how many of them there are at a time.
+/// The requests of the retrying clients, and the number of clients.
 const REQUESTS: u32 = 10_000;
 const CLIENTS: u32 = 20;
 
-/// One client: it knows both gateways, keeps a connection, and asks elsewhere when it is refused or cut off.
+/// A client of both gateways: it keeps a connection, and retries on the other gateway.
 struct Client {
     gateways: Rc<[SocketAddr; 2]>,
     at: usize,
@@ -96,14 +95,14 @@ struct Client {
 // === impl Client ===
 
 impl Client {
-    /// One of three attempts succeeds; gives how many were needed.
-    async fn ask(&mut self) -> Result<u32, String> {
+    /// Sends a request in up to three attempts, and returns the number of attempts.
+    async fn send_with_retries(&mut self) -> Result<u32, String> {
         let mut seen = Vec::new();
         for attempt in 1..=3 {
             match timeout(5 * SECOND, self.attempt()).await {
                 Ok(Ok(())) => return Ok(attempt),
                 Ok(Err(why)) => seen.push(why),
-                Err(_elapsed) => seen.push("no answer in 5 s".to_owned()),
+                Err(_elapsed) => seen.push("no response in 5 s".to_owned()),
             }
             self.kept = None;
             self.at += 1;
@@ -116,35 +115,35 @@ impl Client {
             Some(connection) => connection,
             None => {
                 let addr = self.gateways.iter().cycle().nth(self.at % 2).expect("there are two");
-                Connection::open(*addr).await.map_err(|it| it.to_string())?
+                Connection::open(*addr).await.map_err(|error| error.to_string())?
             }
         };
         let name = Uuid::new_v4().to_string();
         let question = post("/ping", json!({ "name": name, "value": "v" }).to_string());
-        connection.send(question).await.map_err(|it| it.to_string())?;
-        let answer = match connection.next().await {
-            Next::Answer(answer) => answer,
+        connection.send(question).await.map_err(|error| error.to_string())?;
+        let response = match connection.next().await {
+            Next::Response(response) => response,
             other => return Err(format!("{other:?}")),
         };
-        if answer.status != 200 {
-            return Err(format!("{} {}", answer.status, answer.text()));
+        if response.status != 200 {
+            return Err(format!("{} {}", response.status, response.text()));
         }
-        let message = answer.message();
+        let message = response.message();
         assert!(message.starts_with(&format!("{name} v ( ")), "I2: {message}");
-        if answer.header("connection") != Some("close") {
+        if response.header("connection") != Some("close") {
             self.kept = Some(connection);
         }
         Ok(())
     }
 }
 
-pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn rolling_restart(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
+    let fixture = Fixture::shared(fault.engine).await;
     let (first, second, worker) = tokio::join!(
-        scene.gateway().common().ready(),
-        scene.gateway().common().ready(),
-        scene.worker().ready()
+        fixture.gateway().common().ready(),
+        fixture.gateway().common().ready(),
+        fixture.worker().ready()
     );
     let watch = Watch::of(&[&worker]);
     let gateways = Rc::new([first.http(), second.http()]);
@@ -159,13 +158,13 @@ pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
                 at: number as usize,
                 kept: None,
             };
-            // 10,000 requests in ten seconds, over both restarts.
+            // All requests within ten seconds, during both restarts.
             let mut ticks = interval(SECOND * 10 / (REQUESTS / CLIENTS));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let mut results = Vec::new();
             for _ in 0..REQUESTS / CLIENTS {
                 ticks.tick().await;
-                results.push(client.ask().await);
+                results.push(client.send_with_retries().await);
             }
             results
         };
@@ -177,16 +176,16 @@ pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
         for (mut old, due) in [(first, 2), (second, 6)] {
             tokio::time::sleep_until(begun + due * SECOND).await;
             let addr = old.http();
-            let told = Instant::now();
+            let signalled = Instant::now();
             old.signal(Signal::TERM);
             let code = old.exit(20 * SECOND).await;
-            let new = scene
+            let new = fixture
                 .gateway()
                 .common()
                 .set("HTTP_ADDR", addr.to_string())
                 .ready()
                 .await;
-            took.push((code, told.elapsed()));
+            took.push((code, signalled.elapsed()));
             gateways.push((old, new));
         }
         (took, gateways)
@@ -198,8 +197,8 @@ pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
         .into_iter()
         .flatten()
         .collect();
-    let failures: Vec<_> = results.iter().filter_map(|it| it.as_ref().err()).collect();
-    let retried = results.iter().filter(|it| matches!(it, Ok(2..))).count();
+    let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    let retried = results.iter().filter(|result| matches!(result, Ok(2..))).count();
     verdict.judge(
         failures.is_empty() && results.len() == REQUESTS as usize,
         format!(
@@ -208,10 +207,10 @@ pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
             results.len(),
             failures
                 .first()
-                .map_or_else(String::new, |it| format!(", such as {it}"))
+                .map_or_else(String::new, |failure| format!(", such as {failure}"))
         ),
     );
-    verdict.note(format!("{retried} asked a second time"));
+    verdict.note(format!("{retried} retried"));
     for (code, time) in took {
         verdict.judge(code == 0, format!("exit code {code}, ready again after {}", ms(time)));
     }
@@ -224,25 +223,25 @@ pub(crate) async fn rolling_restart(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// Asked per second while workers restart: what comes in the meantime must have room in the gateway.
+/// Requests per second during restarts of workers: the requests of a restart must not reach `MAX_IN_FLIGHT`.
 const RESTART_RATE: f64 = 500.0;
 
-/// Partitions of a group of two.
+/// The partitions of a group of two members.
 const PARTITIONS: i32 = 4;
 
-pub(crate) async fn rolling_restart_of_workers(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn rolling_restart_of_workers(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let alone = Scene::shared(stage.engine).await;
+    let alone = Fixture::shared(fault.engine).await;
     let worker = || alone.worker().set("DRAIN_TIMEOUT", "5s");
     let (gateway, only) = tokio::join!(alone.gateway().common().ready(), worker().ready());
     restart_in_turn(gateway, vec![only], worker, &mut verdict).await;
 
-    let group = Scene::shared(stage.engine).await;
+    let group = Fixture::shared(fault.engine).await;
     topic::create(group.brokers(), group.ping_name(), PARTITIONS).await;
     let gateway = group.gateway().common().set("REQUEST_PARTITIONS", "all");
     let member = || group.member().set("DRAIN_TIMEOUT", "5s");
     let (gateway, one, two) = tokio::join!(gateway.ready(), member().ready(), member().ready());
-    // A new group begins with what comes from then on.
+    // A new group starts at the latest offsets.
     for worker in [&one, &two] {
         worker
             .until_metric("worker_partitions", i64::from(PARTITIONS) / 2)
@@ -253,18 +252,18 @@ pub(crate) async fn rolling_restart_of_workers(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// Under load each worker ends in order, and another one takes its place.
+/// Shuts each worker down under load and starts the next one.
 async fn restart_in_turn(gateway: Process, workers: Vec<Process>, setup: impl Fn() -> Setup, verdict: &mut Verdict) {
     let watch = Watch::of(&[&gateway]);
     let traffic = Traffic::start(gateway.http(), RESTART_RATE);
     let mut successors = Vec::new();
     for mut worker in workers {
         traffic.run_for(2 * SECOND).await;
-        let told = Instant::now();
+        let signalled = Instant::now();
         worker.signal(Signal::TERM);
-        judge_exit(&mut worker, told, 0, DRAIN_TIMEOUT + GRACE, verdict).await;
+        judge_exit(&mut worker, signalled, 0, DRAIN_TIMEOUT + GRACE, verdict).await;
         successors.push(setup().ready().await);
-        verdict.note(format!("ready again after {}", ms(told.elapsed())));
+        verdict.note(format!("ready again after {}", ms(signalled.elapsed())));
     }
     traffic.run_for(2 * SECOND).await;
     let record = traffic.finish().await;
@@ -281,34 +280,34 @@ async fn restart_in_turn(gateway: Process, workers: Vec<Process>, setup: impl Fn
     watch.judge(verdict).await;
 }
 
-/// A caller whom nobody answers, and longer to wait than the drain lasts.
-async fn stuck(scene: &Scene) -> (Process, Connection) {
-    let gateway = scene.gateway().common().set("REPLY_TIMEOUT", "60s").ready().await;
+/// A gateway with a request in flight, whose timeout is longer than the drain.
+async fn gateway_with_request_in_flight(fixture: &Fixture) -> (Process, Connection) {
+    let gateway = fixture.gateway().common().set("REPLY_TIMEOUT", "60s").ready().await;
     let mut caller = gateway.connect().await;
     caller.send(get("/ping")).await.unwrap();
     gateway.until_metric("gateway_in_flight", 1).await;
     (gateway, caller)
 }
 
-pub(crate) async fn of_a_stuck_request(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn with_a_request_in_flight(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
+    let fixture = Fixture::shared(fault.engine).await;
 
-    let (mut gateway, mut caller) = stuck(&scene).await;
-    let told = Instant::now();
+    let (mut gateway, mut caller) = gateway_with_request_in_flight(&fixture).await;
+    let signalled = Instant::now();
     gateway.signal(Signal::TERM);
-    let (answer, ()) = tokio::join!(
-        caller.answer(),
-        judge_exit(&mut gateway, told, 0, DRAIN_TIMEOUT + GRACE, &mut verdict)
+    let (response, ()) = tokio::join!(
+        caller.response(),
+        judge_exit(&mut gateway, signalled, 0, DRAIN_TIMEOUT + GRACE, &mut verdict)
     );
-    let (status, error) = answer.error();
-    verdict.judge(status == 503, format!("the caller is told {status} {error}"));
+    let (status, error) = response.error();
+    verdict.judge(status == 503, format!("the client gets {status} {error}"));
 
-    let (mut gateway, _caller) = stuck(&scene).await;
-    let told = Instant::now();
+    let (mut gateway, _caller) = gateway_with_request_in_flight(&fixture).await;
+    let signalled = Instant::now();
     gateway.signal(Signal::TERM);
-    gateway.logged("shutting down").await;
+    gateway.until_logged("shutting down").await;
     gateway.signal(Signal::TERM);
-    judge_exit(&mut gateway, told, 143, GRACE, &mut verdict).await;
+    judge_exit(&mut gateway, signalled, 143, GRACE, &mut verdict).await;
     verdict
 }

@@ -1,20 +1,20 @@
-//! An address where nobody listens.
+//! An address that refuses connections.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpSocket;
 
-/// A port that is taken, but refuses connections. As long as it exists, nobody else can listen there either.
+/// A bound port without a listener. While this value exists, no other process can listen there.
 #[derive(Debug)]
-pub struct Nowhere(TcpSocket);
+pub struct ClosedPort(TcpSocket);
 
-// === impl Nowhere ===
+// === impl ClosedPort ===
 
-impl Nowhere {
-    /// Takes a free port of the loopback.
+impl ClosedPort {
+    /// Binds a free port of the loopback.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no port is free.
     #[must_use]
     pub fn reserve() -> Self {
         let socket = TcpSocket::new_v4().expect("there is a descriptor left");

@@ -1,4 +1,4 @@
-//! A scene: two topics that nobody else uses, and the binaries that use them.
+//! The fixture of a test: two topics of its own, and processes that use them.
 
 use uuid::Uuid;
 
@@ -9,30 +9,30 @@ use crate::{
     topic::Topic,
 };
 
-/// Topics of one test on one cluster.
+/// The topics and the group of one test on one cluster.
 #[derive(Debug, Clone)]
-pub struct Scene {
+pub struct Fixture {
     brokers: String,
     ping: String,
     pong: String,
     group: String,
 }
 
-// === impl Scene ===
+// === impl Fixture ===
 
-impl Scene {
-    /// On the cluster that tests share.
+impl Fixture {
+    /// On the shared cluster of an engine.
     pub async fn shared(engine: &Engine) -> Self {
         Self::at(engine.brokers().await)
     }
 
-    /// On a cluster of one's own.
+    /// On a cluster of the test.
     #[must_use]
     pub fn on(cluster: &Cluster) -> Self {
         Self::at(cluster.brokers())
     }
 
-    /// At any address.
+    /// At any bootstrap list.
     #[must_use]
     pub fn at(brokers: &str) -> Self {
         let unique = Uuid::new_v4().simple().to_string();
@@ -50,19 +50,19 @@ impl Scene {
         &self.brokers
     }
 
-    /// The name of the topic of the requests.
+    /// The name of the request topic.
     #[must_use]
     pub fn ping_name(&self) -> &str {
         &self.ping
     }
 
-    /// The name of the topic of the replies.
+    /// The name of the reply topic.
     #[must_use]
     pub fn pong_name(&self) -> &str {
         &self.pong
     }
 
-    /// The name of a group that nobody else uses.
+    /// The name of the group.
     #[must_use]
     pub fn group_name(&self) -> &str {
         &self.group
@@ -71,22 +71,22 @@ impl Scene {
     /// A gateway for the topics.
     #[must_use]
     pub fn gateway(&self) -> Setup {
-        self.settle(Setup::gateway())
+        self.configure(Setup::gateway())
     }
 
     /// A worker for the topics.
     #[must_use]
     pub fn worker(&self) -> Setup {
-        self.settle(Setup::worker())
+        self.configure(Setup::worker())
     }
 
-    /// A worker for the topics, as a member of the group.
+    /// A worker that is a member of the group.
     #[must_use]
     pub fn member(&self) -> Setup {
         self.worker().set("WORKER_GROUP", &self.group)
     }
 
-    fn settle(&self, setup: Setup) -> Setup {
+    fn configure(&self, setup: Setup) -> Setup {
         setup
             .set("KAFKA_BROKERS", &self.brokers)
             .set("PING_TOPIC", &self.ping)
@@ -98,12 +98,12 @@ impl Scene {
         tokio::join!(self.gateway().ready(), self.worker().ready())
     }
 
-    /// The topic of the requests.
+    /// Connects to the request topic.
     pub async fn ping(&self) -> Topic {
         Topic::open(&self.brokers, &self.ping).await
     }
 
-    /// The topic of the replies.
+    /// Connects to the reply topic.
     pub async fn pong(&self) -> Topic {
         Topic::open(&self.brokers, &self.pong).await
     }

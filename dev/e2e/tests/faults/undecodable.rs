@@ -1,36 +1,35 @@
-//! Records that nobody can make sense of, between good ones, under load.
+//! Invalid records, undecodable batches and open transactions, between valid records under load.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 
 use bench::Fate;
 use broker::{Faults, Poison};
-use e2e::{kcat, process::Process, scene::Scene, topic::Topic};
+use e2e::{cluster::NodeSettings, fixture::Fixture, kcat, process::Process, topic::Topic};
 use futures_util::future::join_all;
 use tokio::time::{Instant, interval, sleep};
 use uuid::Uuid;
 
 use crate::{
-    stage::{Pair, Stage, counted_up_to, replies as all_replies, sum},
+    fault::{Fault, Pair, counted_up_to, replies as all_replies, sum},
+    invariants::twice,
     traffic::{Traffic, Window},
     verdict::{Verdict, ms},
-    watch::twice,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many of each kind.
+/// Records of each kind.
 const EACH: usize = 1_000;
 
-/// Of the load while a tail is held up for up to a second: with more, all places of those who wait would be taken.
-const GENTLE_RATE: f64 = 500.0;
+/// Requests per second. At a higher rate, a delay of one second would reach `MAX_IN_FLIGHT`.
+const RATE: f64 = 500.0;
 
-/// Over so long, twice 50 MB/s of large values.
+/// The time for all records of a kind: 50 MB/s of large values on each topic.
 const SPREAD: Duration = Duration::from_secs(20);
 
-/// Of a record.
 type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// The kinds of poison.
+/// The kinds of invalid records.
 fn kinds() -> Vec<KeyAndValue> {
     let id = || Some(Uuid::new_v4().to_string().into_bytes());
     vec![
@@ -43,11 +42,15 @@ fn kinds() -> Vec<KeyAndValue> {
     ]
 }
 
-/// Writes all of a kind, spread over some seconds: what comes faster than a machine can read holds up whatever comes
-/// behind it. Large ones go over several connections, each of which waits 40 ms for an acknowledgement of the system.
+/// Writes all records of a kind, slowly enough that their reads do not delay valid ones. Large records go over four
+/// connections, because each write waits 40 ms for a delayed TCP acknowledgement.
 async fn write(topic: &str, brokers: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
-    let connections = if value.is_some_and(|it| it.len() > 1_000) { 4 } else { 1 };
-    let lane = async || {
+    let connections = if value.is_some_and(|value| value.len() > 1_000) {
+        4
+    } else {
+        1
+    };
+    let write = async || {
         let topic = Topic::open(brokers, topic).await;
         let mut ticks = interval(SPREAD * connections / u32::try_from(EACH).unwrap());
         for _ in 0..EACH / connections as usize {
@@ -55,13 +58,13 @@ async fn write(topic: &str, brokers: &str, key: Option<&[u8]>, value: Option<&[u
             topic.write(key, value).await;
         }
     };
-    join_all((0..connections).map(|_| lane())).await;
+    join_all((0..connections).map(|_| write())).await;
 }
 
-pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn values(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
-    let pair = Pair::ready(&scene).await;
+    let fixture = Fixture::shared(fault.engine).await;
+    let pair = Pair::ready(&fixture).await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
         let skipped = async || sum(&pair.worker, "worker_records_skipped_total").await;
         let replies = async |kind: &str| sum(&pair.gateway, &format!("gateway_replies_total{{kind=\"{kind}")).await;
@@ -71,12 +74,12 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
             all_replies(&pair.gateway).await,
             replies("foreign").await,
         );
-        let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
+        let traffic = Traffic::start(pair.gateway.http(), RATE);
         let start = Instant::now();
         let writing = kinds().into_iter().flat_map(|(key, value)| {
-            [scene.ping_name(), scene.pong_name()].map(|topic| {
+            [fixture.ping_name(), fixture.pong_name()].map(|topic| {
                 let (key, value) = (key.clone(), value.clone());
-                let brokers = scene.brokers();
+                let brokers = fixture.brokers();
                 async move { write(topic, brokers, key.as_deref(), value.as_deref()).await }
             })
         });
@@ -85,22 +88,22 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
         traffic.run_for(2 * SECOND).await;
         let record = traffic.finish().await;
         record.judge_answers(verdict);
-        record.all().judge_share(verdict, &format!("at {GENTLE_RATE}/s"), 0.999);
+        record.all().judge_share(verdict, &format!("at {RATE}/s"), 0.999);
         verdict.note(format!("longest {}", ms(record.all().longest())));
 
-        let [each, asked] = [EACH, record.all().ok()].map(|it| i64::try_from(it).unwrap());
+        let [each, sent] = [EACH, record.all().ok()].map(|count| i64::try_from(count).unwrap());
         let bad = counted_up_to(6 * each, async || skipped().await - before.0).await;
         verdict.judge(bad == 6 * each, format!("worker skipped {bad} of {}", 6 * each));
-        // Two of six kinds have no key of ours; the others answer nobody.
+        // Two of the six kinds have no UUID as their key; the others match no request.
         let malformed = counted_up_to(2 * each, async || replies("malformed").await - before.1).await;
         verdict.judge(
             malformed == 2 * each,
             format!("gateway: {malformed} malformed of {}", 2 * each),
         );
-        let all = counted_up_to(6 * each + asked, async || all_replies(&pair.gateway).await - before.2).await;
-        // A reply that came too late for its caller is one of them.
-        let late = i64::try_from(record.all().count(|it| it == Fate::Status(500))).unwrap();
-        let others = all - malformed - asked;
+        let all = counted_up_to(6 * each + sent, async || all_replies(&pair.gateway).await - before.2).await;
+        // Late replies are counted as well.
+        let late = i64::try_from(record.all().count(|fate| fate == Fate::Status(500))).unwrap();
+        let others = all - malformed - sent;
         let foreign = replies("foreign").await - before.3;
         verdict.judge(
             foreign == 4 * each && others == foreign + late,
@@ -111,7 +114,7 @@ pub(crate) async fn values(stage: &Stage<'_>) -> Verdict {
     verdict
 }
 
-/// How many records gateway and worker have skipped that they cannot decode.
+/// The undecodable records that gateway and worker have skipped.
 async fn undecodable(pair: &Pair) -> [i64; 2] {
     let of = async |process: &Process| {
         let series = format!("{}_kafka_tail_records_undecodable_total", process.name());
@@ -120,7 +123,7 @@ async fn undecodable(pair: &Pair) -> [i64; 2] {
     [of(&pair.gateway).await, of(&pair.worker).await]
 }
 
-/// Each of them has skipped exactly so many since then.
+/// Each process has skipped exactly `expected` records since `before`.
 async fn judge_undecodable(pair: &Pair, before: [i64; 2], expected: i64, verdict: &mut Verdict) {
     let after = undecodable(pair).await;
     let skipped = after.into_iter().zip(before).map(|(after, before)| after - before);
@@ -132,7 +135,7 @@ async fn judge_undecodable(pair: &Pair, before: [i64; 2], expected: i64, verdict
     }
 }
 
-/// Nobody waited longer than the poison may take, and all were answered.
+/// All requests were answered, within a second.
 fn judge_skip(verdict: &mut Verdict, what: &str, window: Window<'_>) {
     let (ok, total, longest) = (window.ok(), window.total(), window.longest());
     verdict.judge(
@@ -141,7 +144,7 @@ fn judge_skip(verdict: &mut Verdict, what: &str, window: Window<'_>) {
     );
 }
 
-/// What comes behind a transaction that is open for a second waits for its end, and is not lost.
+/// All requests were answered: records behind an open transaction wait for its end and are not lost.
 fn judge_held(verdict: &mut Verdict, what: &str, window: Window<'_>) {
     let (ok, total) = (window.ok(), window.total());
     verdict.judge(
@@ -153,25 +156,25 @@ fn judge_held(verdict: &mut Verdict, what: &str, window: Window<'_>) {
     );
 }
 
-pub(crate) async fn encodings(stage: &Stage<'_>) -> Verdict {
+pub(crate) async fn encodings(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let cluster = stage.engine.own(1).await;
-    let faults = cluster.faults().expect("the built-in broker writes anything");
-    let scene = Scene::on(&cluster);
-    let pair = Pair::ready(&scene).await;
+    let cluster = fault.engine.own(1, NodeSettings::default()).await;
+    let faults = cluster.faults().expect("it runs on the built-in broker");
+    let fixture = Fixture::on(&cluster);
+    let pair = Pair::ready(&fixture).await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        append(&pair, &scene, faults, verdict).await;
+        append(&pair, &fixture, faults, verdict).await;
     })
     .await;
     verdict
 }
 
-async fn append(pair: &Pair, scene: &Scene, faults: &Faults, verdict: &mut Verdict) {
+async fn append(pair: &Pair, fixture: &Fixture, faults: &Faults, verdict: &mut Verdict) {
     let before = undecodable(pair).await;
-    let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
+    let traffic = Traffic::start(pair.gateway.http(), RATE);
     traffic.run_for(SECOND).await;
     let mut windows = Vec::new();
-    let topics = [("ping", scene.ping_name()), ("pong", scene.pong_name())];
+    let topics = [("ping", fixture.ping_name()), ("pong", fixture.pong_name())];
     let undecodable_kinds = [
         ("null header value", Poison::NullHeaderValue),
         ("header key not UTF-8", Poison::HeaderKeyNotUtf8),
@@ -189,7 +192,7 @@ async fn append(pair: &Pair, scene: &Scene, faults: &Faults, verdict: &mut Verdi
         }
     }
     traffic.run_for(SECOND / 2).await;
-    // A transaction that somebody leaves open for a second, and then ends either way.
+    // Transactions that stay open for a second, and are then committed or aborted.
     let mut held = Vec::new();
     for (commit, producer_id) in [(true, 8), (false, 9)] {
         for (short, name) in topics {
@@ -211,32 +214,32 @@ async fn append(pair: &Pair, scene: &Scene, faults: &Faults, verdict: &mut Verdi
     for (what, from, to) in held {
         judge_held(verdict, &what, record.due(from, to));
     }
-    // The three markers on each topic count as well: the client cannot decode them.
+    // The three markers on each topic are undecodable for the client as well.
     let expected = i64::try_from(undecodable_kinds.len() * EACH + 3).unwrap();
     judge_undecodable(pair, before, expected, verdict).await;
 }
 
-/// What kcat can write, on a real log.
-pub(crate) async fn encodings_of_kcat(stage: &Stage<'_>) -> Verdict {
+/// The same on Kafka, as far as kcat can write it.
+pub(crate) async fn encodings_of_kcat(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let scene = Scene::shared(stage.engine).await;
-    let pair = Pair::ready(&scene).await;
-    // A thousand fetches, one for each offset, are to take less than a second: the first ones of a JVM do not.
-    stage.rate(1, &pair.gateway).await;
+    let fixture = Fixture::shared(fault.engine).await;
+    let pair = Pair::ready(&fixture).await;
+    // The measurement warms the JVM up: a thousand fetches must take less than a second.
+    fault.rate(1, &pair.gateway).await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        write_by_kcat(&pair, &scene, verdict).await;
+        write_by_kcat(&pair, &fixture, verdict).await;
     })
     .await;
     verdict
 }
 
-async fn write_by_kcat(pair: &Pair, scene: &Scene, verdict: &mut Verdict) {
+async fn write_by_kcat(pair: &Pair, fixture: &Fixture, verdict: &mut Verdict) {
     let before = undecodable(pair).await;
-    let traffic = Traffic::start(pair.gateway.http(), GENTLE_RATE);
+    let traffic = Traffic::start(pair.gateway.http(), RATE);
     traffic.run_for(SECOND).await;
-    let lines: Vec<Vec<u8>> = (0..EACH).map(|it| format!("poison {it}").into_bytes()).collect();
-    let topics = [("ping", scene.ping_name()), ("pong", scene.pong_name())];
-    let transaction = ["-X", "transactional.id=somebody"].map(OsStr::new);
+    let lines: Vec<Vec<u8>> = (0..EACH).map(|n| format!("poison {n}").into_bytes()).collect();
+    let topics = [("ping", fixture.ping_name()), ("pong", fixture.pong_name())];
+    let transaction = ["-X", "transactional.id=other"].map(OsStr::new);
     let undecodable_kinds = [
         ("null header value", ["-H", "name"].map(OsStr::new)),
         (
@@ -250,19 +253,19 @@ async fn write_by_kcat(pair: &Pair, scene: &Scene, verdict: &mut Verdict) {
     for (kind, args) in undecodable_kinds.into_iter().chain([("transaction", transaction)]) {
         for (short, name) in topics {
             let from = Instant::now();
-            kcat::write(scene.brokers(), name, &args, &lines).await;
+            kcat::write(fixture.brokers(), name, &args, &lines).await;
             traffic.run_for(2 * SECOND).await;
             windows.push((format!("{kind} on {short}"), from, Instant::now()));
         }
     }
     traffic.run_for(SECOND / 2).await;
-    // kcat writes at once, but what it reads comes in blocks: the last lines it gets only with the end.
+    // kcat reads its input in blocks, so the last lines arrive only with its end.
     let args = [&transaction[..], &["-X", "linger.ms=0"].map(OsStr::new)].concat();
     let lines = vec![vec![b'x'; EACH]; EACH];
     let mut held = Vec::new();
     for (short, name) in topics {
         let from = Instant::now();
-        kcat::write_held(scene.brokers(), name, &args, &lines, sleep(SECOND)).await;
+        kcat::write_held(fixture.brokers(), name, &args, &lines, sleep(SECOND)).await;
         traffic.run_for(2 * SECOND).await;
         held.push((format!("open for 1 s on {short}"), from, Instant::now()));
     }
@@ -274,7 +277,7 @@ async fn write_by_kcat(pair: &Pair, scene: &Scene, verdict: &mut Verdict) {
     for (what, from, to) in held {
         judge_held(verdict, &what, record.due(from, to));
     }
-    // And the markers at the ends of the two transactions.
+    // With the markers of the two transactions.
     let expected = i64::try_from(undecodable_kinds.len() * EACH + 2).unwrap();
     judge_undecodable(pair, before, expected, verdict).await;
 }

@@ -1,7 +1,7 @@
-//! Calls to the coordinator of a group that no client library has to understand.
+//! A client for single Kafka calls, encoded by kafka-protocol.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use e2e::wait::{SOON, until_eq, within};
+use e2e::wait::{WAIT_LIMIT, until_eq, within};
 use kafka_protocol::{
     messages::{
         ApiKey, ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
@@ -15,18 +15,20 @@ use tokio::{
 };
 
 /// A connection.
-pub(crate) struct Wire {
+pub(crate) struct Client {
     stream: TcpStream,
     correlation_id: i32,
 }
 
-// === impl Wire ===
+// === impl Client ===
 
-impl Wire {
-    /// Connects to one of these nodes.
+impl Client {
+    /// Connects to the first of these nodes.
     pub(crate) async fn connect(brokers: &str) -> Self {
         let first = brokers.split(',').next().unwrap();
-        let stream = within("a connection", SOON, TcpStream::connect(first)).await.unwrap();
+        let stream = within("a connection", WAIT_LIMIT, TcpStream::connect(first))
+            .await
+            .unwrap();
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
@@ -34,28 +36,28 @@ impl Wire {
         }
     }
 
-    /// Connects to the coordinator of a group. Kafka makes the topic for positions when the first one is asked for.
+    /// Connects to the coordinator of a group. Kafka creates `__consumer_offsets` on the first request.
     pub(crate) async fn to_coordinator(brokers: &str, group: &str) -> Self {
         let mut any = Self::connect(brokers).await;
         let request = FindCoordinatorRequest::default().with_key(text(group));
         let mut found = FindCoordinatorResponse::default();
-        until_eq("a coordinator", SOON, 0, async || {
+        until_eq("a coordinator", WAIT_LIMIT, 0, async || {
             found = any.call(3, &request).await;
             found.error_code
         })
         .await;
         let mut coordinator = Self::connect(&format!("{}:{}", found.host.as_str(), found.port)).await;
-        // The node is named before it knows it, and then it has to read what there is.
-        let asked = OffsetFetchRequestGroup::default().with_group_id(self::group(group));
-        let request = OffsetFetchRequest::default().with_groups(vec![asked.with_topics(None)]);
-        until_eq("a coordinator that is ready", SOON, 0, async || {
+        // The coordinator loads its partition of the offsets topic first.
+        let fetch = OffsetFetchRequestGroup::default().with_group_id(self::group(group));
+        let request = OffsetFetchRequest::default().with_groups(vec![fetch.with_topics(None)]);
+        until_eq("a loaded coordinator", WAIT_LIMIT, 0, async || {
             coordinator.call(9, &request).await.groups[0].error_code
         })
         .await;
         coordinator
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the response.
     pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.correlation_id += 1;
         let header = RequestHeader::default()
@@ -74,14 +76,14 @@ impl Wire {
         let exchange = async {
             self.stream.write_all(&frame).await.unwrap();
             let length = self.stream.read_i32().await.unwrap();
-            let mut answer = vec![0; usize::try_from(length).unwrap()];
-            self.stream.read_exact(&mut answer).await.unwrap();
-            Bytes::from(answer)
+            let mut response = vec![0; usize::try_from(length).unwrap()];
+            self.stream.read_exact(&mut response).await.unwrap();
+            Bytes::from(response)
         };
-        let mut answer = within("an answer", SOON, exchange).await;
-        let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).unwrap();
+        let mut response = within("a response", WAIT_LIMIT, exchange).await;
+        let header = ResponseHeader::decode(&mut response, R::Response::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, self.correlation_id);
-        R::Response::decode(&mut answer, version).unwrap()
+        R::Response::decode(&mut response, version).unwrap()
     }
 }
 
@@ -97,7 +99,7 @@ pub(crate) fn topic(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-/// The first heartbeat of a member.
+/// The heartbeat with which a member joins.
 pub(crate) fn join(group: &str, member: &str, topics: &[&str]) -> ConsumerGroupHeartbeatRequest {
     beat(group, member, 0)
         .with_rebalance_timeout_ms(60_000)
@@ -105,7 +107,7 @@ pub(crate) fn join(group: &str, member: &str, topics: &[&str]) -> ConsumerGroupH
         .with_topic_partitions(Some(vec![]))
 }
 
-/// A heartbeat with nothing new in it.
+/// A heartbeat without changes.
 pub(crate) fn beat(id: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group(id))

@@ -1,53 +1,55 @@
-//! Every way in which the gateway refuses a request: status, body, headers, and that nothing reaches Kafka.
+//! Every error response of the gateway: status, body, headers, and that nothing is produced.
 
 use std::time::Duration;
 
 use e2e::{
+    closed_port::ClosedPort,
     engine::Engine,
+    fixture::Fixture,
     http::{Connection, Next, get, post, request},
-    nowhere::Nowhere,
     process::Process,
-    scene::Scene,
-    wait::{SOON, until, within},
+    wait::{WAIT_LIMIT, until, within},
 };
 use tokio::time::Instant;
 
-fn refusal(status: u16, error: &str) -> (u16, String) {
+fn error(status: u16, error: &str) -> (u16, String) {
     (status, error.to_owned())
 }
 
-/// What is refused reaches neither Kafka nor the table of those who wait.
-async fn nothing_was_sent(scene: &Scene, gateway: &Process) {
-    assert_eq!(scene.ping().await.end().await, 0);
+/// Nothing was produced and nothing is in flight.
+async fn assert_nothing_sent(fixture: &Fixture, gateway: &Process) {
+    assert_eq!(fixture.ping().await.end().await, 0);
     assert_eq!(gateway.metric("gateway_in_flight").await, 0);
 }
 
-pub(crate) async fn of_a_path_or_a_method(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().ready().await;
+pub(crate) async fn unknown_path_returns_404_and_method_405(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().ready().await;
 
     for path in [
         "/", "/ping/", "/Ping", "/pong", "/live", "/ready", "/metrics", "//ping", "/%70ing",
     ] {
-        assert_eq!(gateway.get(path).await.error(), refusal(404, "not found"), "{path}");
-        let answer = gateway.ask(request("DELETE", path, &[], "")).await;
-        assert_eq!(answer.error(), refusal(404, "not found"), "{path}");
+        assert_eq!(gateway.get(path).await.error(), error(404, "not found"), "{path}");
+        let response = gateway.exchange(request("DELETE", path, &[], "")).await;
+        assert_eq!(response.error(), error(404, "not found"), "{path}");
     }
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW"] {
-        let answer = gateway.ask(request(method, "/ping", &[], "")).await;
-        assert_eq!(answer.error(), refusal(405, "method not allowed"), "{method}");
-        assert_eq!(answer.header("allow"), Some("GET, POST"), "{method}");
+        let response = gateway.exchange(request(method, "/ping", &[], "")).await;
+        assert_eq!(response.error(), error(405, "method not allowed"), "{method}");
+        assert_eq!(response.header("allow"), Some("GET, POST"), "{method}");
     }
-    let answer = gateway.ask("HEAD /ping HTTP/1.1\r\nhost: test\r\n\r\n").await;
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST")));
-    nothing_was_sent(&scene, &gateway).await;
+    let response = gateway.exchange("HEAD /ping HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    assert_eq!((response.status, response.header("allow")), (405, Some("GET, POST")));
+    assert_nothing_sent(&fixture, &gateway).await;
 }
 
-pub(crate) async fn of_a_body(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().ready().await;
+pub(crate) async fn invalid_body_returns_400_and_content_type_415(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().ready().await;
 
-    let bad = refusal(
+    // A complete body leaves the connection open.
+    let mut connection = gateway.connect().await;
+    let bad = error(
         400,
         "body must be a JSON object with the strings \"name\" and \"value\"",
     );
@@ -70,8 +72,8 @@ pub(crate) async fn of_a_body(engine: &Engine) {
         br#"{"name":"\ud800","value":"b"}"#,
         b"{\"name\":\"line\nbreak\",\"value\":\"b\"}",
     ] {
-        let answer = gateway.post("/ping", body).await;
-        assert_eq!(answer.error(), bad, "{}", body.escape_ascii());
+        let response = connection.exchange(post("/ping", body)).await;
+        assert_eq!(response.error(), bad, "{}", body.escape_ascii());
     }
     for content_type in [
         "text/plain",
@@ -81,18 +83,20 @@ pub(crate) async fn of_a_body(engine: &Engine) {
         "json",
     ] {
         let header = format!("content-type: {content_type}");
-        let answer = gateway
-            .ask(request("POST", "/ping", &[&header], r#"{"name":"a","value":"b"}"#))
-            .await;
-        let expected = refusal(415, "content-type must be application/json");
-        assert_eq!(answer.error(), expected, "{content_type}");
+        let sent = request("POST", "/ping", &[&header], r#"{"name":"a","value":"b"}"#);
+        let response = connection.exchange(sent).await;
+        let expected = error(415, "content-type must be application/json");
+        assert_eq!(response.error(), expected, "{content_type}");
     }
-    nothing_was_sent(&scene, &gateway).await;
+    assert_nothing_sent(&fixture, &gateway).await;
 }
 
-pub(crate) async fn of_a_large_body(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let (gateway, _worker) = tokio::join!(scene.gateway().set("MAX_BODY", "1KiB").ready(), scene.worker().ready());
+pub(crate) async fn large_body_returns_413(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let (gateway, _worker) = tokio::join!(
+        fixture.gateway().set("MAX_BODY", "1KiB").ready(),
+        fixture.worker().ready()
+    );
     let body = |bytes: usize| {
         let rest = bytes - r#"{"name":"","value":""}"#.len();
         format!(r#"{{"name":"{}","value":""}}"#, "n".repeat(rest))
@@ -102,43 +106,43 @@ pub(crate) async fn of_a_large_body(engine: &Engine) {
         let chunks: String = body
             .as_bytes()
             .chunks(100)
-            .map(|it| format!("{:x}\r\n{}\r\n", it.len(), String::from_utf8_lossy(it)))
+            .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)))
             .collect();
         format!("{head}{chunks}0\r\n\r\n")
     };
-    let too_large = refusal(413, "body too large");
+    let too_large = error(413, "body too large");
 
     let largest = body(1024);
     assert!(gateway.post("/ping", &largest).await.message().starts_with("nnn"));
-    assert!(gateway.ask(chunked(&largest)).await.message().starts_with("nnn"));
+    assert!(gateway.exchange(chunked(&largest)).await.message().starts_with("nnn"));
 
     for sent in [post("/ping", body(1025)), chunked(&body(1025)).into_bytes()] {
         let mut connection = gateway.connect().await;
-        let answer = connection.ask(sent).await;
-        assert_eq!(answer.error(), too_large);
-        // What is left of the body must not be taken for a request.
-        assert_eq!(answer.header("connection"), Some("close"));
+        let response = connection.exchange(sent).await;
+        assert_eq!(response.error(), too_large);
+        // The rest of the body must not be parsed as a request.
+        assert_eq!(response.header("connection"), Some("close"));
         assert!(matches!(connection.next().await, Next::Closed));
     }
-    // The length alone is enough, and a client that asks first need not send anything.
+    // The header alone decides: no 100 Continue.
     let head = "POST /ping HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 1025\r\n\r\n";
-    assert_eq!(gateway.ask(head).await.error(), too_large);
+    assert_eq!(gateway.exchange(head).await.error(), too_large);
 
-    assert_eq!(scene.ping().await.end().await, 2);
+    assert_eq!(fixture.ping().await.end().await, 2);
     let series = "gateway_requests_total{outcome=\"body_too_large\",status=\"413\"}";
     assert_eq!(gateway.metric(series).await, 3);
 }
 
-pub(crate) async fn of_malformed_http(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().ready().await;
+pub(crate) async fn malformed_http_returns_400(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().ready().await;
 
     let many_headers: String = (0..101).map(|n| format!("h{n}: v\r\n")).collect();
     let long_header = format!("h: {}\r\n", "v".repeat(500 * 1024));
     let long_uri = "u".repeat(70_000);
     let post = |headers: &str, rest: &str| format!("POST /ping HTTP/1.1\r\n{headers}\r\n\r\n{rest}");
     let chunked = |rest: &str| post("transfer-encoding: chunked", rest);
-    // Whoever takes the length for the truth sees one request here, and whoever takes the chunks sees two.
+    // Request smuggling: one request by the length, two by the chunks.
     let hidden = "0\r\n\r\nGET /ping HTTP/1.1\r\n\r\n";
     let mut cases = vec![
         ("nonsense\r\n\r\n".to_owned(), &[400][..]),
@@ -193,26 +197,25 @@ pub(crate) async fn of_malformed_http(engine: &Engine) {
     )));
     for (sent, allowed) in cases {
         let mut connection = gateway.connect().await;
-        // It may close before it has read everything.
+        // The gateway may close before it has read all of it.
         let _ = connection.send(&sent).await;
         let start: String = sent.chars().take(60).collect();
-        // A reset may overtake the answer; a close without one is as good.
+        // The reset after a close may discard the response.
         match connection.next().await {
-            Next::Answer(answer) => assert!(allowed.contains(&answer.status), "{start:?}: {answer:?}"),
+            Next::Response(response) => assert!(allowed.contains(&response.status), "{start:?}: {response:?}"),
             Next::Closed => {}
             Next::Cut(bytes) => panic!("{start:?}: {}", bytes.escape_ascii()),
         }
         connection.closed().await;
     }
-    nothing_was_sent(&scene, &gateway).await;
+    assert_nothing_sent(&fixture, &gateway).await;
     assert_eq!(gateway.page("/live").await.0, 200);
 }
 
-/// A request with a length and with chunks counts by its chunks alone (RFC 9112, 6.3). The HTTP library does not tell of the
-/// length; what is true of such a request is that nothing comes after it.
-pub(crate) async fn of_what_is_hidden_behind_chunks(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let (gateway, _worker) = scene.pair().await;
+/// The chunks decide the length (RFC 9112, 6.3), and the connection is closed. hyper removes the content-length header.
+pub(crate) async fn content_length_beside_chunks_closes_the_connection(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let (gateway, _worker) = fixture.pair().await;
     let words = r#"{"name":"n","value":"v"}"#;
     let body = format!(
         "{:x}\r\n{words}\r\n0\r\n\r\nGET /ping HTTP/1.1\r\nhost: test\r\n\r\n",
@@ -224,24 +227,24 @@ pub(crate) async fn of_what_is_hidden_behind_chunks(engine: &Engine) {
         let mut connection = gateway.connect().await;
         let request = format!("POST /ping HTTP/1.1\r\nhost: test\r\n{head}\r\n\r\n{body}");
         connection.send(request).await.unwrap();
-        let answer = connection.answer().await;
+        let response = connection.response().await;
         assert_eq!(
-            (answer.status, answer.header("connection")),
+            (response.status, response.header("connection")),
             (200, Some("close")),
             "{head:?}"
         );
         let rest = connection.closed().await;
         assert!(rest.is_empty(), "{head:?}: {}", rest.escape_ascii());
     }
-    assert_eq!(scene.ping().await.end().await, 2);
+    assert_eq!(fixture.ping().await.end().await, 2);
 }
 
-/// How long the gateway waits for the rest of a body that nobody wants.
-const LEFT_LIMIT: Duration = Duration::from_millis(250);
+/// How long the gateway drains the body of a request that it has refused.
+const DRAIN_BODY_LIMIT: Duration = Duration::from_millis(250);
 
-pub(crate) async fn leave_no_body_in_the_way(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().ready().await;
+pub(crate) async fn unread_request_body_is_drained_or_closes_the_connection(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().ready().await;
     let head =
         |method: &str, path: &str, lines: &str| format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{lines}\r\n\r\n");
     let refused = |lines: &str| {
@@ -255,7 +258,7 @@ pub(crate) async fn leave_no_body_in_the_way(engine: &Engine) {
         ]
     };
 
-    // What is large, what does not come, and what waits to be asked for: the answer says that this was all.
+    // A body that is large, or does not arrive: the response closes the connection.
     let chunks = format!("4000\r\n{}\r\n", "c".repeat(0x4000)).repeat(2);
     for (lines, rest) in [
         ("content-length: 1000000", "begun"),
@@ -265,85 +268,89 @@ pub(crate) async fn leave_no_body_in_the_way(engine: &Engine) {
     ] {
         for (head, status) in refused(lines) {
             let mut connection = gateway.connect().await;
-            let answer = connection.ask(head + rest).await;
-            assert_eq!(answer.status, status, "{lines}");
-            assert_eq!(answer.header("connection"), Some("close"), "{status} {lines}");
+            let response = connection.exchange(head + rest).await;
+            assert_eq!(response.status, status, "{lines}");
+            assert_eq!(response.header("connection"), Some("close"), "{status} {lines}");
             assert!(matches!(connection.next().await, Next::Closed), "{status} {lines}");
         }
     }
 
-    // What is small is passed over, even if it comes later, and whatever it looks like.
+    // A small body is drained, also when it arrives later.
     let hidden = get("/ping");
     let length = format!("content-length: {}", hidden.len());
     let chunk = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
     for (lines, rest) in [(&*length, &hidden), ("transfer-encoding: chunked", &chunk)] {
         for (head, status) in refused(lines) {
-            let (mut connection, answer) = loop {
+            let (mut connection, response) = loop {
                 let mut connection = gateway.connect().await;
                 let begun = Instant::now();
                 connection.send(&head).await.unwrap();
-                // The head has been read when somebody who came after it has been answered.
+                // The response to a later connection shows that the head has been read.
                 assert_eq!(gateway.get("/").await.status, 404);
-                // The rest is waited for, but not for long: a busy machine may be too slow with it.
-                if begun.elapsed() > LEFT_LIMIT / 2 {
+                // Repeated when this machine was too slow for the limit.
+                if begun.elapsed() > DRAIN_BODY_LIMIT / 2 {
                     continue;
                 }
-                let answer = connection.ask(rest).await;
-                if begun.elapsed() < LEFT_LIMIT || answer.header("connection").is_none() {
-                    break (connection, answer);
+                let response = connection.exchange(rest).await;
+                if begun.elapsed() < DRAIN_BODY_LIMIT || response.header("connection").is_none() {
+                    break (connection, response);
                 }
             };
-            assert_eq!((answer.status, answer.header("connection")), (status, None), "{lines}");
-            assert_eq!(connection.ask(get("/after")).await.status, 404, "{status} {lines}");
+            assert_eq!(
+                (response.status, response.header("connection")),
+                (status, None),
+                "{lines}"
+            );
+            assert_eq!(connection.exchange(get("/after")).await.status, 404, "{status} {lines}");
         }
     }
-    nothing_was_sent(&scene, &gateway).await;
+    assert_nothing_sent(&fixture, &gateway).await;
 }
 
-pub(crate) async fn while_not_ready() {
-    let nowhere = Nowhere::reserve();
-    let gateway = Scene::at(&nowhere.addr()).gateway().start().await;
+pub(crate) async fn not_ready_returns_503() {
+    let closed_port = ClosedPort::reserve();
+    let gateway = Fixture::at(&closed_port.addr()).gateway().start().await;
 
     for sent in [get("/ping").into_bytes(), post("/ping", r#"{"name":"a","value":"b"}"#)] {
-        let answer = gateway.ask(sent).await;
-        assert_eq!(answer.error(), refusal(503, "not ready"));
-        assert_eq!(answer.header("retry-after"), Some("1"));
+        let response = gateway.exchange(sent).await;
+        assert_eq!(response.error(), error(503, "not ready"));
+        assert_eq!(response.header("retry-after"), Some("1"));
     }
-    // An error in the head comes first, admission second, and an error in the body last: it is not read before.
+    // An error in the head comes first, then admission. The body is read last.
     assert_eq!(gateway.get("/").await.status, 404);
-    assert_eq!(gateway.post("/ping", "{").await.error(), refusal(503, "not ready"));
+    assert_eq!(gateway.post("/ping", "{").await.error(), error(503, "not ready"));
 
     // The response does not wait for the body, and the client is not asked to send it.
     let head = "POST /ping HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 30\r\n\r\n";
-    let answer = gateway.connect().await.ask(head).await;
-    assert_eq!(answer.error(), refusal(503, "not ready"));
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = gateway.exchange(head).await;
+    assert_eq!(response.error(), error(503, "not ready"));
+    assert_eq!(response.header("connection"), Some("close"));
 }
 
-pub(crate) async fn when_full(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene
+pub(crate) async fn in_flight_limit_returns_503(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture
         .gateway()
         .set("MAX_IN_FLIGHT", "1")
         .set("REPLY_TIMEOUT", "60s")
         .ready()
         .await;
-    let (ping, pong) = tokio::join!(scene.ping(), scene.pong());
+    let (ping, pong) = tokio::join!(fixture.ping(), fixture.pong());
 
     let mut first = gateway.connect().await;
     first.send(get("/ping")).await.unwrap();
     gateway.until_metric("gateway_in_flight", 1).await;
     for _ in 0..3 {
-        let answer = gateway.get("/ping").await;
-        assert_eq!(answer.error(), refusal(503, "too many requests in flight"));
-        assert_eq!(answer.header("retry-after"), Some("1"));
+        let response = gateway.get("/ping").await;
+        assert_eq!(response.error(), error(503, "too many requests in flight"));
+        assert_eq!(response.header("retry-after"), Some("1"));
     }
 
-    // The first is not harmed, and its place is free after it.
+    // The first request is answered, and its place is free again.
     for (offset, text) in [(0, "one"), (1, "two")] {
         let request = ping.read_one(offset).await;
         pong.write(request.key.as_deref(), Some(text.as_bytes())).await;
-        assert_eq!(first.answer().await.message(), text);
+        assert_eq!(first.response().await.message(), text);
         gateway.until_metric("gateway_in_flight", 0).await;
         if offset == 0 {
             first.send(get("/ping")).await.unwrap();
@@ -352,41 +359,41 @@ pub(crate) async fn when_full(engine: &Engine) {
     assert_eq!(ping.end().await, 2);
 }
 
-pub(crate) async fn when_there_are_too_many_connections(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
+pub(crate) async fn connection_limit_returns_503(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
     let (gateway, _worker) = tokio::join!(
-        scene
+        fixture
             .gateway()
             .set("MAX_CONNECTIONS", "2")
             .set("HEADER_TIMEOUT", "1m")
             .ready(),
-        scene.worker().ready()
+        fixture.worker().ready()
     );
 
     let mut held = [gateway.connect().await, gateway.connect().await];
     for connection in &mut held {
-        assert_eq!(connection.ask(get("/ping")).await.status, 200);
+        assert_eq!(connection.exchange(get("/ping")).await.status, 200);
     }
     let mut third = gateway.connect().await;
-    let answer = third.ask(get("/ping")).await;
-    assert_eq!(answer.error(), refusal(503, "too many connections"));
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = third.exchange(get("/ping")).await;
+    assert_eq!(response.error(), error(503, "too many connections"));
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert_eq!(response.header("connection"), Some("close"));
     assert!(matches!(third.next().await, Next::Closed));
 
     let [mut kept, left] = held;
-    assert_eq!(kept.ask(get("/ping")).await.status, 200);
+    assert_eq!(kept.exchange(get("/ping")).await.status, 200);
     drop(left);
-    until("a place is free again", SOON, async || {
-        let answer = gateway.get("/ping").await;
-        (answer.status == 200).then_some(())
+    until("the closed connection is noticed", WAIT_LIMIT, async || {
+        let response = gateway.get("/ping").await;
+        (response.status == 200).then_some(())
     })
     .await;
 }
 
-pub(crate) async fn of_a_slow_head(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
+pub(crate) async fn slow_head_closes_the_connection(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
 
     for start in ["", "GET /ping HTTP/1.1\r\nhost: te"] {
         let connecting = Instant::now();
@@ -394,66 +401,63 @@ pub(crate) async fn of_a_slow_head(engine: &Engine) {
         connection.send(start).await.unwrap();
         closed_after_a_second(connection, connecting).await;
     }
-    // The same holds between two requests.
+    // The timeout holds between two requests as well.
     let mut connection = gateway.connect().await;
     let asking = Instant::now();
-    assert_eq!(connection.ask(get("/")).await.status, 404);
+    assert_eq!(connection.exchange(get("/")).await.status, 404);
     closed_after_a_second(connection, asking).await;
-    nothing_was_sent(&scene, &gateway).await;
+    assert_nothing_sent(&fixture, &gateway).await;
 }
 
-pub(crate) async fn of_a_client_that_takes_no_answers(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
+pub(crate) async fn client_that_reads_no_responses_is_closed(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
 
     let mut connection = gateway.connect().await;
     let requests = get("/").repeat(1_000);
-    // At some time it can send no more: the gateway waits for it. And then the gateway does not wait any more.
-    within("it is cut off", SOON, async {
+    // The gateway stops reading when its responses are not taken, and closes at the timeout.
+    within("the connection is closed", WAIT_LIMIT, async {
         while connection.send(&requests).await.is_ok() {}
     })
     .await;
     assert_eq!(gateway.get("/").await.status, 404);
 }
 
-pub(crate) async fn for_want_of_descriptors(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let (gateway, _worker) = scene.pair().await;
+pub(crate) async fn descriptor_exhaustion_keeps_serving(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let (gateway, _worker) = fixture.pair().await;
     let mut kept = gateway.connect().await;
-    assert_eq!(kept.ask(get("/ping")).await.status, 200);
+    assert_eq!(kept.exchange(get("/ping")).await.status, 200);
     let admin = Connection::open(gateway.admin()).await.unwrap();
     gateway.limit_descriptors(64);
 
     let start = Instant::now();
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..100 {
-        crowd.push(gateway.connect().await);
+        connections.push(gateway.connect().await);
     }
-    let complaint = "cannot accept a connection";
-    gateway.logged(complaint).await;
-    // Those who are connected are served meanwhile, and it does not try all the time.
+    let text = "cannot accept a connection";
+    gateway.until_logged(text).await;
+    // Open connections are served, and accept is retried every 50 ms at most.
     for _ in 0..20 {
-        assert_eq!(kept.ask(get("/ping")).await.status, 200);
+        assert_eq!(kept.exchange(get("/ping")).await.status, 200);
     }
-    let complaints = gateway.log().iter().filter(|it| it.contains(complaint)).count();
+    let lines = gateway.log().iter().filter(|line| line.contains(text)).count();
     let pauses = start.elapsed().as_millis() / 50;
-    // Both listeners complain.
-    assert!(
-        complaints as u128 <= 2 * (pauses + 1),
-        "{complaints} in {pauses} pauses"
-    );
+    // From both listeners.
+    assert!(lines as u128 <= 2 * (pauses + 1), "{lines} lines in {pauses} pauses");
 
-    drop((crowd, admin));
+    drop((connections, admin));
     assert_eq!(gateway.get("/ping").await.status, 200);
 }
 
 async fn closed_after_a_second(connection: Connection, start: Instant) {
-    let said = connection.closed().await;
+    let received = connection.closed().await;
     let waited = start.elapsed();
     assert!(
-        said.is_empty() || said.starts_with(b"HTTP/1.1 408 "),
+        received.is_empty() || received.starts_with(b"HTTP/1.1 408 "),
         "{}",
-        said.escape_ascii()
+        received.escape_ascii()
     );
     assert!(
         (Duration::from_millis(900)..Duration::from_secs(10)).contains(&waited),
@@ -461,19 +465,19 @@ async fn closed_after_a_second(connection: Connection, start: Instant) {
     );
 }
 
-pub(crate) async fn of_a_slow_body(engine: &Engine) {
-    let scene = Scene::shared(engine).await;
-    let gateway = scene.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
+pub(crate) async fn slow_body_returns_408(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let gateway = fixture.gateway().set("HEADER_TIMEOUT", "1s").ready().await;
 
     let mut connection = gateway.connect().await;
     let start = Instant::now();
-    let answer = connection
-        .ask("POST /ping HTTP/1.1\r\nhost: test\r\ncontent-length: 20\r\n\r\n{")
+    let response = connection
+        .exchange("POST /ping HTTP/1.1\r\nhost: test\r\ncontent-length: 20\r\n\r\n{")
         .await;
 
-    assert_eq!(answer.error(), refusal(408, "body not received in time"));
-    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(response.error(), error(408, "body not received in time"));
+    assert_eq!(response.header("connection"), Some("close"));
     assert!(start.elapsed() >= Duration::from_millis(900));
     assert!(matches!(connection.next().await, Next::Closed));
-    nothing_was_sent(&scene, &gateway).await;
+    assert_nothing_sent(&fixture, &gateway).await;
 }

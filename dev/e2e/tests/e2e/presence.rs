@@ -1,0 +1,133 @@
+//! Worker presence: heartbeats in the reply topic, and 503 when they stop.
+
+use std::time::Duration;
+
+use broker::Poison;
+use e2e::{
+    cluster::Cluster,
+    engine::Engine,
+    fixture::Fixture,
+    process::Process,
+    topic::{Topic, create, record},
+    wait::{WAIT_LIMIT, until, until_eq},
+};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+/// Three missed heartbeats of one second each.
+const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+
+async fn until_heartbeats(pong: &Topic, count: usize) {
+    until("heartbeats", WAIT_LIMIT, async || {
+        (pong.heartbeats().await >= count).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the gateway has read a heartbeat.
+async fn until_present(gateway: &Process) {
+    until("a heartbeat is read", WAIT_LIMIT, async || {
+        let read = gateway.metric("gateway_replies_total{kind=\"announcement\"}").await;
+        (read > 0).then_some(())
+    })
+    .await;
+}
+
+async fn refused(gateway: &Process) -> i64 {
+    let series = "gateway_requests_total{outcome=\"no_worker\",status=\"503\"}";
+    gateway.metric(series).await
+}
+
+pub(crate) async fn worker_killed_returns_503_until_the_next_is_ready(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let (gateway, worker) = fixture.pair().await;
+    until_present(&gateway).await;
+
+    let killed = Instant::now();
+    worker.signal(Signal::KILL);
+    gateway.until_logged("no worker has been heard of").await;
+    // The last heartbeat may be one second old at the kill.
+    let waited = killed.elapsed();
+    assert!(waited >= SILENCE_LIMIT - Duration::from_millis(1_200), "{waited:?}");
+    for _ in 0..3 {
+        let start = Instant::now();
+        let response = gateway.get("/ping").await;
+        assert_eq!(response.error(), (503, "no worker available".to_owned()));
+        assert_eq!(response.header("retry-after"), Some("1"));
+        assert!(start.elapsed() < SILENCE_LIMIT, "{:?}", start.elapsed());
+    }
+    assert_eq!(refused(&gateway).await, 3);
+    assert_eq!(gateway.page("/ready").await.0, 200);
+
+    let _next = fixture.worker().ready().await;
+    gateway.until_logged("a worker is there again").await;
+    assert_eq!(gateway.get("/ping").await.status, 200);
+}
+
+/// Records behind an open transaction cannot be read yet, so their absence is not silence.
+pub(crate) async fn open_transaction_does_not_count_as_silence(cluster: &Cluster) {
+    let (producer_id, commit) = (7, true);
+    let faults = cluster.faults().expect("it runs on the built-in broker");
+    let fixture = Fixture::on(cluster);
+    let (gateway, _worker) = fixture.pair().await;
+    until_present(&gateway).await;
+
+    let pong = fixture.pong_name();
+    faults
+        .append(pong, 0, Poison::OpenTransaction { producer_id }, 1)
+        .unwrap();
+    until("the stall is counted", WAIT_LIMIT, async || {
+        (gateway.metric("gateway_kafka_tail_stalls_total").await > 0).then_some(())
+    })
+    .await;
+    // The passing of time is the condition here.
+    sleep(SILENCE_LIMIT + Duration::from_millis(1_500)).await;
+    let end = async {
+        gateway.until_metric("gateway_in_flight", 1).await;
+        faults
+            .append(pong, 0, Poison::Marker { producer_id, commit }, 1)
+            .unwrap();
+    };
+    let (response, ()) = tokio::join!(gateway.get("/ping"), end);
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(refused(&gateway).await, 0);
+}
+
+pub(crate) async fn heartbeats_can_be_switched_off(engine: &Engine) {
+    let (silent, default) = (Fixture::shared(engine).await, Fixture::shared(engine).await);
+    let silent_worker = silent.worker().set("ANNOUNCE_INTERVAL", "0");
+    let (_silent, _default, gateway) = tokio::join!(
+        silent_worker.ready(),
+        default.worker().ready(),
+        silent.gateway().ready()
+    );
+    assert_eq!(gateway.get("/ping").await.status, 200);
+
+    // The heartbeats of the default worker measure the time.
+    until_heartbeats(&default.pong().await, 3).await;
+    assert_eq!(silent.pong().await.end().await, 1);
+}
+
+pub(crate) async fn heartbeats_go_to_every_partition_of_the_reply_topic_only(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    create(fixture.brokers(), fixture.pong_name(), 3).await;
+    let other_name = format!("pong-other-{}", Uuid::new_v4().simple());
+    let other = Topic::open(fixture.brokers(), &other_name).await;
+    let _worker = fixture.worker().ready().await;
+    let value = json!({ "id": "id", "name": "n", "value": "v" }).to_string();
+    let mut request = record(None, Some(value.as_bytes()));
+    request.headers = [("kafka_replyTopic".to_owned(), other_name.into_bytes())].into();
+    fixture.ping().await.write_batch(vec![request]).await;
+    other.read(0, 1).await;
+
+    for partition in 0..3 {
+        let pong = Topic::partition(fixture.brokers(), fixture.pong_name(), partition).await;
+        until_heartbeats(&pong, 3).await;
+    }
+    until_eq("the reply is the only record", WAIT_LIMIT, 1, async || {
+        other.end().await
+    })
+    .await;
+}
