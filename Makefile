@@ -8,10 +8,10 @@ help: ## list the targets
 run: ## broker, worker and gateway in one process, until Ctrl-C; needs only Rust
 	@cargo run --release --quiet --package standalone
 
-test: ## unit and end-to-end tests, and the fast fault scenarios; real Kafka needs a JDK and Maven
+test: ## unit and end-to-end tests, and one fault scenario; real Kafka needs a JDK and Maven
 	cargo test --workspace
 	cargo test --release --target "$$(uname -m)-unknown-linux-musl" --package static-rt
-	cargo test --release --package e2e --test faults -- fast
+	cargo test --package e2e --test faults -- 9 built_in
 
 faults: ## fault scenarios under load (40 minutes; installs tools with apt-get); make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime \
