@@ -1,7 +1,7 @@
 //! A member of a consumer group (KIP-848), and its way from its current to its target assignment.
 //!
-//! A member is first told what to revoke, and stays in its epoch until it has. Then it enters the epoch of the target
-//! assignment, and gets the partitions that no other member holds. Kafka's `CurrentAssignmentBuilder`.
+//! A member first revokes partitions, and stays in its epoch until it has reported that. Then it enters the epoch of the
+//! target assignment, and gets the partitions that no other member holds. Kafka's `CurrentAssignmentBuilder`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -103,9 +103,9 @@ async fn idle_connections_are_closed() {
     let (mut idle, mut busy) = (broker.connect().await, broker.connect().await);
     busy.send(VERSION, &fetch("ping", &[(0, 0)], 400)).await;
     broker.faults.close_idle_after(Some(Duration::from_millis(100)));
-    let asked = Instant::now();
+    let sent_at = Instant::now();
     assert!(idle.frame().await.is_none());
-    assert!(asked.elapsed() >= Duration::from_millis(90));
+    assert!(sent_at.elapsed() >= Duration::from_millis(90));
     busy.receive::<FetchRequest>(VERSION).await;
     broker.faults.heal();
     busy.call(5, &MetadataRequest::default()).await;
@@ -136,8 +136,8 @@ async fn old_leader_responds_not_leader_or_follower() {
     );
     let (node, addr) = within(broker.faults.add_node()).await.unwrap();
     broker.faults.move_leader("ping", 0, node).unwrap();
-    let told = old.receive::<FetchRequest>(VERSION).await;
-    assert_eq!(told.responses[0].partitions[0].error_code, 6);
+    let moved = old.receive::<FetchRequest>(VERSION).await;
+    assert_eq!(moved.responses[0].partitions[0].error_code, 6);
 
     let metadata = old.call(9, &MetadataRequest::default().with_topics(None)).await;
     let ports: Vec<_> = metadata.brokers.iter().map(|broker| broker.port).collect();

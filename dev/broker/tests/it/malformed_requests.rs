@@ -73,15 +73,15 @@ async fn unsupported_api_or_version_closes_connection() {
 #[tokio::test]
 async fn truncated_request_closes_connection() {
     let broker = start().await;
-    let whole = frame(11, 1, &fetch("ping", &[(0, 0)], 0));
-    for length in 0..whole.len() {
+    let complete = frame(11, 1, &fetch("ping", &[(0, 0)], 0));
+    for length in 0..complete.len() {
         // A truncated frame.
         let mut connection = broker.connect().await;
-        within(connection.stream.write_all(&whole[..length])).await.unwrap();
+        within(connection.stream.write_all(&complete[..length])).await.unwrap();
         within(connection.stream.shutdown()).await.unwrap();
         assert!(connection.frame().await.is_none(), "truncated to {length} bytes");
     }
-    let body = &whole[4..];
+    let body = &complete[4..];
     for length in 0..body.len() {
         // A complete frame with a truncated request.
         assert_closes(

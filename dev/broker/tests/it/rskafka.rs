@@ -66,8 +66,8 @@ async fn list_offsets_by_timestamp_and_delete_records() {
         (OffsetAt::Timestamp(at(4000)), 3),
         (OffsetAt::Timestamp(at(4001)), -1),
     ];
-    for (asked, offset) in cases {
-        assert_eq!(within(partition.get_offset(asked)).await.unwrap(), offset, "{asked:?}");
+    for (spec, offset) in cases {
+        assert_eq!(within(partition.get_offset(spec)).await.unwrap(), offset, "{spec:?}");
     }
     within(partition.delete_records(2, 1000)).await.unwrap();
     assert_eq!(within(partition.get_offset(OffsetAt::Earliest)).await.unwrap(), 2);
@@ -142,9 +142,9 @@ async fn produce_wakes_a_waiting_fetch() {
             async {
                 // The fetch waits by now in most rounds.
                 tokio::task::yield_now().await;
-                let asked = Instant::now();
+                let produced_at = Instant::now();
                 writer.write(&["x"]).await;
-                asked
+                produced_at
             }
         );
         let ((records, _), received) = read;

@@ -269,7 +269,7 @@ enum Event {
     Heartbeat(usize),
     /// A heartbeat whose response is lost.
     LostResponse(usize),
-    /// The client revokes what it was told to.
+    /// The client revokes the partitions that are no longer assigned.
     Revoke(usize),
     Leave(usize),
     Advance(u64),
@@ -379,7 +379,7 @@ proptest! {
             }
             consumers.check(&fixture);
         }
-        // All clients send heartbeats and revoke what they are told to.
+        // All clients send heartbeats and revoke partitions that are no longer assigned.
         for _ in 0..12 {
             fixture.advance(SECOND);
             for client in 0..4 {
