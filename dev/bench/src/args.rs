@@ -1,9 +1,9 @@
 //! The command line.
 //!
-//! A bad value ends with one line that names the flag, the value and what is allowed, and with the exit code 64
+//! A bad value ends the program with one line that names the flag, the value and what is allowed, and with exit code 64
 //! (`EX_USAGE` of sysexits.h).
 
-use bench::{Connections, Load, Mode, Question, Until};
+use bench::{Connections, Load, Mode, RequestKind, Until};
 use clap::{ArgGroup, CommandFactory, FromArgMatches, Parser};
 use std::{
     ffi::OsString, fmt::Display, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr,
@@ -13,14 +13,14 @@ use std::{
 const USAGE: u8 = 64;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Sends requests to the gateway, checks every answer, and reports throughput and latency.
+/// Sends requests to the gateway, checks every response, and reports throughput and latency.
 ///
-/// Without --rate the loop is closed: each connection sends its next request when it has the answer to the last one.
-/// With --rate it is open: requests are due at fixed instants and their latency counts from there, whether or not a
-/// connection was free, so a slow server cannot slow down the asking.
+/// Without --rate the loop is closed: each connection sends its next request after the response to the last one. With
+/// --rate it is open: requests are due at fixed instants, and latency counts from there, so a slow server does not
+/// reduce the rate.
 ///
-/// The exit code is 0 if all went well, 1 if an answer was wrong or none was right, 64 for a bad command line, and 130
-/// after Ctrl-C, which shows the summary so far.
+/// The exit code is 0 for success, 1 if a response was wrong or none was right, 64 for a bad command line, and 130 after
+/// Ctrl-C, which shows the report so far.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, group = ArgGroup::new("until"))]
 pub(crate) struct Args {
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = loopback)]
     target: SocketAddr,
 
-    /// How many connections; 64 if neither this nor --rate is given
+    /// Number of connections; 64 without --rate
     #[arg(long, short, value_name = "N", value_parser = between(1_usize, 60_000, "connections"))]
     connections: Option<usize>,
 
@@ -51,7 +51,7 @@ pub(crate) struct Args {
           value_parser = between(1_u64, 100_000_000_000, "requests"))]
     requests: Option<u64>,
 
-    /// How long to send before measuring; wrong answers count here as well
+    /// How long to send before measuring; wrong responses count here as well
     #[arg(long, short, value_name = "TIME", default_value = "0s", value_parser = time(Duration::ZERO, DAY))]
     warmup: Duration,
 
@@ -60,19 +60,15 @@ pub(crate) struct Args {
           value_parser = time(Duration::from_millis(1), Duration::from_secs(3600)))]
     timeout: Duration,
 
-    /// GET /ping instead of POST with unique values; answers are then told apart by their ids alone
+    /// GET /ping instead of POST with unique values; responses then differ by their ids only
     #[arg(long, conflicts_with = "body_bytes")]
     get: bool,
 
     /// Pads the value so that the body of each request has this many bytes
-    #[arg(long, value_name = "N", value_parser = between(Question::MIN_BODY_BYTES, 16 << 20, "bytes"))]
+    #[arg(long, value_name = "N", value_parser = between(RequestKind::MIN_BODY_BYTES, 16 << 20, "bytes"))]
     body_bytes: Option<usize>,
 
-    /// Sends a request once more if the server had closed the kept connection before it
-    #[arg(long)]
-    retry: bool,
-
-    /// Also writes the report as JSON; with `-` to stdout, and the summary to stderr
+    /// Also writes the report as JSON; `-` writes it to stdout, and the text to stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -80,10 +76,10 @@ pub(crate) struct Args {
 // === impl Args ===
 
 impl Args {
-    /// Reads a command line. In the error case everything has been said, and the exit code is given.
+    /// Parses a command line. After an error the message is printed and the exit code returned.
     pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         Self::parse_line(line).map_err(|error| {
-            // Nothing is left to be done if stderr or stdout is gone.
+            // A closed stderr or stdout is no error.
             if error.use_stderr() {
                 let _ = writeln!(std::io::stderr(), "bench: {}", one_line(&error));
                 ExitCode::from(USAGE)
@@ -98,7 +94,6 @@ impl Args {
         Self::from_arg_matches(&Self::command().try_get_matches_from(line)?)
     }
 
-    /// What the command line asks for.
     pub(crate) fn load(&self) -> Load {
         let mode = match (self.rate, self.connections) {
             (None, connections) => Mode::Closed {
@@ -114,23 +109,22 @@ impl Args {
             },
         };
         Load {
-            question: if self.get {
-                Question::Get
+            request: if self.get {
+                RequestKind::Get
             } else {
-                Question::Post {
+                RequestKind::Post {
                     body_bytes: self.body_bytes,
                 }
             },
             until: self.requests.map_or(Until::Elapsed(self.duration), Until::Requests),
             warmup: self.warmup,
             timeout: self.timeout,
-            retry: self.retry,
             ..Load::new(self.target, mode)
         }
     }
 }
 
-/// The first paragraph, which says what is wrong; the usage and the tips after it are in `--help`.
+/// The first paragraph of clap's message; usage and tips are in `--help`.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let paragraph = text
@@ -187,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_consistent() {
+    fn command_passes_claps_debug_asserts() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn the_flags_choose_the_loop() {
+    fn rate_selects_the_open_loop() {
         let mode = |line| parse(line).unwrap().load().mode;
         assert_eq!(mode(""), Mode::Closed { connections: 64 });
         assert_eq!(mode("-c 3"), Mode::Closed { connections: 3 });
@@ -220,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_a_time_or_a_number() {
+    fn duration_and_requests_exclude_each_other() {
         let until = |line| parse(line).map(|args| args.load().until);
         assert_eq!(until("").unwrap(), Until::Elapsed(Duration::from_secs(10)));
         assert_eq!(
@@ -232,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_one_line_with_flag_value_and_what_is_allowed() {
+    fn bad_value_is_one_line_with_flag_value_and_allowed_range() {
         for (line, parts) in [
             (
                 "--target 10.0.0.1:80",
@@ -274,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn localhost_is_loopback() {
+    fn localhost_is_a_target() {
         assert_eq!(
-            parse("--target localhost:81").unwrap().load().targets[0].to_string(),
+            parse("--target localhost:81").unwrap().load().target.to_string(),
             "127.0.0.1:81"
         );
         assert_eq!(
-            parse("--target [::1]:81").unwrap().load().targets[0].to_string(),
+            parse("--target [::1]:81").unwrap().load().target.to_string(),
             "[::1]:81"
         );
     }

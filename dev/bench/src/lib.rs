@@ -1,61 +1,53 @@
-//! A load generator for the gateway that checks every answer against its own request.
+//! A load generator for the gateway that checks every response against its own request.
 //!
-//! A [`Load`] says what to send, [`Load::run`] sends it and gives back a [`Report`]. The binary of the same name is a
-//! thin command line around the two; tests embed them.
+//! A [`Load`] says what to send, [`Load::run`] sends it and returns a [`Report`]. The binary of the same name is a
+//! command line around the two; tests use the library.
 //!
-//! # What is measured
+//! # Closed loop and open loop
 //!
-//! *Closed loop* ([`Mode::Closed`]): each connection has one request in flight at a time and sends the next as soon
-//! as the answer is there. A slow server is asked less often, so this finds the throughput at a given number of
-//! connections; its latency says nothing about callers who come whether or not others still wait.
+//! *Closed loop* ([`Mode::Closed`]): each connection has one request in flight and sends the next one after the response.
+//! A slow server gets fewer requests, so this measures the throughput at a number of connections.
 //!
-//! *Open loop* ([`Mode::Open`]): request `i` is due at `begin + i / rate`, whatever became of the ones before it. Its
-//! latency is measured from that instant and never from the instant of sending, so coordinated omission is not
-//! possible: when all connections are busy the request waits for one, and the wait counts. A request that found no
-//! connection within the timeout is given up unsent and counted as that.
+//! *Open loop* ([`Mode::Open`]): request `i` is due at `begin + i / rate`. Its latency counts from that instant, not from
+//! the instant of sending, so there is no coordinated omission: when all connections are busy the wait for one counts. A
+//! request that finds no connection within the timeout is not sent, and counted as that.
 //!
-//! In both, a reconnect that a request needs counts into its latency, and so does the time that the generator itself
-//! takes: it runs on one thread, and with many answers at hand at once the last one waits for the others. Only right
-//! answers are in the histogram; everything else is an outcome with its own count.
+//! In both, the latency contains a reconnect that the request needs, and the time of the generator itself, which runs on
+//! one thread. The histogram contains right responses only; every other outcome has a count of its own.
 //!
-//! # What is checked
+//! # Checks
 //!
-//! Each `POST` carries a name and a value that no other request has, so that the answer of another caller cannot pass
-//! for one's own. A wrong answer is the worst there is and is never tolerated: not even during the warm-up.
+//! Each `POST` has a name and a value of its own, so a response to another request is detected. Wrong responses count
+//! during the warm-up too.
 //!
 //! # Limits
 //!
-//! Loopback only: this is no tool for anybody else's server. Every run ends by itself: no request is due after the end,
-//! and from then on each may wait for a connection and for its answer, [`Load::timeout`] at most for either.
+//! The target must be a loopback address. Every run ends: no request is due after the end, and each one waits at most
+//! [`Load::timeout`] for a connection and as long again for its response.
 
 #![forbid(unsafe_code)]
 
-mod alarm;
-mod answer;
-mod caller;
-mod crew;
-mod head;
-mod journal;
-mod json;
+mod client;
+mod connection;
+mod deadline;
+mod duplicates;
 mod load;
-mod outcomes;
+mod outcome;
+mod pacer;
+mod recorder;
 mod report;
 mod request;
-mod schedule;
-mod seen;
-mod summary;
-mod tally;
-mod watchdog;
-mod wire;
+mod request_log;
+mod response;
+mod run;
+mod timer;
 
 pub use self::{
-    answer::Wrong,
-    journal::{Entry, Fate, Journal},
-    load::{Connections, Load, LoadError, Mode, Question, Until},
-    outcomes::Outcomes,
+    load::{Connections, Load, LoadError, Mode, RequestKind, Until},
+    outcome::{Outcome, OutcomeCounts, Wrong},
     report::Report,
+    request_log::{RequestEntry, RequestLog},
 };
-pub use hdrhistogram::Histogram;
 
 #[cfg(test)]
 mod tests;

@@ -1,38 +1,35 @@
 //! The settings of a run: what is sent where, how fast and for how long.
 
-use crate::{crew, journal::Journal, report::Report, request};
+use crate::{report::Report, request, request_log::RequestLog, run};
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 use thiserror::Error;
 
 /// One run of the generator.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Where the requests go; connections take them in turn. Only loopback addresses are accepted.
-    pub targets: Vec<SocketAddr>,
+    /// Where the requests go. Only loopback addresses are accepted.
+    pub target: SocketAddr,
     /// When requests are sent.
     pub mode: Mode,
     /// What is sent.
-    pub question: Question,
+    pub request: RequestKind,
     /// When the measured part ends; the warm-up comes before it.
     pub until: Until,
-    /// How long requests are sent and checked, but not measured. Zero: not at all.
+    /// How long requests are sent and checked, but not measured.
     pub warmup: Duration,
-    /// How long a request may take from being sent, a connect included, to the last byte of the answer. In the open loop
-    /// it may wait for a connection as long again before that.
+    /// Limit from sending a request, a connect included, to the last byte of the response. In the open loop a request may
+    /// wait as long again for a connection.
     pub timeout: Duration,
-    /// Whether a request is sent once more, on a new connection, if the server had closed the kept-alive one before
-    /// it gave a byte of an answer. Without it, that is a connection error.
-    pub retry: bool,
-    /// Where each request is entered; closing it ends the run.
-    pub journal: Option<Journal>,
+    /// Records each request; closing it ends the run.
+    pub log: Option<RequestLog>,
 }
 
 /// When requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// As soon as a connection has its answer it sends the next request.
+    /// Each connection sends its next request after the response to the last one.
     Closed {
-        /// How many connections do so at once.
+        /// Number of connections.
         connections: usize,
     },
     /// At fixed instants, whatever the server does.
@@ -47,51 +44,47 @@ pub enum Mode {
 /// The connections of the open loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connections {
-    /// So many, all opened before the first request; they take turns.
+    /// This many, opened before the first request; they take turns.
     Fixed(usize),
-    /// As many as it takes that one is free when a request is due, and never more than this.
+    /// A new one when a request is due and none is idle, up to this many.
     UpTo(usize),
 }
 
 /// When the measured part of a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// After this time. Requests that have begun are seen through to their answer.
+    /// After this time. The run waits for the responses in flight.
     Elapsed(Duration),
-    /// After so many requests.
+    /// After this many requests.
     Requests(u64),
 }
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
-    /// `POST /ping` with a name and a value of its own in each request.
+pub enum RequestKind {
+    /// `POST /ping` with a unique name and value in each request.
     Post {
-        /// The length of each request's body, reached by padding the value. At least [`Question::MIN_BODY_BYTES`],
-        /// which is also what `None` gives.
+        /// Length of the body; the value is padded to it. `None` is [`RequestKind::MIN_BODY_BYTES`].
         body_bytes: Option<usize>,
     },
-    /// `GET /ping`. All requests are alike, so only the id tells the answers apart: a repeated one is a wrong answer.
+    /// `GET /ping`. All requests are equal, so a wrong response is detected only by a repeated id.
     Get,
 }
 
-/// Why a run did not take place.
+/// Settings that no run can have.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The target is a machine other than this one.
+    /// The target is another machine.
     #[error("{0} is not a loopback address, and this generator sends to no other")]
     NotLoopback(SocketAddr),
-    /// Nowhere to send to.
-    #[error("a load needs at least one target")]
-    NoTargets,
-    /// Nothing to send over.
+    /// No connections.
     #[error("a load needs at least one connection")]
     NoConnections,
-    /// A rate that is no positive number.
+    /// The rate is not a positive number.
     #[error("{0} requests/s is not a rate above 0")]
     Rate(f64),
-    /// The body has no room for what makes a request unique.
-    #[error("a body of {0} bytes is too small: at least {min}", min = Question::MIN_BODY_BYTES)]
+    /// The body has no room for a unique name and value.
+    #[error("a body of {0} bytes is too small: at least {min}", min = RequestKind::MIN_BODY_BYTES)]
     Body(usize),
     /// The operating system gave no timer.
     #[error("no timer for the open loop")]
@@ -101,79 +94,63 @@ pub enum LoadError {
 // === impl Load ===
 
 impl Load {
-    /// A load with the defaults: unpadded `POST` requests for 10 s, no warm-up, a timeout of 15 s, no retry.
+    /// Unpadded `POST` requests for 10 s, no warm-up, and a timeout of 15 s.
     ///
-    /// The timeout is above the 10 s after which the gateway gives up, so that its own answer is seen.
+    /// The timeout is above the gateway's own 10 s, so that its response to a timeout is seen.
     pub fn new(target: SocketAddr, mode: Mode) -> Self {
-        Self::spread(vec![target], mode)
-    }
-
-    /// The same over several servers that are one system.
-    pub fn spread(targets: Vec<SocketAddr>, mode: Mode) -> Self {
         Self {
-            targets,
+            target,
             mode,
-            question: Question::Post { body_bytes: None },
+            request: RequestKind::Post { body_bytes: None },
             until: Until::Elapsed(Duration::from_secs(10)),
             warmup: Duration::ZERO,
             timeout: Duration::from_secs(15),
-            retry: false,
-            journal: None,
+            log: None,
         }
     }
 
-    /// Sends the load and reports. It must be called in a tokio runtime with I/O and time enabled; one thread is
-    /// enough.
+    /// Sends the load, in a tokio runtime with I/O and time enabled. One thread is enough.
     ///
     /// # Errors
-    /// Settings that make no sense, before anything is sent. What the server does is never an error: it is in the
-    /// report.
+    /// Invalid settings, before anything is sent. What the server does is in the report.
     pub async fn run(self) -> Result<Report, LoadError> {
         self.run_until(std::future::pending()).await
     }
 
-    /// Like [`Load::run`], but ends as soon as `stop` does, with the report so far. Requests in flight at that moment
-    /// are dropped and in no count.
+    /// Like [`Load::run`], but ends with `stop`. Requests in flight at that moment are in no count.
     ///
     /// # Errors
     /// As for [`Load::run`].
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Report, LoadError> {
-        self.check()?;
-        crew::run(self, stop).await
+        self.validate()?;
+        run::run(self, stop).await
     }
 
-    fn check(&self) -> Result<(), LoadError> {
-        if self.targets.is_empty() {
-            return Err(LoadError::NoTargets);
-        }
-        // An IPv4 address in IPv6 clothes is judged by what it is.
-        let foreign = self.targets.iter().find(|it| !it.ip().to_canonical().is_loopback());
-        if let Some(foreign) = foreign {
-            return Err(LoadError::NotLoopback(*foreign));
+    fn validate(&self) -> Result<(), LoadError> {
+        // `to_canonical`: an IPv4-mapped IPv6 address counts as the IPv4 address.
+        if !self.target.ip().to_canonical().is_loopback() {
+            return Err(LoadError::NotLoopback(self.target));
         }
         if self.mode.max_connections() == 0 {
             return Err(LoadError::NoConnections);
         }
-        if let Mode::Open { rate, .. } = self.mode
-            && !(rate.is_finite() && rate > 0.0)
-        {
-            return Err(LoadError::Rate(rate));
+        match (self.mode, self.request) {
+            (Mode::Open { rate, .. }, _) if !(rate.is_finite() && rate > 0.0) => Err(LoadError::Rate(rate)),
+            (
+                _,
+                RequestKind::Post {
+                    body_bytes: Some(bytes),
+                },
+            ) if bytes < RequestKind::MIN_BODY_BYTES => Err(LoadError::Body(bytes)),
+            _ => Ok(()),
         }
-        if let Question::Post {
-            body_bytes: Some(bytes),
-        } = self.question
-            && bytes < Question::MIN_BODY_BYTES
-        {
-            return Err(LoadError::Body(bytes));
-        }
-        Ok(())
     }
 }
 
 // === impl Mode ===
 
 impl Mode {
-    /// The most connections that are ever open at once.
+    /// The most connections that are open at once.
     pub fn max_connections(&self) -> usize {
         match *self {
             Self::Closed { connections } => connections,
@@ -185,10 +162,10 @@ impl Mode {
     }
 }
 
-// === impl Question ===
+// === impl RequestKind ===
 
-impl Question {
-    /// The length of an unpadded body.
+impl RequestKind {
+    /// Length of an unpadded body.
     pub const MIN_BODY_BYTES: usize = request::MIN_BODY_BYTES;
 }
 
@@ -196,28 +173,26 @@ impl Question {
 mod tests {
     use super::*;
 
-    async fn refusal(change: impl FnOnce(&mut Load)) -> LoadError {
+    async fn error(change: impl FnOnce(&mut Load)) -> LoadError {
         let mut load = Load::new(([127, 0, 0, 1], 1).into(), Mode::Closed { connections: 1 });
         change(&mut load);
-        load.run().await.expect_err("the settings make no sense")
+        load.run().await.expect_err("the settings are invalid")
     }
 
     #[tokio::test]
-    async fn only_this_machine_is_a_target() {
+    async fn target_must_be_a_loopback_address() {
         for foreign in ["10.0.0.1:80", "[2001:db8::1]:80", "0.0.0.0:80", "[::ffff:10.0.0.1]:80"] {
-            let error = refusal(|load| load.targets.push(foreign.parse().unwrap())).await;
+            let error = error(|load| load.target = foreign.parse().unwrap()).await;
             assert!(matches!(error, LoadError::NotLoopback(_)), "{foreign}: {error}");
         }
     }
 
     #[tokio::test]
-    async fn settings_that_send_nothing_are_refused() {
-        let error = refusal(|load| load.targets.clear()).await;
-        assert!(matches!(error, LoadError::NoTargets));
-        let error = refusal(|load| load.mode = Mode::Closed { connections: 0 }).await;
-        assert!(matches!(error, LoadError::NoConnections));
+    async fn invalid_settings_are_errors() {
+        let none = error(|load| load.mode = Mode::Closed { connections: 0 }).await;
+        assert!(matches!(none, LoadError::NoConnections));
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let error = refusal(|load| {
+            let error = error(|load| {
                 load.mode = Mode::Open {
                     rate,
                     connections: Connections::Fixed(1),
@@ -226,7 +201,7 @@ mod tests {
             .await;
             assert!(matches!(error, LoadError::Rate(_)), "{rate}");
         }
-        let error = refusal(|load| load.question = Question::Post { body_bytes: Some(5) }).await;
-        assert!(matches!(error, LoadError::Body(5)));
+        let small = error(|load| load.request = RequestKind::Post { body_bytes: Some(5) }).await;
+        assert!(matches!(small, LoadError::Body(5)));
     }
 }

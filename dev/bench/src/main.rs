@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-/// What a shell reports for a process that Ctrl-C ended.
+/// The exit code of a shell for a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -21,17 +21,17 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    // If the limit stays low, connections fail with an error that says so.
+    // With a low limit connects fail, and the report names the error.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     run(&args).unwrap_or_else(|error| {
-        // Nothing is left to be done if stderr is gone.
+        // A closed stderr is no error.
         let _ = writeln!(io::stderr(), "bench: {error:#}");
         ExitCode::FAILURE
     })
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
-    // One thread: what is measured has the other cores to itself.
+    // One thread leaves the other cores to the measured processes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,7 +53,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     Ok(exit_code(&report))
 }
 
-/// Ends at Ctrl-C, and never where there is no such thing.
+/// Never, on a system without Ctrl-C.
 async fn interrupt() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending().await

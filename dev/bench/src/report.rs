@@ -1,84 +1,76 @@
-//! What a run gives back: settings, counts, latencies.
+//! The result of a run: settings, counts and latencies, as text and as JSON.
 
 use crate::{
-    load::{Load, Until},
-    outcomes::Outcomes,
-    request::RunId,
-    schedule::Schedule,
-    tally::Tally,
+    client::Run,
+    load::{Connections, Load, Mode, RequestKind, Until},
+    outcome::OutcomeCounts,
 };
 use hdrhistogram::Histogram;
-use std::time::Duration;
+use serde_json::{Map, Value, json};
+use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
-/// The result of a [`Load`]. It is plain data; what counts as good is up to the reader.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// The result of a [`Load`].
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What was asked for.
+    /// The settings.
     pub load: Load,
-    /// What the names and values of this run's requests have in common.
-    pub run: String,
-    /// What became of the measured requests.
-    pub outcomes: Outcomes,
-    /// What became of the requests of the warm-up.
-    pub warmup: Outcomes,
-    /// The latency of the right answers to measured requests, in microseconds, with three digits of precision.
+    /// The part that the names and values of this run's requests have in common.
+    pub run_id: String,
+    /// Of measured requests.
+    pub outcomes: OutcomeCounts,
+    /// Of requests of the warm-up.
+    pub warmup: OutcomeCounts,
+    /// Of right responses to measured requests, in microseconds, with three digits of precision.
     pub latency: Histogram<u64>,
-    /// When the measured part began, or would have begun if the run was stopped before.
+    /// When the measured part began, or would have begun if the run was interrupted before.
     pub began: Instant,
-    /// How long the measured part was: as long as it was meant to be, or until it was interrupted, or, where a number
-    /// of requests was meant, until the last right answer.
+    /// Length of the measured part: as set, or until the interruption, or until the last right response of
+    /// [`Until::Requests`].
     pub elapsed: Duration,
-    /// Right answers that came within `elapsed`, also those to requests of the warm-up. A few more may have come after it.
+    /// Right responses within `elapsed`, also to requests of the warm-up. More may have come after it.
     pub ok_in_time: u64,
-    /// Connections opened, from the beginning on.
+    /// From the beginning of the run.
     pub connections_opened: u64,
-    /// Requests sent a second time, see [`Load::retry`].
-    pub retries: u64,
-    /// The first few different wrong answers, in words.
+    /// The first different wrong responses.
     pub first_wrong: Vec<String>,
-    /// The first few different connection errors, in words.
+    /// The first different connection errors.
     pub first_errors: Vec<String>,
-    /// Whether the run was stopped before its end; requests in flight at that moment are in no count.
+    /// Whether the run was stopped before its end. Requests in flight at that moment are in no count.
     pub interrupted: bool,
 }
 
 // === impl Report ===
 
 impl Report {
-    pub(crate) fn new(
-        load: Load,
-        run: &RunId,
-        tally: &mut Tally,
-        schedule: &Schedule,
-        interrupted: Option<Instant>,
-    ) -> Self {
-        let end = interrupted.or(match load.until {
-            Until::Elapsed(_) => schedule.end(),
-            Until::Requests(_) => tally.last_ok,
+    pub(crate) fn new(run: &Run, interrupted: Option<Instant>) -> Self {
+        let recorder = &mut *run.recorder.lock();
+        let began = run.pacer.measured_from;
+        let end = interrupted.or(match run.load.until {
+            Until::Elapsed(_) => run.pacer.end(),
+            Until::Requests(_) => recorder.last_ok,
         });
-        // Interrupted after the end, while stragglers were waited for, it is still the end.
-        let end = end.map(|end| schedule.end().map_or(end, |planned| end.min(planned)));
+        // An interruption after the end, while the last responses are awaited, does not move the end.
+        let end = end.map(|end| run.pacer.end().map_or(end, |planned| end.min(planned)));
         Self {
-            load,
-            run: run.as_str().to_owned(),
-            outcomes: std::mem::take(&mut tally.measured),
-            warmup: std::mem::take(&mut tally.warmup),
-            latency: tally.latency.clone(),
-            began: schedule.measured_from(),
-            elapsed: end.map_or(Duration::ZERO, |end| {
-                end.saturating_duration_since(schedule.measured_from())
-            }),
-            ok_in_time: tally.ok_in_time,
-            connections_opened: tally.opened,
-            retries: tally.retries,
-            first_wrong: std::mem::take(&mut tally.first_wrong),
-            first_errors: std::mem::take(&mut tally.first_errors),
+            load: run.load.clone(),
+            run_id: run.id.clone(),
+            outcomes: std::mem::take(&mut recorder.measured),
+            warmup: std::mem::take(&mut recorder.warmup),
+            latency: recorder.latency.clone(),
+            began,
+            elapsed: end.map_or(Duration::ZERO, |end| end.saturating_duration_since(began)),
+            ok_in_time: recorder.ok_in_window,
+            connections_opened: recorder.connections_opened,
+            first_wrong: std::mem::take(&mut recorder.first_wrong),
+            first_errors: std::mem::take(&mut recorder.first_errors),
             interrupted: interrupted.is_some(),
         }
     }
 
-    /// Right answers per second, over the measured part.
+    /// Right responses per second, over the measured part.
     pub fn throughput(&self) -> f64 {
         if self.elapsed.is_zero() {
             0.0
@@ -87,13 +79,127 @@ impl Report {
         }
     }
 
-    /// The latency that this share (0 to 1) of the right answers did not exceed; zero if there was none.
+    /// The latency at this quantile (0 to 1) of the right responses; zero if there are none.
     pub fn latency_at(&self, quantile: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(quantile))
     }
 
-    /// Wrong answers, those of the warm-up included.
+    /// Wrong responses, those of the warm-up included.
     pub fn wrong_total(&self) -> u64 {
         self.outcomes.wrong_total() + self.warmup.wrong_total()
+    }
+
+    /// One object; the names contain the units.
+    pub fn to_json(&self) -> Value {
+        let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let mut latency: Map<_, _> = QUANTILES
+            .iter()
+            .map(|(name, quantile)| ((*name).to_owned(), self.latency.value_at_quantile(*quantile).into()))
+            .collect();
+        latency.insert("count".to_owned(), self.latency.len().into());
+        latency.insert("mean".to_owned(), self.latency.mean().into());
+        latency.insert("max".to_owned(), self.latency.max().into());
+        let (mode, rate) = match self.load.mode {
+            Mode::Closed { .. } => ("closed", None),
+            Mode::Open { rate, .. } => ("open", Some(rate)),
+        };
+        json!({
+            "settings": {
+                "target": self.load.target.to_string(),
+                "mode": mode,
+                "rate_per_second": rate,
+                "connections": self.load.mode.max_connections(),
+                "request": request_text(self.load.request),
+                "warmup_ms": millis(self.load.warmup),
+                "timeout_ms": millis(self.load.timeout),
+            },
+            "run": self.run_id,
+            "interrupted": self.interrupted,
+            "elapsed_ms": millis(self.elapsed),
+            "throughput_per_second": self.throughput(),
+            "ok_in_time": self.ok_in_time,
+            "latency_us": latency,
+            "outcomes": self.outcomes,
+            "warmup": self.warmup,
+            "connections_opened": self.connections_opened,
+            "first_wrong": self.first_wrong,
+            "first_errors": self.first_errors,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (request, mode) = (request_text(self.load.request), mode_text(self.load.mode));
+        writeln!(f, "{request} to {}, {mode}", self.load.target)?;
+        writeln!(
+            f,
+            "{:.1} s measured after {:.1} s of warm-up{}\n",
+            self.elapsed.as_secs_f64(),
+            self.load.warmup.as_secs_f64(),
+            if self.interrupted { ", interrupted" } else { "" }
+        )?;
+        writeln!(f, "throughput   {:.0} responses/s", self.throughput())?;
+        write!(f, "latency     ")?;
+        for (name, quantile) in QUANTILES {
+            write!(f, " {name} {:.3} ", self.latency_at(quantile).as_secs_f64() * 1e3)?;
+        }
+        writeln!(f, " max {:.3} ms", self.latency_at(1.0).as_secs_f64() * 1e3)?;
+        writeln!(f, "outcomes     {}", self.outcomes)?;
+        if self.warmup.total() > 0 {
+            writeln!(f, "warm-up      {}", self.warmup)?;
+        }
+        writeln!(f, "connections  {} opened", self.connections_opened)?;
+        for sample in &self.first_wrong {
+            writeln!(f, "WRONG        {sample}")?;
+        }
+        for sample in &self.first_errors {
+            writeln!(f, "error        {sample}")?;
+        }
+        Ok(())
+    }
+}
+
+fn request_text(request: RequestKind) -> String {
+    match request {
+        RequestKind::Get => "GET".to_owned(),
+        RequestKind::Post { body_bytes } => {
+            let bytes = body_bytes.unwrap_or(RequestKind::MIN_BODY_BYTES);
+            format!("POST of {bytes} bytes")
+        }
+    }
+}
+
+fn mode_text(mode: Mode) -> String {
+    match mode {
+        Mode::Closed { connections } => format!("closed loop, {connections} connections"),
+        Mode::Open { rate, connections } => {
+            let connections = match connections {
+                Connections::Fixed(n) => format!("{n} connections"),
+                Connections::UpTo(n) => format!("at most {n} connections"),
+            };
+            format!("open loop, {rate} requests/s over {connections}")
+        }
+    }
+}
+
+// === impl OutcomeCounts ===
+
+impl fmt::Display for OutcomeCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ok, {} wrong", self.ok, self.wrong_total())?;
+        for (status, count) in &self.statuses {
+            write!(f, ", {count} with status {status}")?;
+        }
+        for (name, count) in [
+            ("connection errors", self.connection_errors),
+            ("timeouts", self.timeouts),
+            ("unsent", self.unsent),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {name}")?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
-// The same pair on franz-go, to compare with: GET /ping becomes a record, and the record with its key the answer.
+// Gateway and worker on franz-go, for comparison: GET /ping writes a record; the reply with the same key is the response.
 //
-// A caller waits before its record is sent. franz-go has its defaults but for no linger and no compression, as the others
-// have none. No record has headers. Without an argument it is the gateway and starts a worker beside it, which is to be
-// killed with its process group.
+// A request is registered before its record is sent. franz-go has its defaults except linger and compression, which are
+// off as in the other programs. Records have no headers. Without an argument the program is the gateway, and starts a
+// worker, which ends with the process group.
 package main
 
 import (
@@ -27,18 +27,18 @@ type ping struct {
 	Value string `json:"value"`
 }
 
-type answer struct {
+type responseBody struct {
 	Message string `json:"message"`
 }
 
-type failure struct {
+type errorBody struct {
 	Error string `json:"error"`
 }
 
-// Callers that wait, by the key of their record.
+// Requests in flight, by the key of their record.
 type pending struct {
 	sync.Mutex
-	callers map[string]chan []byte
+	replies map[string]chan []byte
 }
 
 func main() {
@@ -50,20 +50,20 @@ func main() {
 }
 
 func gateway() {
-	beside := exec.Command(os.Args[0], "worker")
-	beside.Stderr = os.Stderr
-	check(beside.Start())
+	child := exec.Command(os.Args[0], "worker")
+	child.Stderr = os.Stderr
+	check(child.Start())
 
 	topic := os.Getenv("PING_TOPIC")
 	client := connect(os.Getenv("PONG_TOPIC"))
-	waiting := &pending{callers: make(map[string]chan []byte)}
-	go read(client, waiting.answer)
+	inFlight := &pending{replies: make(map[string]chan []byte)}
+	go read(client, inFlight.complete)
 
 	http.HandleFunc("GET /ping", func(w http.ResponseWriter, r *http.Request) {
 		id := uuid.NewString()
 		value, _ := json.Marshal(ping{id, "Ping", "Pong"})
-		answered := waiting.add(id)
-		defer waiting.remove(id)
+		reply := inFlight.add(id)
+		defer inFlight.remove(id)
 		failed := make(chan struct{}, 1)
 		client.Produce(r.Context(), &kgo.Record{Topic: topic, Key: []byte(id), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {
@@ -73,12 +73,12 @@ func gateway() {
 		timeout := time.NewTimer(10 * time.Second)
 		defer timeout.Stop()
 		select {
-		case reply := <-answered:
-			respond(w, http.StatusOK, answer{string(reply)})
+		case value := <-reply:
+			respond(w, http.StatusOK, responseBody{string(value)})
 		case <-failed:
-			respond(w, http.StatusInternalServerError, failure{"failed to send message to Kafka"})
+			respond(w, http.StatusInternalServerError, errorBody{"failed to send message to Kafka"})
 		case <-timeout.C:
-			respond(w, http.StatusInternalServerError, failure{"timeout waiting for response"})
+			respond(w, http.StatusInternalServerError, errorBody{"timeout waiting for response"})
 		}
 	})
 	check(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
@@ -89,12 +89,12 @@ func worker() {
 	client := connect(os.Getenv("PING_TOPIC"))
 	read(client, func(requests []*kgo.Record) {
 		for _, request := range requests {
-			var it ping
-			if json.Unmarshal(request.Value, &it) != nil {
+			var body ping
+			if json.Unmarshal(request.Value, &body) != nil {
 				continue
 			}
-			value := fmt.Appendf(nil, "%s %s ( %s ) ", it.Name, it.Value, it.ID)
-			client.Produce(context.Background(), &kgo.Record{Topic: topic, Key: []byte(it.ID), Value: value}, func(_ *kgo.Record, err error) {
+			value := fmt.Appendf(nil, "%s %s ( %s ) ", body.Name, body.Value, body.ID)
+			client.Produce(context.Background(), &kgo.Record{Topic: topic, Key: []byte(body.ID), Value: value}, func(_ *kgo.Record, err error) {
 				if err != nil {
 					log.Print(err)
 				}
@@ -104,37 +104,37 @@ func worker() {
 }
 
 func (p *pending) add(id string) <-chan []byte {
-	answered := make(chan []byte, 1)
+	reply := make(chan []byte, 1)
 	p.Lock()
-	p.callers[id] = answered
+	p.replies[id] = reply
 	p.Unlock()
-	return answered
+	return reply
 }
 
 func (p *pending) remove(id string) {
 	p.Lock()
-	delete(p.callers, id)
+	delete(p.replies, id)
 	p.Unlock()
 }
 
-func (p *pending) answer(replies []*kgo.Record) {
+func (p *pending) complete(records []*kgo.Record) {
 	p.Lock()
 	defer p.Unlock()
-	for _, reply := range replies {
-		if answered, ok := p.callers[string(reply.Key)]; ok {
-			delete(p.callers, string(reply.Key))
-			answered <- reply.Value
+	for _, record := range records {
+		if reply, ok := p.replies[string(record.Key)]; ok {
+			delete(p.replies, string(record.Key))
+			reply <- record.Value
 		}
 	}
 }
 
-// Reads partition 0 of a topic from now on, and writes to partition 0.
+// Reads partition 0 of a topic from its latest offset, and writes to partition 0.
 func connect(topic string) *kgo.Client {
 	brokers := kgo.SeedBrokers(os.Getenv("KAFKA_BROKERS"))
-	looking, err := kgo.NewClient(brokers)
+	lookup, err := kgo.NewClient(brokers)
 	check(err)
-	defer looking.Close()
-	ends, err := kadm.NewClient(looking).ListEndOffsets(context.Background(), topic)
+	defer lookup.Close()
+	ends, err := kadm.NewClient(lookup).ListEndOffsets(context.Background(), topic)
 	check(err)
 	end, ok := ends.Lookup(topic, 0)
 	if !ok || end.Err != nil {
@@ -151,11 +151,11 @@ func connect(topic string) *kgo.Client {
 	return client
 }
 
-func read(client *kgo.Client, handOn func([]*kgo.Record)) {
+func read(client *kgo.Client, handle func([]*kgo.Record)) {
 	for {
 		fetches := client.PollFetches(context.Background())
 		fetches.EachError(func(_ string, _ int32, err error) { log.Print(err) })
-		handOn(fetches.Records())
+		handle(fetches.Records())
 	}
 }
 

@@ -1,10 +1,10 @@
-// The pair that this project takes the place of, on sarama and gin, to compare with: GET /ping becomes a record, and the
-// record with its key the answer.
+// Gateway and worker on sarama and gin, for comparison: GET /ping writes a record; the reply with the same key is the
+// response. Our gateway and worker replace a pair of this design.
 //
-// It is written as that was: gateway and worker wait until Kafka has acknowledged what they send, the gateway in the caller's
-// handler, the worker before it looks at its next request. sarama has its defaults. But a caller waits before its record is
-// sent, and a late reply blocks nobody: with those bugs callers hang. No record has headers. Without an argument it is the
-// gateway and starts a worker beside it, which is to be killed with its process group.
+// As in that pair, gateway and worker wait for the acknowledgement of each record: the gateway in the HTTP handler, the
+// worker before its next request. sarama has its defaults. Unlike in that pair, a request is registered before its record
+// is sent, and a late reply blocks nothing; otherwise requests would hang. Records have no headers. Without an argument the
+// program is the gateway, and starts a worker, which ends with the process group.
 package main
 
 import (
@@ -29,10 +29,10 @@ type ping struct {
 	Value string `json:"value"`
 }
 
-// Callers that wait, by the key of their record.
+// Requests in flight, by the key of their record.
 type pending struct {
 	sync.Mutex
-	callers map[string]chan []byte
+	replies map[string]chan []byte
 }
 
 func main() {
@@ -44,16 +44,16 @@ func main() {
 }
 
 func gateway() {
-	beside := exec.Command(os.Args[0], "worker")
-	beside.Stderr = os.Stderr
-	check(beside.Start())
+	child := exec.Command(os.Args[0], "worker")
+	child.Stderr = os.Stderr
+	check(child.Start())
 
 	topic := os.Getenv("PING_TOPIC")
 	replies, producer := connect(os.Getenv("PONG_TOPIC"))
-	waiting := &pending{callers: make(map[string]chan []byte)}
+	inFlight := &pending{replies: make(map[string]chan []byte)}
 	go func() {
-		for reply := range replies {
-			waiting.answer(reply)
+		for record := range replies {
+			inFlight.complete(record)
 		}
 	}()
 
@@ -62,8 +62,8 @@ func gateway() {
 	router.GET("/ping", func(c *gin.Context) {
 		id := uuid.NewString()
 		value, _ := json.Marshal(ping{id, "Ping", "Pong"})
-		answered := waiting.add(id)
-		defer waiting.remove(id)
+		reply := inFlight.add(id)
+		defer inFlight.remove(id)
 		if send(producer, topic, id, value) != nil {
 			c.JSON(http.StatusInternalServerError, gin.H{"error": "failed to send message to Kafka"})
 			return
@@ -71,8 +71,8 @@ func gateway() {
 		timeout := time.NewTimer(10 * time.Second)
 		defer timeout.Stop()
 		select {
-		case reply := <-answered:
-			c.JSON(http.StatusOK, gin.H{"message": string(reply)})
+		case value := <-reply:
+			c.JSON(http.StatusOK, gin.H{"message": string(value)})
 		case <-timeout.C:
 			c.JSON(http.StatusInternalServerError, gin.H{"error": "timeout waiting for response"})
 		}
@@ -84,47 +84,47 @@ func worker() {
 	topic := os.Getenv("PONG_TOPIC")
 	requests, producer := connect(os.Getenv("PING_TOPIC"))
 	for request := range requests {
-		var it ping
-		if json.Unmarshal(request.Value, &it) != nil {
+		var body ping
+		if json.Unmarshal(request.Value, &body) != nil {
 			continue
 		}
-		value := fmt.Appendf(nil, "%s %s ( %s ) ", it.Name, it.Value, it.ID)
-		if err := send(producer, topic, it.ID, value); err != nil {
+		value := fmt.Appendf(nil, "%s %s ( %s ) ", body.Name, body.Value, body.ID)
+		if err := send(producer, topic, body.ID, value); err != nil {
 			log.Print(err)
 		}
 	}
 }
 
 func (p *pending) add(id string) <-chan []byte {
-	answered := make(chan []byte, 1)
+	reply := make(chan []byte, 1)
 	p.Lock()
-	p.callers[id] = answered
+	p.replies[id] = reply
 	p.Unlock()
-	return answered
+	return reply
 }
 
 func (p *pending) remove(id string) {
 	p.Lock()
-	delete(p.callers, id)
+	delete(p.replies, id)
 	p.Unlock()
 }
 
-func (p *pending) answer(reply *sarama.ConsumerMessage) {
+func (p *pending) complete(record *sarama.ConsumerMessage) {
 	p.Lock()
 	defer p.Unlock()
-	if answered, ok := p.callers[string(reply.Key)]; ok {
-		delete(p.callers, string(reply.Key))
-		answered <- reply.Value
+	if reply, ok := p.replies[string(record.Key)]; ok {
+		delete(p.replies, string(record.Key))
+		reply <- record.Value
 	}
 }
 
-// Reads partition 0 of a topic from now on, and writes to partition 0.
+// Reads partition 0 of a topic from its latest offset, and writes to partition 0.
 func connect(topic string) (<-chan *sarama.ConsumerMessage, sarama.SyncProducer) {
 	brokers := strings.Split(os.Getenv("KAFKA_BROKERS"), ",")
 	config := sarama.NewConfig()
 	config.Producer.Partitioner = sarama.NewManualPartitioner
 	config.Producer.Return.Successes = true
-	// Each with connections of its own: on one, what is sent would wait for the fetch before it.
+	// Producer and consumer have connections of their own: on a shared one a produce request waits for the fetch before it.
 	producer, err := sarama.NewSyncProducer(brokers, config)
 	check(err)
 	consumer, err := sarama.NewConsumer(brokers, config)

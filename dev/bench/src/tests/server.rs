@@ -1,4 +1,4 @@
-//! An HTTP server just good enough to be asked, and bad in exactly one way.
+//! A minimal HTTP server with one fault.
 
 use parking_lot::Mutex;
 use std::{
@@ -22,24 +22,24 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Behaviour {
     Right,
-    /// Right answers after a while.
+    /// Right responses after this time.
     Slow(Duration),
-    /// Right answers, but always with one id.
+    /// Right responses with the same id.
     SameId,
-    /// Every two requests get each other's answer.
+    /// Every two requests get each other's response.
     SwapPairs,
     /// These bytes, whatever the request.
     Raw(&'static str),
-    /// Ends each connection after so many answers, and says so in the last one or not.
+    /// Closes each connection after this many responses, with or without `connection: close`.
     CloseAfter {
-        answers: usize,
+        responses: usize,
         announced: bool,
     },
-    /// Reads the second request of each connection and hangs up on it.
-    SwallowSecond,
-    /// Half an answer, then the end.
-    Cut,
-    /// No answer, ever.
+    /// Closes each connection instead of a second response.
+    CloseAtSecond,
+    /// Closes the connection in the middle of the response.
+    Truncated,
+    /// Never responds.
     Silent,
 }
 
@@ -54,7 +54,7 @@ struct State {
     behaviour: Behaviour,
     requests: AtomicUsize,
     bodies: Mutex<HashSet<Vec<u8>>>,
-    /// The first of a pair: its answer, and where to send the other one's.
+    /// The first of a pair: its response, and where to send the other response.
     half: Mutex<Option<(String, oneshot::Sender<String>)>>,
 }
 
@@ -101,33 +101,33 @@ impl Drop for Server {
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
     stream.set_nodelay(true).unwrap();
-    let mut answered = 0;
+    let mut responses_sent = 0;
     while let Some(body) = read_request(&mut stream).await {
         state.requests.fetch_add(1, Ordering::Relaxed);
         state.bodies.lock().insert(body.clone());
-        let answer = message(&body, state.behaviour);
-        let mut response = response(&answer, "");
+        let text = message(&body, state.behaviour);
+        let mut response = response(&text, "");
         match state.behaviour {
             Behaviour::Right | Behaviour::SameId => {}
             Behaviour::Slow(time) => tokio::time::sleep(time).await,
-            Behaviour::SwapPairs => response = self::response(&swap(&state, answer).await, ""),
+            Behaviour::SwapPairs => response = self::response(&swap(&state, text).await, ""),
             Behaviour::Raw(bytes) => response = bytes.to_owned(),
-            Behaviour::CloseAfter { answers, announced } if answered + 1 == answers => {
-                response = self::response(&answer, if announced { "connection: close\r\n" } else { "" });
+            Behaviour::CloseAfter { responses, announced } if responses_sent + 1 == responses => {
+                response = self::response(&text, if announced { "connection: close\r\n" } else { "" });
             }
-            Behaviour::CloseAfter { answers, .. } if answered == answers => return,
+            Behaviour::CloseAfter { responses, .. } if responses_sent == responses => return,
             Behaviour::CloseAfter { .. } => {}
-            Behaviour::SwallowSecond if answered == 1 => return,
-            Behaviour::SwallowSecond => {}
-            Behaviour::Cut => response.truncate(response.len() - 5),
+            Behaviour::CloseAtSecond if responses_sent == 1 => return,
+            Behaviour::CloseAtSecond => {}
+            Behaviour::Truncated => response.truncate(response.len() - 5),
             Behaviour::Silent => std::future::pending().await,
         }
         if stream.write_all(response.as_bytes()).await.is_err() {
             return;
         }
-        answered += 1;
-        let done = matches!(state.behaviour, Behaviour::CloseAfter { answers, .. } if answered == answers);
-        if done || matches!(state.behaviour, Behaviour::Cut) {
+        responses_sent += 1;
+        let done = matches!(state.behaviour, Behaviour::CloseAfter { responses, .. } if responses_sent == responses);
+        if done || matches!(state.behaviour, Behaviour::Truncated) {
             return;
         }
     }
@@ -169,14 +169,14 @@ fn response(body: &str, headers: &str) -> String {
     )
 }
 
-/// Gives an answer away and gets that of the other one of the pair.
-async fn swap(state: &State, answer: String) -> String {
+/// Exchanges the responses of a pair of requests.
+async fn swap(state: &State, response: String) -> String {
     let (give, take) = oneshot::channel();
     let other = {
         let mut half = state.half.lock();
         match half.take() {
             None => {
-                *half = Some((answer.clone(), give));
+                *half = Some((response.clone(), give));
                 None
             }
             other => other,
@@ -184,7 +184,7 @@ async fn swap(state: &State, answer: String) -> String {
     };
     match other {
         Some((others, to_other)) => {
-            to_other.send(answer).unwrap();
+            to_other.send(response).unwrap();
             others
         }
         None => take.await.unwrap(),

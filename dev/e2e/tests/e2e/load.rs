@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bench::{Connections, Journal, Load, Mode, Report, Until};
+use bench::{Connections, Load, Mode, Report, RequestLog, Until};
 use e2e::{process::Process, topic::Topic};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ const MAX_CONNECTIONS: usize = 4_096;
 
 /// A load that runs until the test ends it.
 pub(crate) struct Running {
-    journal: Journal,
+    log: RequestLog,
     run: JoinHandle<Report>,
 }
 
@@ -64,18 +64,18 @@ pub(crate) fn assert_answered(report: &Report, other: &[u16]) {
 impl Running {
     /// Starts an open loop.
     pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
-        let journal = Journal::new();
+        let log = RequestLog::new();
         let load = Load {
-            journal: Some(journal.clone()),
+            log: Some(log.clone()),
             ..open_loop(gateway, rate, UNTIL_FINISHED)
         };
         let run = tokio::spawn(async { load.run().await.unwrap() });
-        Self { journal, run }
+        Self { log, run }
     }
 
     /// Sends no more requests and waits for the responses.
     pub(crate) async fn finish(self) -> Report {
-        self.journal.close();
+        self.log.close();
         self.run.await.unwrap()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bench::Fate;
+use bench::Outcome;
 use e2e::{fixture::Fixture, http::post};
 use serde_json::json;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub(crate) async fn steady(fault: &Fault<'_>) -> Verdict {
         record.judge_answers(verdict);
         record.all().judge_share(verdict, "in 60 s", 0.9999);
         record.all().note_latency(verdict);
-        let served = record.all().count(|fate| fate == Fate::Ok) as f64 / 60.0;
+        let served = record.all().count(|outcome| outcome == Outcome::Ok) as f64 / 60.0;
         verdict.invariant(served >= rate * 0.99, format!("only {served:.0}/s"));
     })
     .await;

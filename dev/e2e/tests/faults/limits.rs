@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bench::Fate;
+use bench::Outcome;
 use e2e::{
     binaries,
     fixture::Fixture,
@@ -188,7 +188,7 @@ async fn load_and_time_out(pair: &Pair, shift: &str, verdict: &mut Verdict) {
     let all = record.all();
     let waits = || all.entries().map(|entry| entry.ended.duration_since(entry.sent));
     let (least, most) = (waits().min().unwrap_or_default(), waits().max().unwrap_or_default());
-    let timed_out = record.all().count(|fate| fate == Fate::Status(500));
+    let timed_out = record.all().count(|outcome| outcome == Outcome::Status(500));
     verdict.judge(
         timed_out == record.all().total()
             && least + Duration::from_millis(2) >= REPLY_TIMEOUT

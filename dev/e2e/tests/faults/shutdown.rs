@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use bench::Fate;
+use bench::Outcome;
 use e2e::{
     fixture::Fixture,
     http::{Connection, Next, get, post},
@@ -65,7 +65,7 @@ pub(crate) async fn under_load(fault: &Fault<'_>) -> Verdict {
     let cut = record
         .all()
         .entries()
-        .filter(|entry| entry.fate == Fate::Cut && entry.sent < signalled)
+        .filter(|entry| entry.outcome == Outcome::ConnectionClosed && entry.sent < signalled)
         .count();
     verdict.judge(cut == 0, format!("{cut} cut that were sent before it"));
     // A later request may meet the close of its idle connection. It was not in flight: Kafka does not have it.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bench::{Fate, Load, Question};
+use bench::{Load, Outcome, RequestKind};
 use e2e::{
     environment::Environment,
     fixture::Fixture,
@@ -68,7 +68,7 @@ impl Mix {
         let gateway = pair.gateway.http();
         let sized = |rate, body_bytes| {
             Traffic::of(Load {
-                question: Question::Post {
+                request: RequestKind::Post {
                     body_bytes: Some(body_bytes),
                 },
                 ..open_loop(gateway, rate)
@@ -187,7 +187,7 @@ async fn memory_over(pair: &Pair, length: Duration) -> Vec<(Duration, [u64; 2])>
 }
 
 fn p99(record: &Record, from: Instant, to: Instant) -> Duration {
-    record.due(from, to).latency(0.99, |fate| fate == Fate::Ok)
+    record.due(from, to).latency(0.99, |outcome| outcome == Outcome::Ok)
 }
 
 /// The slope of the line with the least squares.

@@ -1,8 +1,8 @@
-//! The load of a scenario, and the fate of each request.
+//! The load of a scenario, and the outcome of each request.
 
 use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
 
-use bench::{Connections, Entry, Fate, Journal, Load, Mode, Report, Until};
+use bench::{Connections, Load, Mode, Outcome, Report, RequestEntry, RequestLog, Until};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
@@ -19,20 +19,20 @@ const UNTIL_FINISHED: Until = Until::Elapsed(Duration::from_secs(3_600));
 /// A running load. It has its own thread, so that the scenario does not delay it.
 #[derive(Debug)]
 pub(crate) struct Traffic {
-    journal: Journal,
+    log: RequestLog,
     report: oneshot::Receiver<Report>,
 }
 
 /// All requests of a finished load, in the order of their due times.
 #[derive(Debug)]
 pub(crate) struct Record {
-    entries: Vec<Entry>,
+    entries: Vec<RequestEntry>,
     report: Report,
 }
 
 /// The requests that were due within a period.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Window<'a>(&'a [Entry]);
+pub(crate) struct Window<'a>(&'a [RequestEntry]);
 
 /// An open loop with this rate.
 pub(crate) fn open_loop(addr: SocketAddr, rate: f64) -> Load {
@@ -81,9 +81,9 @@ impl Traffic {
 
     /// Starts any load.
     pub(crate) fn of(load: Load) -> Self {
-        let journal = Journal::new();
+        let log = RequestLog::new();
         let load = Load {
-            journal: Some(journal.clone()),
+            log: Some(log.clone()),
             ..load
         };
         let (done, report) = oneshot::channel();
@@ -93,7 +93,7 @@ impl Traffic {
             // The scenario may have failed.
             let _ = done.send(ran.expect("the load is valid"));
         });
-        Self { journal, report }
+        Self { log, report }
     }
 
     /// Continues for this time.
@@ -108,14 +108,14 @@ impl Traffic {
 
     /// Sends no more requests and waits for the responses.
     pub(crate) async fn finish(self) -> Record {
-        self.journal.close();
+        self.log.close();
         self.ended().await
     }
 
     /// Waits for the end of a load with a limit of its own.
     pub(crate) async fn ended(mut self) -> Record {
         let report = (&mut self.report).await.expect("the load ends");
-        let mut entries = self.journal.entries();
+        let mut entries = self.log.entries();
         entries.sort_by_key(|entry| entry.due);
         Record { entries, report }
     }
@@ -123,7 +123,7 @@ impl Traffic {
 
 impl Drop for Traffic {
     fn drop(&mut self) {
-        self.journal.close();
+        self.log.close();
     }
 }
 
@@ -150,11 +150,16 @@ impl Record {
     /// I1 and I2: one response per request, and no response of another request.
     pub(crate) fn judge_answers(&self, verdict: &mut Verdict) {
         self.judge_values(verdict);
-        let fates = self.all().fates();
-        let unanswered: usize = [Fate::NoConnection, Fate::Cut, Fate::Timeout, Fate::SendError]
-            .iter()
-            .filter_map(|fate| fates.get(fate))
-            .sum();
+        let outcomes = self.all().outcomes();
+        let unanswered: usize = [
+            Outcome::NoConnection,
+            Outcome::ConnectionClosed,
+            Outcome::Timeout,
+            Outcome::Unsent,
+        ]
+        .iter()
+        .filter_map(|outcome| outcomes.get(outcome))
+        .sum();
         verdict.invariant(
             unanswered == 0,
             format!(
@@ -179,7 +184,7 @@ impl Record {
 // === impl Window ===
 
 impl Window<'_> {
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &RequestEntry> {
         self.0.iter()
     }
 
@@ -187,12 +192,12 @@ impl Window<'_> {
         self.0.len()
     }
 
-    pub(crate) fn count(&self, wanted: impl Fn(Fate) -> bool) -> usize {
-        self.0.iter().filter(|entry| wanted(entry.fate)).count()
+    pub(crate) fn count(&self, wanted: impl Fn(Outcome) -> bool) -> usize {
+        self.0.iter().filter(|entry| wanted(entry.outcome)).count()
     }
 
     pub(crate) fn ok(&self) -> usize {
-        self.count(|fate| fate == Fate::Ok)
+        self.count(|outcome| outcome == Outcome::Ok)
     }
 
     /// The share of right responses; 0 for a window without requests.
@@ -200,31 +205,31 @@ impl Window<'_> {
         self.ok() as f64 / self.total().max(1) as f64
     }
 
-    pub(crate) fn fates(&self) -> BTreeMap<Fate, usize> {
-        let mut fates = BTreeMap::new();
+    pub(crate) fn outcomes(&self) -> BTreeMap<Outcome, usize> {
+        let mut outcomes = BTreeMap::new();
         for entry in self.0 {
-            *fates.entry(entry.fate).or_default() += 1;
+            *outcomes.entry(entry.outcome).or_default() += 1;
         }
-        fates
+        outcomes
     }
 
     /// `3990 OK, 10 Status(500)`
     pub(crate) fn summary(&self) -> String {
-        let fates: Vec<_> = self
-            .fates()
+        let outcomes: Vec<_> = self
+            .outcomes()
             .into_iter()
-            .map(|(fate, count)| match fate {
-                Fate::Ok => format!("{count} OK"),
-                Fate::Status(status) => format!("{count} × {status}"),
+            .map(|(outcome, count)| match outcome {
+                Outcome::Ok => format!("{count} OK"),
+                Outcome::Status(status) => format!("{count} × {status}"),
                 other => format!("{count} {other:?}"),
             })
             .collect();
-        fates.join(", ")
+        outcomes.join(", ")
     }
 
     /// The time from the first to the last failed request, by their due times; zero without failures.
     pub(crate) fn failing(&self) -> Duration {
-        let mut failed = self.0.iter().filter(|entry| entry.fate != Fate::Ok);
+        let mut failed = self.0.iter().filter(|entry| entry.outcome != Outcome::Ok);
         let first = failed.next();
         let last = failed.next_back().or(first);
         match (first, last) {
@@ -235,7 +240,7 @@ impl Window<'_> {
 
     /// The time from an instant to the due time of the last failed request; zero without failures after it.
     pub(crate) fn last_failure_after(&self, instant: Instant) -> Duration {
-        let last = self.0.iter().rfind(|entry| entry.fate != Fate::Ok);
+        let last = self.0.iter().rfind(|entry| entry.outcome != Outcome::Ok);
         last.map_or(Duration::ZERO, |entry| entry.due.saturating_duration_since(instant))
     }
 
@@ -246,8 +251,8 @@ impl Window<'_> {
     }
 
     /// A quantile of the latencies from the due time, of the requests that `wanted` selects.
-    pub(crate) fn latency(&self, share: f64, wanted: impl Fn(Fate) -> bool) -> Duration {
-        let picked = self.0.iter().filter(|entry| wanted(entry.fate));
+    pub(crate) fn latency(&self, share: f64, wanted: impl Fn(Outcome) -> bool) -> Duration {
+        let picked = self.0.iter().filter(|entry| wanted(entry.outcome));
         let mut times: Vec<_> = picked.map(|entry| entry.ended.duration_since(entry.due)).collect();
         times.sort_unstable();
         #[expect(
@@ -273,7 +278,7 @@ impl Window<'_> {
 
     /// Notes p50 and p99 of the right responses.
     pub(crate) fn note_latency(&self, verdict: &mut Verdict) {
-        let of = |share| ms(self.latency(share, |fate| fate == Fate::Ok));
+        let of = |share| ms(self.latency(share, |outcome| outcome == Outcome::Ok));
         verdict.note(format!("p50 {}, p99 {}", of(0.5), of(0.99)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 
-use bench::Fate;
+use bench::Outcome;
 use broker::{Faults, Poison};
 use e2e::{cluster::NodeSettings, fixture::Fixture, kcat, process::Process, topic::Topic};
 use futures_util::future::join_all;
@@ -102,7 +102,7 @@ pub(crate) async fn values(fault: &Fault<'_>) -> Verdict {
         );
         let all = counted_up_to(6 * each + sent, async || all_replies(&pair.gateway).await - before.2).await;
         // Late replies are counted as well.
-        let late = i64::try_from(record.all().count(|fate| fate == Fate::Status(500))).unwrap();
+        let late = i64::try_from(record.all().count(|outcome| outcome == Outcome::Status(500))).unwrap();
         let others = all - malformed - sent;
         let foreign = replies("foreign").await - before.3;
         verdict.judge(

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bench::Fate;
+use bench::Outcome;
 use e2e::{
     fixture::Fixture,
     http::get,
@@ -27,8 +27,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The tolerance for the time of a response.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
-const FULL: Fate = Fate::Status(503);
-const TIMED_OUT: Fate = Fate::Status(500);
+const FULL: Outcome = Outcome::Status(503);
+const TIMED_OUT: Outcome = Outcome::Status(500);
 
 /// Half of the usual rate: after the kill, all requests that are due during a pause of the machine are sent at once.
 const MAX_RATE_AROUND_A_KILL: f64 = 2_000.0;
@@ -64,7 +64,7 @@ async fn kill(worker: &mut Process, gateway: &Process, fixture: &Fixture, rate: 
         .checked_sub(REPLY_TIMEOUT)
         .map_or(killed, |start| start.max(killed));
     let waiting = record.due(from, ready);
-    let (answered, refused) = (waiting.ok(), waiting.count(|fate| fate == FULL));
+    let (answered, refused) = (waiting.ok(), waiting.count(|outcome| outcome == FULL));
     let admitted = waiting.total() - refused;
     let share = answered as f64 / admitted.max(1) as f64;
     verdict.judge(
@@ -111,20 +111,20 @@ pub(crate) async fn absent(fault: &Fault<'_>) -> Verdict {
     let record = traffic.finish().await;
     record.judge_answers(&mut verdict);
     let all = record.all();
-    let times = |fate: Fate| {
-        let entries = all.entries().filter(move |entry| entry.fate == fate);
+    let times = |outcome: Outcome| {
+        let entries = all.entries().filter(move |entry| entry.outcome == outcome);
         entries.map(|entry| entry.ended.duration_since(entry.sent))
     };
     let earliest = times(TIMED_OUT).min().unwrap_or_default();
     let latest = times(TIMED_OUT).max().unwrap_or_default();
     // Where it is known that nobody ca response, there is no timeout to be early for.
-    if all.count(|fate| fate == TIMED_OUT) > 0 {
+    if all.count(|outcome| outcome == TIMED_OUT) > 0 {
         verdict.judge(
             earliest + Duration::from_millis(2) >= REPLY_TIMEOUT && latest <= REPLY_TIMEOUT + TOLERANCE,
             format!("500 after {} to {}", ms(earliest), ms(latest)),
         );
     }
-    let refused = all.latency(0.99, |fate| fate == FULL);
+    let refused = all.latency(0.99, |outcome| outcome == FULL);
     let longest = times(FULL).max().unwrap_or_default();
     verdict.judge(
         refused <= TOLERANCE && longest <= REPLY_TIMEOUT + TOLERANCE,
@@ -239,9 +239,9 @@ async fn overload(gateway: &Process, outcome: &str, verdict: &mut Verdict) {
         goodput >= 0.9 * SLOW_RATE,
         format!("goodput {goodput:.0}/s ({:.0} %)", goodput / SLOW_RATE * 100.0),
     );
-    let refused = full.latency(0.99, |fate| fate == FULL);
+    let refused = full.latency(0.99, |outcome| outcome == FULL);
     verdict.judge(
-        refused <= SECOND / 20 && full.count(|fate| fate == FULL) > 0,
+        refused <= SECOND / 20 && full.count(|outcome| outcome == FULL) > 0,
         format!("503 in {} (p99)", ms(refused)),
     );
     let with_header = retry_after.iter().filter(|has_header| **has_header).count();
@@ -305,7 +305,7 @@ async fn give_unmatched_replies(gateway: &Process, fixture: &Fixture, verdict: &
     traffic.run_for(two_seconds).await;
     let record = traffic.finish().await;
     record.judge_answers(verdict);
-    let (timed_out, sent) = (record.all().count(|fate| fate == TIMED_OUT), record.all().total());
+    let (timed_out, sent) = (record.all().count(|outcome| outcome == TIMED_OUT), record.all().total());
     verdict.judge(timed_out == sent, format!("late: {timed_out} of {sent} timed out"));
     let sent = i64::try_from(sent).unwrap();
     let counted_late = settled("late", was, sent).await;

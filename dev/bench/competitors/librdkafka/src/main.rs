@@ -1,9 +1,9 @@
-//! The same pair on librdkafka, to compare with: `GET /ping` becomes a record, and the record with its key the answer.
+//! Gateway and worker on librdkafka, for comparison: `GET /ping` writes a record; the reply with the same key is the response.
 //!
-//! As one writes it who knows the library and wants it fast: a caller waits before its record is sent, one thread of
-//! tokio serves HTTP, one more does nothing but poll, and hands all replies that are there over at once. librdkafka has its
-//! defaults but for `LINGER_MS` and what is in [`client`], unless it is tuned. No record has headers. Without an argument it
-//! is the gateway and starts a worker beside it.
+//! It is written for speed: a request is registered before its record is sent, one tokio thread serves HTTP, and a second
+//! thread polls and hands over all available replies at once. librdkafka has its defaults except `LINGER_MS`, the settings
+//! in [`client`], and those of the feature `tuned`. Records have no headers. Without an argument the program is the gateway,
+//! and starts a worker.
 
 use std::{
     collections::HashMap,
@@ -44,8 +44,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Records that are handed over at a time, at most.
-const BATCH: usize = 1024;
+/// Records handed over at once.
+const MAX_POLLED: usize = 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Ping<'a> {
@@ -55,11 +55,11 @@ struct Ping<'a> {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct ResponseBody<'a> {
     message: &'a str,
 }
 
-/// Callers that wait, by the key of their record; `None` tells one that its record was not written.
+/// Requests in flight, by the key of their record; `None` means that the record was not written.
 #[derive(Clone, Default)]
 struct Pending(Arc<Mutex<HashMap<Uuid, oneshot::Sender<Option<Bytes>>>>>);
 
@@ -90,18 +90,18 @@ fn gateway() -> Result<(), Error> {
 
 async fn serve() -> Result<(), Error> {
     let pending = Pending::default();
-    let replies = reader(&env::var("PONG_TOPIC")?)?;
-    let (hand_over, mut handed_over) = mpsc::unbounded_channel();
+    let replies = consumer(&env::var("PONG_TOPIC")?)?;
+    let (responses, mut received) = mpsc::unbounded_channel();
     thread::spawn(move || {
         read(&replies, |replies| {
             // Fails only at the end of the process.
-            let _ = hand_over.send(replies.iter().filter_map(answer).collect());
+            let _ = responses.send(replies.iter().filter_map(response_body).collect());
         });
     });
-    let waiting = pending.clone();
+    let in_flight = pending.clone();
     tokio::spawn(async move {
-        while let Some(answers) = handed_over.recv().await {
-            waiting.answer(answers);
+        while let Some(bodies) = received.recv().await {
+            in_flight.complete(bodies);
         }
     });
     let gateway = Arc::new(Gateway {
@@ -119,7 +119,7 @@ async fn serve() -> Result<(), Error> {
                 let gateway = Arc::clone(&gateway);
                 async move { Ok::<_, Infallible>(gateway.handle(request).await) }
             });
-            // Whatever it is, the caller is gone.
+            // After an error the client is gone.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -127,11 +127,11 @@ async fn serve() -> Result<(), Error> {
     }
 }
 
-/// Answers whoever asks, until it is killed.
+/// Runs until it is killed.
 fn worker() -> Result<(), Error> {
     let producer: ThreadedProducer<_> = producer()?.create_with_context(DefaultProducerContext)?;
     let topic = env::var("PONG_TOPIC")?;
-    read(&reader(&env::var("PING_TOPIC")?)?, |requests| {
+    read(&consumer(&env::var("PING_TOPIC")?)?, |requests| {
         for request in requests {
             let Ok(Ping { id, name, value }) = serde_json::from_slice(request.payload().unwrap_or_default()) else {
                 continue;
@@ -146,28 +146,28 @@ fn worker() -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits for records, and hands over those that are there by then.
-fn read(reader: &BaseConsumer, mut hand_over: impl FnMut(&[BorrowedMessage<'_>])) {
-    let mut records = Vec::with_capacity(BATCH);
+/// Waits for a record, and hands it over with all others that are available.
+fn read(consumer: &BaseConsumer, mut handle: impl FnMut(&[BorrowedMessage<'_>])) {
+    let mut records = Vec::with_capacity(MAX_POLLED);
     loop {
-        let mut next = reader.poll(Duration::from_secs(1));
+        let mut next = consumer.poll(Duration::from_secs(1));
         while let Some(polled) = next {
             match polled {
                 Ok(record) => records.push(record),
                 Err(error) => eprintln!("{error}"),
             }
-            let has_room = records.len() < BATCH;
-            next = has_room.then(|| reader.poll(Duration::ZERO)).flatten();
+            let has_room = records.len() < MAX_POLLED;
+            next = has_room.then(|| consumer.poll(Duration::ZERO)).flatten();
         }
-        hand_over(&records);
+        handle(&records);
         records.clear();
     }
 }
 
-/// The caller's id and the body for it.
-fn answer(reply: &BorrowedMessage<'_>) -> Option<(Uuid, Bytes)> {
+/// The id of the request and the body of its response.
+fn response_body(reply: &BorrowedMessage<'_>) -> Option<(Uuid, Bytes)> {
     let message = String::from_utf8_lossy(reply.payload()?);
-    let body = serde_json::to_vec(&Answer { message: &message }).ok()?;
+    let body = serde_json::to_vec(&ResponseBody { message: &message }).ok()?;
     Some((uuid(reply.key())?, body.into()))
 }
 
@@ -175,23 +175,23 @@ fn uuid(key: Option<&[u8]>) -> Option<Uuid> {
     Uuid::try_parse_ascii(key?).ok()
 }
 
-/// Of partition 0, from now on.
-fn reader(topic: &str) -> Result<BaseConsumer, Error> {
+/// Partition 0 from the latest offset.
+fn consumer(topic: &str) -> Result<BaseConsumer, Error> {
     let mut config = client()?;
     config.set("group.id", "none").set("enable.auto.commit", "false");
-    let reader: BaseConsumer = config.create()?;
-    let (_, end) = reader.fetch_watermarks(topic, 0, Duration::from_secs(10))?;
+    let consumer: BaseConsumer = config.create()?;
+    let (_, end) = consumer.fetch_watermarks(topic, 0, Duration::from_secs(10))?;
     let mut partitions = TopicPartitionList::new();
     partitions.add_partition_offset(topic, 0, Offset::Offset(end))?;
-    reader.assign(&partitions)?;
-    Ok(reader)
+    consumer.assign(&partitions)?;
+    Ok(consumer)
 }
 
 fn producer() -> Result<ClientConfig, Error> {
     let mut config = client()?;
     config.set("linger.ms", env::var("LINGER_MS")?);
     if cfg!(feature = "tuned") {
-        // Larger batches, and no event for what is written.
+        // Larger batches, and no event for a delivered record.
         config
             .set("max.in.flight", "1")
             .set("delivery.report.only.error", "true");
@@ -222,7 +222,7 @@ impl Gateway {
             return respond(StatusCode::NOT_FOUND, r#"{"error":"not found"}"#);
         }
         let uuid = Uuid::new_v4();
-        match timeout(Duration::from_secs(10), self.ask(uuid)).await {
+        match timeout(Duration::from_secs(10), self.request(uuid)).await {
             Ok(Some(body)) => respond(StatusCode::OK, body),
             Ok(None) => {
                 let body = r#"{"error":"failed to send message to Kafka"}"#;
@@ -237,7 +237,7 @@ impl Gateway {
     }
 
     /// `None` if the record was not written.
-    async fn ask(&self, uuid: Uuid) -> Option<Bytes> {
+    async fn request(&self, uuid: Uuid) -> Option<Bytes> {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = uuid.as_hyphenated().encode_lower(&mut buffer);
         let ping = Ping {
@@ -246,13 +246,13 @@ impl Gateway {
             value: "Pong",
         };
         let value = serde_json::to_vec(&ping).ok()?;
-        let answered = self.pending.add(uuid);
+        let reply = self.pending.add(uuid);
         let record = BaseRecord::to(&self.topic).partition(0).key(id).payload(&value);
         if self.producer.send(record).is_err() {
             self.pending.take(uuid);
             return None;
         }
-        answered.await.ok().flatten()
+        reply.await.ok().flatten()
     }
 }
 
@@ -260,21 +260,21 @@ impl Gateway {
 
 impl Pending {
     fn add(&self, id: Uuid) -> oneshot::Receiver<Option<Bytes>> {
-        let (caller, answered) = oneshot::channel();
-        self.0.lock().expect("no panic").insert(id, caller);
-        answered
+        let (sender, receiver) = oneshot::channel();
+        self.0.lock().expect("no panic").insert(id, sender);
+        receiver
     }
 
     fn take(&self, id: Uuid) -> Option<oneshot::Sender<Option<Bytes>>> {
         self.0.lock().expect("no panic").remove(&id)
     }
 
-    fn answer(&self, answers: Vec<(Uuid, Bytes)>) {
-        let mut callers = self.0.lock().expect("no panic");
-        for (id, body) in answers {
-            if let Some(caller) = callers.remove(&id) {
-                // Whoever does not wait any more is gone.
-                let _ = caller.send(Some(body));
+    fn complete(&self, bodies: Vec<(Uuid, Bytes)>) {
+        let mut senders = self.0.lock().expect("no panic");
+        for (id, body) in bodies {
+            if let Some(sender) = senders.remove(&id) {
+                // The receiver is gone after a timeout.
+                let _ = sender.send(Some(body));
             }
         }
     }
@@ -287,9 +287,9 @@ impl ProducerContext for Pending {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((_, record)) = result
-            && let Some(caller) = uuid(record.key()).and_then(|id| self.take(id))
+            && let Some(sender) = uuid(record.key()).and_then(|id| self.take(id))
         {
-            let _ = caller.send(None);
+            let _ = sender.send(None);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use allocation_counter::AllocationInfo;
 use anyhow::{Context, Result, bail, ensure};
-use bench::{Load, Mode, Question, Until};
+use bench::{Load, Mode, RequestKind, Until};
 use broker::{Broker, Config};
 use clap::Parser;
 use gateway::Gateway;
@@ -183,7 +183,7 @@ impl Scene {
 
     async fn ask(&self, connections: usize, requests: u64) -> Result<()> {
         let report = Load {
-            question: Question::Get,
+            request: RequestKind::Get,
             until: Until::Requests(requests),
             ..Load::new(self.http, Mode::Closed { connections })
         }
