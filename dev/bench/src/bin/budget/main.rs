@@ -1,28 +1,20 @@
-//! What a request costs in things that can be counted: allocations, bytes to Kafka, frames.
+//! Counts what a request costs in allocations, bytes to and from Kafka, and batches.
 //!
-//! Gateway, worker and built-in broker run in this process, each on a thread and a runtime of its own, so that the
-//! allocations of each are counted apart. None of the figures depends on time: on the same sources they are the same
-//! on a slow machine and on a fast one, which is why a test can watch them.
+//! Gateway, worker and built-in broker run in this process, gateway and worker on a thread of their own each. No figure
+//! depends on time: on the same sources they are the same on every machine, so a test can bound them.
 //!
 //! One JSON object goes to stdout.
 
-mod part;
+#![forbid(unsafe_code)]
+
+mod component;
+mod fixture;
 mod proxy;
-mod scene;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::io::{self, Write};
 
-fn main() -> ExitCode {
-    let counted = scene::count().and_then(|figures| Ok(writeln!(io::stdout().lock(), "{figures}")?));
-    match counted {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to be done if stderr is gone.
-            let _ = writeln!(io::stderr(), "budget: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> anyhow::Result<()> {
+    let figures = fixture::measure()?;
+    writeln!(io::stdout().lock(), "{figures}")?;
+    Ok(())
 }

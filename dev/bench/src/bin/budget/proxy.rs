@@ -1,11 +1,10 @@
-//! A proxy in front of the broker that counts what clients send, and can hold back what they get.
+//! A proxy in front of the broker that counts the traffic of each client, and can hold back responses.
 //!
-//! It reads only what every request of Kafka's protocol begins with: length, API key, API version, correlation id and
-//! client id (the request header of version 1).
+//! It reads the beginning of Kafka's request header (version 1): length, API key, API version, correlation id, client id.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,126 +15,118 @@ use tokio::{
     sync::watch,
 };
 
-/// The API key of Produce.
-const PRODUCE: [u8; 2] = [0, 0];
+const API_KEY_PRODUCE: [u8; 2] = [0, 0];
 
-/// Where the client id begins in a request: after its length, API key, version and correlation id.
-const CLIENT_ID_AT: usize = 4 + 2 + 2 + 4;
+/// After API key, API version and correlation id.
+const CLIENT_ID_OFFSET: usize = 2 + 2 + 4;
 
-/// What a client has sent, and been sent.
+/// The traffic of a client.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Traffic {
-    /// Both directions, in bytes of Kafka's protocol.
+    /// Of Kafka's protocol, in both directions.
     pub(crate) bytes: usize,
-    /// Produce requests.
-    pub(crate) frames: usize,
+    pub(crate) produce_requests: usize,
 }
 
-/// A proxy that runs as long as its runtime.
-#[derive(Debug)]
+/// Runs as long as its runtime.
+#[derive(Debug, Clone)]
 pub(crate) struct Proxy {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
     broker: SocketAddr,
-    traffic: Mutex<BTreeMap<Vec<u8>, Traffic>>,
-    /// Whether answers pass.
-    open: watch::Sender<bool>,
+    /// By client id.
+    traffic: Arc<Mutex<BTreeMap<String, Traffic>>>,
+    forwards_responses: watch::Sender<bool>,
 }
 
 // === impl Proxy ===
 
 impl Proxy {
-    /// Accepts connections for the broker.
     pub(crate) fn spawn(listener: TcpListener, broker: SocketAddr) -> Self {
-        let shared = Arc::new(Shared {
+        let proxy = Self {
             broker,
-            traffic: Mutex::default(),
-            open: watch::Sender::new(true),
-        });
-        tokio::spawn({
-            let shared = Arc::clone(&shared);
-            async move {
-                while let Ok((client, _)) = listener.accept().await {
-                    // A connection that breaks is the client's to see.
-                    tokio::spawn(serve(Arc::clone(&shared), client));
-                }
+            traffic: Arc::default(),
+            forwards_responses: watch::Sender::new(true),
+        };
+        let accepting = proxy.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // The client sees a broken connection itself.
+                tokio::spawn(accepting.clone().serve(client));
             }
         });
-        Self { shared }
+        proxy
     }
 
-    /// All traffic of a client so far.
     pub(crate) fn traffic(&self, client_id: &str) -> Traffic {
-        let traffic = self.shared.traffic.lock();
-        traffic.get(client_id.as_bytes()).copied().unwrap_or_default()
+        self.traffic.lock().get(client_id).copied().unwrap_or_default()
     }
 
-    /// Holds all answers back, or lets them pass.
-    pub(crate) fn set_open(&self, open: bool) {
-        self.shared.open.send_replace(open);
+    /// `false` holds back all responses.
+    pub(crate) fn forward_responses(&self, forwards: bool) {
+        self.forwards_responses.send_replace(forwards);
     }
-}
 
-async fn serve(shared: Arc<Shared>, client: TcpStream) -> Result<()> {
-    let broker = TcpStream::connect(shared.broker).await?;
-    client.set_nodelay(true)?;
-    broker.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_broker, to_broker) = broker.into_split();
-    let (who, name) = watch::channel(Vec::new());
-    tokio::select! {
-        ended = requests(&shared, from_client, to_broker, &who) => ended,
-        ended = answers(&shared, from_broker, to_client, name) => ended,
-    }
-}
-
-async fn requests(
-    shared: &Shared,
-    mut client: OwnedReadHalf,
-    mut broker: OwnedWriteHalf,
-    who: &watch::Sender<Vec<u8>>,
-) -> Result<()> {
-    loop {
-        let length = client.read_u32().await?;
-        let mut frame = length.to_be_bytes().to_vec();
-        frame.resize(4 + usize::try_from(length)?, 0);
-        client.read_exact(frame.get_mut(4..).unwrap_or_default()).await?;
-        let client_id = client_id(&frame).unwrap_or_default().to_vec();
-        {
-            let mut traffic = shared.traffic.lock();
-            let traffic = traffic.entry(client_id.clone()).or_default();
-            traffic.bytes += frame.len();
-            traffic.frames += usize::from(frame.get(4..6) == Some(&PRODUCE));
+    async fn serve(self, client: TcpStream) -> Result<()> {
+        let broker = TcpStream::connect(self.broker).await?;
+        client.set_nodelay(true)?;
+        broker.set_nodelay(true)?;
+        let (mut from_client, to_client) = client.into_split();
+        let (from_broker, to_broker) = broker.into_split();
+        let first = read_request(&mut from_client).await?;
+        let id = client_id(&first).context("no client id")?;
+        tokio::select! {
+            ended = self.requests(&id, first, from_client, to_broker) => ended,
+            ended = self.responses(&id, from_broker, to_client) => ended,
         }
-        who.send_replace(client_id);
-        broker.write_all(&frame).await?;
+    }
+
+    async fn requests(
+        &self,
+        client_id: &str,
+        mut request: Vec<u8>,
+        mut client: OwnedReadHalf,
+        mut broker: OwnedWriteHalf,
+    ) -> Result<()> {
+        loop {
+            let is_produce = request.starts_with(&API_KEY_PRODUCE);
+            self.count(client_id, 4 + request.len(), usize::from(is_produce));
+            broker.write_u32(u32::try_from(request.len())?).await?;
+            broker.write_all(&request).await?;
+            request = read_request(&mut client).await?;
+        }
+    }
+
+    async fn responses(&self, client_id: &str, mut broker: OwnedReadHalf, mut client: OwnedWriteHalf) -> Result<()> {
+        let mut forwards = self.forwards_responses.subscribe();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = broker.read(&mut buffer).await?;
+            let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty());
+            let bytes = bytes.context("closed by the broker")?;
+            forwards.wait_for(|forwards| *forwards).await?;
+            // Before the write: a client that has the response finds it counted.
+            self.count(client_id, bytes.len(), 0);
+            client.write_all(bytes).await?;
+        }
+    }
+
+    fn count(&self, client_id: &str, bytes: usize, produce_requests: usize) {
+        let mut traffic = self.traffic.lock();
+        let traffic = traffic.entry(client_id.to_owned()).or_default();
+        traffic.bytes += bytes;
+        traffic.produce_requests += produce_requests;
     }
 }
 
-async fn answers(
-    shared: &Shared,
-    mut broker: OwnedReadHalf,
-    mut client: OwnedWriteHalf,
-    who: watch::Receiver<Vec<u8>>,
-) -> Result<()> {
-    let mut open = shared.open.subscribe();
-    let mut bytes = vec![0; 64 * 1024];
-    loop {
-        let read = match broker.read(&mut bytes).await? {
-            0 => return Ok(()),
-            read => read,
-        };
-        open.wait_for(|open| *open).await?;
-        // Counted before it is written: whoever has the answer finds it counted.
-        shared.traffic.lock().entry(who.borrow().clone()).or_default().bytes += read;
-        client.write_all(bytes.get(..read).unwrap_or_default()).await?;
-    }
+/// Without its length.
+async fn read_request(client: &mut OwnedReadHalf) -> Result<Vec<u8>> {
+    let length = client.read_u32().await?;
+    let mut request = vec![0; usize::try_from(length)?];
+    client.read_exact(&mut request).await?;
+    Ok(request)
 }
 
-fn client_id(frame: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = frame.get(CLIENT_ID_AT..)?.split_first_chunk()?;
-    rest.get(..usize::try_from(i16::from_be_bytes(*length)).ok()?)
+fn client_id(request: &[u8]) -> Option<String> {
+    let (length, rest) = request.get(CLIENT_ID_OFFSET..)?.split_first_chunk()?;
+    let id = rest.get(..usize::try_from(i16::from_be_bytes(*length)).ok()?)?;
+    Some(String::from_utf8_lossy(id).into_owned())
 }
