@@ -151,7 +151,7 @@ impl Collector for DroppedLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let lines = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
         let counter = ConstCounter::new(u64::try_from(lines).unwrap_or(u64::MAX));
-        let help = "Lines of the log that were dropped because nobody took them";
+        let help = "Log lines dropped because stderr was not read in time";
         counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, MetricType::Counter)?)
     }
 }
