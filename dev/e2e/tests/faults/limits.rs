@@ -211,6 +211,7 @@ async fn skip_expired_backlog(pair: &Pair, shift: &str, verdict: &mut Verdict) {
     .await;
     let skipped_before = skipped().await;
     pair.worker.signal(Signal::STOP);
+    let stopped = Instant::now();
     let traffic = Traffic::start(pair.gateway.http(), 200.0);
     traffic.run_for(3 * SECOND).await;
     pair.worker.signal(Signal::CONT);
@@ -219,8 +220,20 @@ async fn skip_expired_backlog(pair: &Pair, shift: &str, verdict: &mut Verdict) {
     let record = traffic.finish().await;
     record.judge_answers(verdict);
     let skipped = skipped().await - skipped_before;
-    // The oldest requests are skipped first, so the number of requests that had timed out by then is a bound.
-    let expired = record.all().entries().filter(|entry| entry.ended < resumed).count();
+    // The worker reads in order: it has judged every skipped request before the first one that is answered in time. The
+    // bound is on the callers that had timed out by then, plus 50 ms until the timeout has reached the caller.
+    let answers = record.due_from(stopped);
+    let first_answer = answers
+        .entries()
+        .filter(|entry| entry.outcome == Outcome::Ok)
+        .map(|entry| entry.ended)
+        .min();
+    let bound = first_answer.unwrap_or(resumed) + Duration::from_millis(50);
+    let expired = record
+        .all()
+        .entries()
+        .filter(|entry| entry.ended < bound && entry.outcome != Outcome::Ok)
+        .count();
     verdict.judge(
         skipped > 0 && skipped <= i64::try_from(expired).unwrap_or(i64::MAX),
         format!("{shift}: {skipped} of {expired} expired requests skipped"),
