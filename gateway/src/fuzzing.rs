@@ -13,9 +13,9 @@ use shared::{
 use uuid::Uuid;
 
 use crate::{
+    ping_body::PingBody,
     request_context::RequestContext,
     response::{self, GatewayError},
-    route::PingBody,
 };
 
 /// The body of a request.

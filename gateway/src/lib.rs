@@ -20,6 +20,7 @@ pub mod fuzzing;
 mod gateway;
 mod in_flight;
 mod metrics;
+mod ping_body;
 mod replies;
 mod reply_address;
 mod request_context;

@@ -22,10 +22,11 @@ use crate::{
     body::BodyReader,
     in_flight::{InFlight, Outcome},
     metrics::RequestMetrics,
+    ping_body::PingBody,
     reply_address::ReplyAddress,
     request_context::RequestContext,
     response::{self, GatewayError},
-    route::{PingBody, Route},
+    route::Route,
 };
 
 /// Answers the requests of all connections.
