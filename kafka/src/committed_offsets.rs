@@ -78,9 +78,7 @@ impl CommittedOffsets {
         let is_recreated = self.had_offsets && committed.is_empty();
         self.had_offsets |= !committed.is_empty();
         if is_recreated {
-            info!(
-                "the positions are gone, and so is the topic that they were in; its successor is read from the beginning"
-            );
+            info!("the topic of the committed offsets was deleted; the new one is read from the beginning");
             return Ok(partitions
                 .iter()
                 .map(|partition| (*partition, Start::Earliest))
@@ -156,7 +154,7 @@ impl CommittedOffsets {
     fn on_failure(&mut self, error: &Error) {
         self.metrics.commits_failed.inc();
         if !std::mem::replace(&mut self.failure_logged, true) {
-            warn!(error = %ErrorChain(error), "positions cannot be kept; serving goes on");
+            warn!(error = %ErrorChain(error), "cannot commit offsets; records are processed all the same");
         }
     }
 }

@@ -153,7 +153,7 @@ impl Cursor {
     /// was delivered, [`State::Verifying`] finds that out; without one it is assumed.
     pub(crate) fn on_topic_missing(&mut self) {
         if self.is_resolved() && self.last.is_none() {
-            info!("the topic is gone; its successor will be read from the beginning");
+            info!("the topic was deleted; a new one will be read from the beginning");
             self.start = Start::Earliest;
             self.state = State::Unresolved;
         }
@@ -199,7 +199,10 @@ impl Cursor {
             self.high_watermark = high_watermark;
             let found = records.iter().find(|record| record.offset() == last.0);
             if found.is_some_and(|record| record.timestamp_ms() != last.1) {
-                warn!(offset = last.0, "the log is another; it is read from the beginning");
+                warn!(
+                    offset = last.0,
+                    "the topic was recreated; it is read from the beginning"
+                );
                 self.state = State::OutOfRange;
             } else {
                 self.state = State::Reading;

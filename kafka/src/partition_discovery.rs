@@ -86,7 +86,7 @@ async fn find_new(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) ->
             Err(error) => error,
         };
         if !backoff.has_failed() {
-            warn!(topic, error = %ErrorChain(&error), "its partitions cannot be listed");
+            warn!(topic, error = %ErrorChain(&error), "cannot list the partitions of the topic");
         }
         backoff.pause().await;
     }

@@ -35,7 +35,7 @@ pub(crate) async fn print_when_ready(http: SocketAddr, admin: SocketAddr, worker
     let _ = writeln!(
         io::stdout().lock(),
         "\n  gateway      http://{http}/ping\n  \
-           its insides  http://{admin}/ready, /metrics, /live\n  \
+           status       http://{admin}/ready, /metrics, /live\n  \
            try          curl -i http://{http}/ping\n  \
            first ping   {first}\n  \
            stop         Ctrl-C\n",

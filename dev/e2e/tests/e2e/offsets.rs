@@ -153,7 +153,7 @@ pub(crate) async fn refused_commit_does_not_stop_the_worker(engine: &Engine) {
             (worker.metric(series).await >= 3).then_some(())
         })
         .await;
-        worker.until_logged_once("positions cannot be kept").await;
+        worker.until_logged_once("cannot commit offsets").await;
         assert_eq!(worker.page("/ready").await.0, 200);
     };
     tokio::select! {
