@@ -156,7 +156,7 @@ fn main() -> ExitCode {
         (
             Both,
             tests! { 1 nodes, NodeSettings::default();
-                outage::{ killed_broker_returns_500_and_is_recovered_from }
+                outage::{ missing_broker_at_the_start_is_waited_for, killed_broker_returns_500_and_is_recovered_from }
             },
         ),
         (

@@ -30,8 +30,8 @@ use tokio::{
 /// The bound on one test. The start of its nodes and the wait for its turn on them do not count.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Tests that run at the same time, at least: most of them wait most of the time.
-const MIN_RUNNING: usize = 8;
+/// Tests per core that run at the same time. More of them starve the nodes of Kafka, and timeouts expire.
+const RUNNING_PER_CORE: usize = 2;
 
 /// Tests in the list of the slowest.
 const SLOWEST: usize = 10;
@@ -124,7 +124,7 @@ pub(crate) fn run(groups: Vec<(On, Vec<Test>)>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let running = args.test_threads.unwrap_or(cores.max(MIN_RUNNING));
+    let running = args.test_threads.unwrap_or(cores * RUNNING_PER_CORE);
     descriptors::raise();
     thread::spawn(process::end_at_a_signal);
 
