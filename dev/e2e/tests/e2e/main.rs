@@ -180,7 +180,7 @@ fn main() -> ExitCode {
         (
             Both,
             tests! { 3 nodes, NodeSettings::default();
-                outage::{ leader_change_is_followed }
+                outage::{ moved_leader_is_followed, ended_leader_is_replaced }
                 groups::{ coordinator_change_is_followed }
             },
         ),
