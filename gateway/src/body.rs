@@ -22,6 +22,8 @@ pub(crate) struct BodyReader {
     timeout: Duration,
     /// A permit for each byte.
     budget: Semaphore,
+    /// Without permits; closed at the end of the drain.
+    shutdown: Semaphore,
 }
 
 // === impl BodyReader ===
@@ -33,7 +35,13 @@ impl BodyReader {
             max_bytes,
             timeout,
             budget: Semaphore::new(MAX_TOTAL_BYTES),
+            shutdown: Semaphore::new(0),
         }
+    }
+
+    /// Fails every read, now and later: the process ends before the rest of a body may arrive.
+    pub(crate) fn shut_down(&self) {
+        self.shutdown.close();
     }
 
     /// Reads a body and parses it. Its bytes count until `parse` returns.
@@ -65,9 +73,12 @@ impl BodyReader {
             }
             parse(&bytes)
         };
-        tokio::time::timeout(self.timeout, read)
-            .await
-            .unwrap_or(Err(GatewayError::BodyTooSlow))
+        tokio::select! {
+            biased;
+            read = tokio::time::timeout(self.timeout, read) => read.unwrap_or(Err(GatewayError::BodyTooSlow)),
+            // It has no permits, so this ends only when it is closed.
+            _ = self.shutdown.acquire() => Err(GatewayError::ShuttingDown),
+        }
     }
 }
 
@@ -152,5 +163,16 @@ mod tests {
             Err(GatewayError::BodyTooLarge)
         );
         assert_eq!(body_reader.budget.available_permits(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_fails_an_incomplete_body_at_once() {
+        let body_reader = body_reader(10, 10);
+        let start = tokio::time::Instant::now();
+        let read = body_reader.read(Unfinished(vec![b"four"]), |_| Ok(()));
+        let (read, ()) = tokio::join!(read, async { body_reader.shut_down() });
+        assert_eq!(read, Err(GatewayError::ShuttingDown));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(body_reader.budget.available_permits(), 10);
     }
 }

@@ -88,6 +88,7 @@ impl Gateway {
 
         let service = wire(&settings, &tasks, &readiness, &mut registry);
         let (in_flight, producer) = (service.in_flight.clone(), service.producer.clone());
+        let body_reader = Arc::clone(&service.body_reader);
 
         let serving = readiness.health_check("serving");
         serving.ready();
@@ -106,6 +107,7 @@ impl Gateway {
             let fail_the_rest = async {
                 sleep_until(deadline).await;
                 in_flight.shut_down();
+                body_reader.shut_down();
                 std::future::pending::<()>().await;
             };
             tokio::select! {
@@ -184,10 +186,10 @@ fn wire(settings: &Settings, tasks: &Tasks, readiness: &Readiness, registry: &mu
         producer,
         reply_address,
         metrics,
-        body_reader: BodyReader::new(
+        body_reader: Arc::new(BodyReader::new(
             usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
             settings.header_timeout,
-        ),
+        )),
     }
 }
 

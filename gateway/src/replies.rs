@@ -55,7 +55,7 @@ pub(crate) async fn run(mut consumer: PartitionConsumer, in_flight: InFlight, me
         if mem::replace(&mut had_no_worker, has_no_worker) != has_no_worker {
             in_flight.set_no_worker(has_no_worker);
             if has_no_worker {
-                warn!("no worker has been heard of for a while: requests are refused");
+                warn!("no heartbeat and no reply for 3 s or more: requests are refused");
             } else {
                 info!("a worker is there again");
             }

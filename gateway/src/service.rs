@@ -36,7 +36,7 @@ pub(crate) struct GatewayService {
     pub(crate) producer: Producer<InFlight>,
     pub(crate) reply_address: Arc<ReplyAddress>,
     pub(crate) metrics: RequestMetrics,
-    pub(crate) body_reader: BodyReader,
+    pub(crate) body_reader: Arc<BodyReader>,
 }
 
 // === impl GatewayService ===

@@ -56,7 +56,7 @@ pub struct Settings {
     #[arg(long, env)]
     pub hostname: Option<String>,
 
-    /// Whose headers the requests have
+    /// Dialect of the request headers
     #[arg(long, env, default_value = "common")]
     pub wire_headers: Dialect,
 

@@ -72,7 +72,7 @@ fn service(max_in_flight: usize, producer_bytes: usize) -> GatewayService {
         producer,
         reply_address: Arc::new(reply_address),
         metrics,
-        body_reader: BodyReader::new(1024, Duration::from_secs(10)),
+        body_reader: Arc::new(BodyReader::new(1024, Duration::from_secs(10))),
     }
 }
 
