@@ -10,6 +10,7 @@ run: ## broker, worker and gateway in one process, until Ctrl-C; needs only Rust
 
 test: ## unit and end-to-end tests, and one fault scenario; real Kafka needs a JDK and Maven
 	cargo test --workspace
+	rustup target add "$$(uname -m)-unknown-linux-musl"
 	cargo test --release --target "$$(uname -m)-unknown-linux-musl" --package static-rt
 	cargo test --package e2e --test faults -- 9 built_in
 
