@@ -66,7 +66,8 @@ impl CommittedOffsets {
         let committed = match self.coordinator.committed(member, &self.topic, &all).await {
             Ok(committed) => committed,
             Err(error @ (Error::Refused { .. } | Error::UnsupportedVersion(_))) if member.is_none() => {
-                self.on_failure(&error);
+                self.metrics.commits_failed.inc();
+                warn!(error = %ErrorChain(&error), "cannot fetch committed offsets; reading as if there were none");
                 BTreeMap::new()
             }
             Err(error) => return Err(error),

@@ -113,7 +113,7 @@ impl ProducerMetrics {
         registry.register("frames", "Produce requests sent", metrics.batches.clone());
         registry.register(
             "connection_failures",
-            "Connections given up after a failed frame",
+            "Connections closed after a failed produce request",
             metrics.connection_failures.clone(),
         );
         metrics
@@ -133,7 +133,7 @@ impl CommitMetrics {
         };
         registry.register(
             "position_commits",
-            "Commits of positions, and look-ups that failed",
+            "Offset commits by outcome, and failed offset fetches",
             commits,
         );
         metrics

@@ -54,7 +54,7 @@ impl Metrics {
             "Requests not answered, by reason",
             metrics.skipped.clone(),
         );
-        registry.register("replies", "Replies by what Kafka said", replies);
+        registry.register("replies", "Replies by outcome of the produce request", replies);
         registry.register("partitions", "Partitions that are read", metrics.partitions.clone());
         metrics
     }

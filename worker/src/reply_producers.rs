@@ -39,7 +39,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// How long metadata requests for a partition of our reply topic are retried.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for a foreign topic. One attempt per unreachable bootstrap broker fits in.
+/// The same for a foreign topic. No attempt begins after this time; the last one may end later.
 const FOREIGN_METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a reply in our reply topic is sent again: the largest reply timeout of a gateway.

@@ -41,7 +41,7 @@ pub struct Settings {
     #[arg(long, env, value_parser = group)]
     pub worker_group: Option<String>,
 
-    /// Group under whose name the positions are kept, without `WORKER_GROUP`
+    /// Consumer group of the committed offsets, without `WORKER_GROUP`
     #[arg(long, env, default_value = POSITION_GROUP, value_parser = group)]
     pub position_group: String,
 
@@ -49,7 +49,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "resume")]
     pub start_from: StartFrom,
 
-    /// How often to tell gateways that a worker is there; 0 for topics that are shared with clients of others
+    /// How often heartbeats tell the gateways that a worker is there; 0 turns them off
     #[arg(long, env, default_value = "1s", value_parser = announce_interval)]
     pub announce_interval: Duration,
 }

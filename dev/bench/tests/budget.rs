@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// JSON pointer and upper bound.
 const BOUNDS: [(&str, f64); 7] = [
-    // 3 more than before each request in flight had a oneshot channel and a timer of its own.
+    // A request has a oneshot channel and a timer of its own.
     ("/gateway/allocations", 94.0),
     ("/gateway/allocated_bytes", 13_900.0),
     ("/gateway/wire_bytes", 695.0),

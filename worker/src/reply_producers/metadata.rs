@@ -13,8 +13,8 @@ use super::Rejected;
 /// How long the last metadata response, or its failure, decides about partitions that are not listed.
 pub(super) const METADATA_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// The partitions of the last metadata response. A listed one counts as existing for ever: a topic that is deleted later
-/// fails in its producer.
+/// The partitions of the last metadata response. A listed one counts as existing until the next response: a
+/// topic that is deleted meanwhile fails in its producer.
 #[derive(Debug, Default)]
 pub(super) struct MetadataCache {
     topics: BTreeMap<String, BTreeSet<i32>>,

@@ -47,7 +47,7 @@ pub(crate) async fn worker_killed_returns_503_until_the_next_is_ready(engine: &E
 
     let killed = Instant::now();
     worker.signal(Signal::KILL);
-    gateway.until_logged("no worker has been heard of").await;
+    gateway.until_logged("no heartbeat and no reply").await;
     // The last heartbeat may be one second old at the kill.
     let waited = killed.elapsed();
     assert!(waited >= SILENCE_LIMIT - Duration::from_millis(1_200), "{waited:?}");
