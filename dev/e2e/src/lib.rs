@@ -19,5 +19,6 @@ pub mod footprint;
 pub mod http;
 pub mod kcat;
 pub mod process;
+pub mod secure_cluster;
 pub mod topic;
 pub mod wait;
