@@ -4,14 +4,15 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka::{
     Cluster, ConsumerMetrics, MAX_PRODUCER_CONNECTIONS, Partition, PartitionConsumer, PartitionDiscovery, Producer,
-    ProducerMetrics, ProducerSettings, Start,
+    ProducerMetrics, ProducerSettings, Security, Start, WhenHeldFull,
 };
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
+    process::Fatal,
     readiness::{HealthCheck, Readiness},
-    server::{BindError, Limits, Server, bind},
+    server::{Limits, Server, bind},
     tasks::{TaskPanicked, Tasks},
 };
 use tokio::{
@@ -41,6 +42,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub struct Gateway {
     settings: Settings,
+    security: Security,
     http: TcpListener,
     admin: TcpListener,
 }
@@ -51,11 +53,17 @@ impl Gateway {
     /// Binds the ports.
     ///
     /// # Errors
-    /// When a port is in use, or needs a privilege.
-    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+    /// When a port is in use, or needs a privilege; when a certificate or a password cannot be read.
+    pub async fn bind(settings: Settings) -> Result<Self, Fatal> {
+        let security = Security::new(&settings.common.kafka)?;
         let http = bind("HTTP_ADDR", settings.http_addr)?;
         let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
-        Ok(Self { settings, http, admin })
+        Ok(Self {
+            settings,
+            security,
+            http,
+            admin,
+        })
     }
 
     /// The address that callers connect to.
@@ -80,13 +88,18 @@ impl Gateway {
     /// # Errors
     /// When a task panicked.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskPanicked> {
-        let Self { settings, http, admin } = self;
+        let Self {
+            settings,
+            security,
+            http,
+            admin,
+        } = self;
         let drain_timeout = settings.common.drain_timeout;
         let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("gateway");
         let tasks = Tasks::default();
 
-        let service = wire(&settings, &tasks, &readiness, &mut registry);
+        let service = wire(&settings, security, &tasks, &readiness, &mut registry);
         let (in_flight, producer) = (service.in_flight.clone(), service.producer.clone());
         let body_reader = Arc::clone(&service.body_reader);
 
@@ -130,12 +143,19 @@ impl Gateway {
 }
 
 /// Builds the service, and starts the tasks behind it: the producer of the request topic and the consumer of the reply topic.
-fn wire(settings: &Settings, tasks: &Tasks, readiness: &Readiness, registry: &mut Registry) -> GatewayService {
+fn wire(
+    settings: &Settings,
+    security: Security,
+    tasks: &Tasks,
+    readiness: &Readiness,
+    registry: &mut Registry,
+) -> GatewayService {
     let common = &settings.common;
     let metrics = RequestMetrics::register(registry);
     let cluster = Arc::new(Cluster::new(
-        "gateway",
-        common.kafka_brokers.clone(),
+        common.kafka.kafka_client_id.as_deref().unwrap_or("gateway"),
+        common.kafka.kafka_brokers.clone(),
+        security,
         vec![common.ping_topic.clone(), common.pong_topic.clone()],
     ));
     let in_flight = InFlight::new(
@@ -219,6 +239,13 @@ async fn read_replies(
 ) -> Infallible {
     let partition = reply_address.choose_partition(&health_check).await;
     let consumer_metrics = consumer_metrics.for_partition(partition.number());
-    let consumer = PartitionConsumer::new(partition, Start::Latest, health_check, consumer_metrics);
+    let consumer = PartitionConsumer::new(
+        partition,
+        Start::Latest,
+        // No caller waits as long as it takes to fill the memory for open transactions.
+        WhenHeldFull::DropOldest,
+        health_check,
+        consumer_metrics,
+    );
     replies::run(consumer, in_flight, reply_metrics).await
 }

@@ -219,7 +219,7 @@ impl DeliveryCallback for InFlight {
 
     fn on_delivery(&self, ids: Vec<Uuid>, result: DeliveryResult) {
         match result {
-            DeliveryResult::Failed => self.fail(&ids, GatewayError::SendFailed),
+            DeliveryResult::NotSent | DeliveryResult::Refused => self.fail(&ids, GatewayError::SendFailed),
             // With an unknown result the record may be in the log: the request waits on for its reply.
             DeliveryResult::Acknowledged | DeliveryResult::Unknown => {}
         }
@@ -254,6 +254,11 @@ impl PendingReply {
 
     pub(crate) fn registered(&self) -> Instant {
         self.registered
+    }
+
+    /// When the reply timeout ends.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.registered + self.shared.reply_timeout
     }
 
     /// Waits for the outcome: the reply, an error, or the reply timeout.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use kafka::Record;
 use serde::Deserialize;
 use shared::{
-    headers::Headers,
+    headers::HeaderBuf,
     message::{MyMessage, from_object},
 };
 use uuid::Uuid;
@@ -40,7 +40,7 @@ impl PingBody {
     }
 
     /// The request record of the contract.
-    pub(crate) fn into_record(self, id: Uuid, headers: Headers) -> Record {
+    pub(crate) fn into_record(self, id: Uuid, headers: HeaderBuf) -> Record {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = id.hyphenated().encode_lower(&mut buffer);
         let message = MyMessage {
@@ -68,11 +68,12 @@ mod tests {
     #[test]
     fn get_ping_record_has_the_bytes_of_the_contract() {
         let id = Uuid::new_v4();
-        let record = PingBody::default().into_record(id, Headers::new());
-        assert_eq!(record.key, id.to_string().as_bytes());
-        assert_eq!(record.key.len(), 36);
+        let record = PingBody::default().into_record(id, HeaderBuf::new());
+        let key = record.key.unwrap();
+        assert_eq!(key, id.to_string().as_bytes());
+        assert_eq!(key.len(), 36);
         assert_eq!(
-            String::from_utf8(record.value).unwrap(),
+            String::from_utf8(record.value.unwrap()).unwrap(),
             format!(r#"{{"id":"{id}","name":"Ping","value":"Pong"}}"#)
         );
     }
@@ -81,7 +82,7 @@ mod tests {
     fn id_in_the_body_is_ignored() {
         let body = PingBody::from_json(br#"{"id":"mine","value":"v","name":"n"}"#).unwrap();
         let id = Uuid::new_v4();
-        let value = String::from_utf8(body.into_record(id, Headers::new()).value).unwrap();
+        let value = String::from_utf8(body.into_record(id, HeaderBuf::new()).value.unwrap()).unwrap();
         assert_eq!(value, format!(r#"{{"id":"{id}","name":"n","value":"v"}}"#));
     }
 }

@@ -73,5 +73,5 @@ fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
         debug!(%id, error = %logged.escape_ascii(), "the service failed");
         return Err(GatewayError::ServiceFailed);
     }
-    Ok(record.into_value().unwrap_or_default())
+    Ok(record.value().unwrap_or_default().to_vec())
 }

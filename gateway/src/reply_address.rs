@@ -12,7 +12,7 @@ use std::{
 use kafka::{Backoff, Cluster, Partition};
 use shared::{
     error_chain::ErrorChain,
-    headers::{Deadline, Dialect, Headers, Template},
+    headers::{Deadline, Dialect, HeaderBuf, Template},
     readiness::HealthCheck,
 };
 use tracing::info;
@@ -90,7 +90,7 @@ impl ReplyAddress {
     }
 
     /// The headers of a request: correlation, reply address and deadline. Empty until the partition is chosen.
-    pub(crate) fn headers(&self, id: Uuid) -> Headers {
+    pub(crate) fn headers(&self, id: Uuid) -> HeaderBuf {
         let template = self.template.get();
         template.map(|template| template.headers(id)).unwrap_or_default()
     }

@@ -8,7 +8,7 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use shared::{
-    headers::{Headers, TRACEPARENT, TRACESTATE},
+    headers::{HeaderBuf, TRACEPARENT, TRACESTATE},
     server::Response,
 };
 
@@ -69,12 +69,12 @@ impl RequestContext {
     }
 
     /// Copies the trace into the headers of the record.
-    pub(crate) fn add_trace(&self, headers: &mut Headers) {
+    pub(crate) fn add_trace(&self, headers: &mut HeaderBuf) {
         if let Some(traceparent) = &self.traceparent {
-            headers.insert(TRACEPARENT.to_owned(), traceparent.as_bytes().to_vec());
+            headers.push(TRACEPARENT, traceparent.as_bytes());
         }
         if let Some(tracestate) = &self.tracestate {
-            headers.insert(TRACESTATE.to_owned(), tracestate.clone());
+            headers.push(TRACESTATE, tracestate);
         }
     }
 

@@ -99,7 +99,11 @@ impl GatewayService {
 
         let mut headers = self.reply_address.headers(id);
         context.add_trace(&mut headers);
-        if self.producer.try_send(body.into_record(id, headers), id).is_err() {
+        if self
+            .producer
+            .try_send(body.into_record(id, headers), id, Some(pending_reply.deadline()))
+            .is_err()
+        {
             return Err(pending_reply.cancel(GatewayError::Full));
         }
 

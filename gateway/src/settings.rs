@@ -94,6 +94,7 @@ impl process::Settings for Settings {
 
     fn validate(&self) -> Result<(), String> {
         self.common.validate()?;
+        kafka::Security::new(&self.common.kafka)?;
         let topic = &self.common.pong_topic;
         match (self.wire_headers, self.reply_partition) {
             (Dialect::None, ReplyPartition::Fixed(0)) => Ok(()),

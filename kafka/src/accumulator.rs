@@ -13,7 +13,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::link::SMALL_BATCH_BYTES;
+use crate::leader::MAX_BATCH_BYTES;
 
 /// The queue has reached its bound or is closed. Holds the entry that was not queued.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl<T> Accumulator<T> {
             queue: VecDeque::new(),
             queued_bytes: 0,
             max_bytes,
-            batch_bytes: SMALL_BATCH_BYTES,
+            batch_bytes: MAX_BATCH_BYTES,
             batch_target: 0,
             connections: Vec::new(),
             primaries: 0,

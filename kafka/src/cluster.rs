@@ -1,7 +1,10 @@
-//! Finds partition leaders: bootstrap, topic creation, metadata.
+//! A cluster: the way in, the metadata of named topics, and connections to the brokers that lead their partitions.
 //!
-//! A client that failed once is dropped, and the next attempt starts from another bootstrap broker: rskafka keeps a
-//! connection that hangs and a leader that moved.
+//! - Nothing is asked of the cluster as a whole: a cluster of 100,000 partitions costs as much as one of two.
+//! - Nothing is created but this process's own topics, where it may, at the first contact. One that is deleted later stays
+//!   deleted.
+//! - Metadata is asked for when a connection is made, and not kept: a leader that has moved is an error of a call, and the next
+//!   connection goes to the new one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,319 +15,354 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, WeakShared},
+use kafka_protocol::{
+    error::ResponseError,
+    messages::{
+        CreateTopicsRequest, FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
+        create_topics_request::CreatableTopic, metadata_request::MetadataRequestTopic,
+    },
+    protocol::StrBytes,
 };
 use parking_lot::Mutex;
-use rskafka::{
-    BackoffConfig,
-    client::{
-        Client, ClientBuilder,
-        error::{Error as ClientError, ProtocolError},
-        partition::{PartitionClient, UnknownTopicHandling},
-    },
-};
+use tokio::time::Instant;
 use tracing::info;
 
-use super::{backoff, call::with_timeout, error::Error, metadata};
+use crate::{
+    connection::{CONNECT_TIMEOUT, Client, Connection},
+    error::{Error, Failure},
+    security::Security,
+};
 
-/// Bound on the first contact with one bootstrap broker; rskafka has none of its own.
-const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(1);
+/// Bound on the first contact, over all bootstrap brokers.
+const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bound on a metadata call, and on connecting to a leader.
-const METADATA_LIMIT: Duration = Duration::from_secs(2);
+/// Bound on a call for metadata.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bound on the creation of one topic.
-const CREATE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Bound on rskafka's pauses between its own attempts within one call. The calls are bounded by [`with_timeout`].
-const RETRY_SLEEP: Duration = Duration::from_millis(500);
-
-/// The largest response, in bytes: many times a fetch, since one batch comes whole. The bound keeps the first bytes of a
-/// foreign protocol from being allocated as a length.
-const MAX_RESPONSE_BYTES: usize = 8 << 20;
+/// Bound on the creation of a topic.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A Kafka cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    shared: Arc<Shared>,
-    /// The attempt in progress, whose result its callers share.
-    attempt: Mutex<Option<WeakShared<Attempt>>>,
-    /// The number of the bootstrap broker that is asked for metadata.
-    metadata_broker: AtomicUsize,
+    client: Client,
+    bootstrap: Vec<String>,
+    /// Topics that are created where missing.
+    own_topics: Vec<String>,
+    are_topics_created: AtomicBool,
+    /// A connection for short calls, while none is under way.
+    idle: Mutex<Option<Connection>>,
+    /// Which bootstrap broker is asked next.
+    next: AtomicUsize,
 }
 
-type Attempt = BoxFuture<'static, Result<Arc<Client>, Arc<Error>>>;
+/// What a user wants to do with a topic, as ACLs name it (`AclOperation`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Read = 3,
+    Write = 4,
+}
 
-#[derive(Debug)]
-struct Shared {
-    /// The client id in the brokers' logs and quotas.
-    client_id: &'static str,
-    bootstrap: Vec<String>,
-    /// Topics to create where missing, at the first contact only: a topic that is deleted later stays deleted.
-    topics: Vec<String>,
-    created: AtomicBool,
-    /// `None` before the first contact and after a failure.
-    client: Mutex<Option<Arc<Client>>>,
-    /// The number of the next bootstrap broker.
-    next_broker: AtomicUsize,
+/// A topic, as a broker describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Topic {
+    /// By partition.
+    leaders: BTreeMap<i32, Leader>,
+    /// A bit for each operation that is allowed to us.
+    allowed: Option<u32>,
+}
+
+/// The leader of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Leader {
+    /// `None` while there is none.
+    address: Option<String>,
+    epoch: i32,
 }
 
 // === impl Cluster ===
 
 impl Cluster {
-    /// A cluster to be reached through `bootstrap` (`host:port` each) that should have `topics`. No connection yet.
+    /// A cluster to be reached through `bootstrap` (`host:port` each) that should have `own_topics`. No connection yet.
     #[must_use]
-    pub fn new(client_id: &'static str, bootstrap: Vec<String>, topics: Vec<String>) -> Self {
+    pub fn new(client_id: &str, bootstrap: Vec<String>, security: Security, own_topics: Vec<String>) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                client_id,
-                bootstrap,
-                topics,
-                created: AtomicBool::new(false),
-                client: Mutex::new(None),
-                next_broker: AtomicUsize::new(0),
-            }),
-            attempt: Mutex::new(None),
-            metadata_broker: AtomicUsize::new(0),
+            client: Client {
+                id: client_id.into(),
+                security,
+            },
+            bootstrap,
+            own_topics,
+            are_topics_created: AtomicBool::new(false),
+            idle: Mutex::new(None),
+            next: AtomicUsize::new(0),
         }
     }
 
-    /// A new connection to the leader of a partition: one bounded attempt.
+    /// The partitions of a topic: one bounded attempt, which creates nothing.
     ///
     /// # Errors
-    /// [`Error::TopicMissing`] or [`Error::PartitionMissing`] if the cluster does not have it; other errors are worth
-    /// another attempt.
-    pub(crate) async fn leader(&self, topic: &str, partition: i32) -> Result<PartitionClient, Error> {
-        let client = self.client().await?;
-        let found = find_leader(&client, topic, partition).await;
-        if let Err(error) = &found
-            && !matches!(error, Error::TopicMissing(_) | Error::PartitionMissing { .. })
-        {
-            self.shared.forget(&client);
-        }
-        found
-    }
-
-    /// All topics of the cluster, each with its partitions: one bounded attempt, which creates nothing.
-    ///
-    /// # Errors
-    /// Any error is worth another attempt.
-    pub async fn topics(&self) -> Result<BTreeMap<String, BTreeSet<i32>>, Error> {
-        let client = self.client().await?;
-        let listed = with_timeout(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await;
-        match listed {
-            Ok(topics) => Ok(topics.into_iter().map(|topic| (topic.name, topic.partitions)).collect()),
-            Err(error) => {
-                self.shared.forget(&client);
-                Err(error)
-            }
-        }
-    }
-
-    /// The partitions of one topic: one bounded attempt, which asks for nothing else and creates nothing.
-    ///
-    /// # Errors
-    /// [`Error::TopicMissing`] if the cluster does not have the topic; other errors are worth another attempt.
+    /// [`Error::TopicMissing`] or [`Error::TopicDenied`]; any other is worth another attempt.
     pub async fn partitions(&self, topic: &str) -> Result<BTreeSet<i32>, Error> {
-        // The first contact creates missing topics.
-        self.client().await?;
-        let number = self.metadata_broker.load(Ordering::Relaxed);
-        let call = metadata::partitions(self.shared.broker(number), self.shared.client_id, topic);
-        let found = with_timeout(METADATA_LIMIT, call, |error| error).await;
-        if let Err(error) = &found
-            && !matches!(error, Error::TopicMissing(_))
-        {
-            self.metadata_broker.fetch_add(1, Ordering::Relaxed);
-        }
-        found
+        let mut connection = self.connection().await?;
+        let topic = self.describe(&mut connection, topic).await?;
+        self.give_back(connection);
+        Ok(topic.leaders.into_keys().collect())
     }
 
-    /// The client in use. Callers that arrive during an attempt to bootstrap share its result, success or failure.
-    async fn client(&self) -> Result<Arc<Client>, Error> {
-        if let Some(client) = self.shared.ready_client() {
-            return Ok(client);
+    /// A new connection to the leader of a partition, for one role, and the leader's epoch: one bounded attempt.
+    ///
+    /// # Errors
+    /// When it is missing, when we may not do that with it, or when a connection fails.
+    pub(crate) async fn leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        operation: Operation,
+    ) -> Result<(Connection, i32), Error> {
+        let mut connection = self.connection().await?;
+        let described = self.describe(&mut connection, topic).await?;
+        if !described.allows(operation) {
+            return Err(self.denied(topic, operation.name()));
         }
-        let attempt = {
-            let mut current = self.attempt.lock();
-            let running = current.as_ref().and_then(WeakShared::upgrade);
-            // A result can be seen here after its attempt: another caller has not taken it yet.
-            match running.filter(|attempt| attempt.peek().is_none()) {
-                Some(attempt) => attempt,
-                None => {
-                    let attempt = Arc::clone(&self.shared).bootstrap().boxed().shared();
-                    *current = attempt.downgrade();
-                    attempt
+        let Some(leader) = described.leaders.get(&partition) else {
+            return Err(Error::PartitionMissing {
+                topic: topic.to_owned(),
+                partition,
+            });
+        };
+        let Some(address) = &leader.address else {
+            return Err(Error::LeaderMissing {
+                topic: topic.to_owned(),
+                partition,
+            });
+        };
+        // With one broker, the way in is the leader.
+        if **connection.broker() == **address {
+            return Ok((connection, leader.epoch));
+        }
+        self.give_back(connection);
+        let connection = Connection::open(address, &self.client, CONNECT_TIMEOUT).await?;
+        Ok((connection, leader.epoch))
+    }
+
+    /// A new connection to the coordinator of a group: one bounded attempt.
+    ///
+    /// # Errors
+    /// The code that the broker gave instead is in [`Error::Code`].
+    pub(crate) async fn coordinator(&self, group: &str) -> Result<Connection, Error> {
+        let mut connection = self.connection().await?;
+        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
+        let response = connection.call(METADATA_TIMEOUT, request).await?;
+        let found = response.coordinators.first();
+        let missing = || connection.error("FindCoordinator", Failure::Malformed("it names no coordinator".into()));
+        let found = found.ok_or_else(missing)?;
+        if let Some(code) = ResponseError::try_from_code(found.error_code) {
+            return Err(code_error(
+                &connection,
+                "FindCoordinator",
+                code,
+                found.error_message.as_ref(),
+            ));
+        }
+        let address = address(&found.host, found.port);
+        if **connection.broker() == *address {
+            return Ok(connection);
+        }
+        self.give_back(connection);
+        Connection::open(&address, &self.client, CONNECT_TIMEOUT).await
+    }
+
+    /// A connection for short calls. It is given back after the last one, or dropped.
+    async fn connection(&self) -> Result<Connection, Error> {
+        let idle = self.idle.lock().take();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.bootstrap().await?,
+        };
+        if !self.are_topics_created.load(Ordering::Acquire) {
+            for topic in &self.own_topics {
+                self.create_if_missing(&mut connection, topic).await?;
+            }
+            self.are_topics_created.store(true, Ordering::Release);
+        }
+        Ok(connection)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        if connection.is_usable() {
+            *self.idle.lock() = Some(connection);
+        }
+    }
+
+    /// Connects to the first bootstrap broker that lets us in, beginning with another one each time. Of several errors the one
+    /// that says most is given.
+    async fn bootstrap(&self) -> Result<Connection, Error> {
+        let begun = Instant::now();
+        let count = self.bootstrap.len();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut failed: Option<Error> = None;
+        let brokers = self.bootstrap.iter().cycle().skip(first % count.max(1)).take(count);
+        for (index, broker) in brokers.enumerate() {
+            // Each has its share of the time that is left: a broker that is silent must not use up that of the others.
+            let left = BOOTSTRAP_TIMEOUT.saturating_sub(begun.elapsed());
+            let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
+            match Connection::open(broker, &self.client, share.min(CONNECT_TIMEOUT)).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => {
+                    let says_more = |failed: &Error| rank(&error) > rank(failed);
+                    if failed.as_ref().is_none_or(says_more) {
+                        failed = Some(error);
+                    }
                 }
             }
-        };
-        attempt.await.map_err(Error::Bootstrap)
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// The client, once the topics are created.
-    fn ready_client(&self) -> Option<Arc<Client>> {
-        let client = self.client.lock().clone();
-        client.filter(|_| self.created.load(Ordering::Acquire))
-    }
-
-    async fn bootstrap(self: Arc<Self>) -> Result<Arc<Client>, Arc<Error>> {
-        let current = self.client.lock().clone();
-        let client = match current {
-            Some(client) => client,
-            None => {
-                let client = Arc::new(self.connect().await?);
-                *self.client.lock() = Some(Arc::clone(&client));
-                client
-            }
-        };
-        if !self.created.load(Ordering::Acquire) {
-            if let Err(error) = create_missing(&client, &self.topics).await {
-                self.forget(&client);
-                return Err(error.into());
-            }
-            self.created.store(true, Ordering::Release);
         }
-        Ok(client)
+        let none = || Error::new(&Arc::from("KAFKA_BROKERS"), "connecting", Failure::Address);
+        Err(failed.unwrap_or_else(none))
     }
 
-    /// Contacts the next bootstrap broker.
-    async fn connect(&self) -> Result<Client, Error> {
-        let broker = self.broker(self.next_broker.fetch_add(1, Ordering::Relaxed));
-        let builder = ClientBuilder::new(vec![broker.to_owned()])
-            .client_id(self.client_id)
-            .max_message_size(MAX_RESPONSE_BYTES)
-            .backoff_config(BackoffConfig {
-                init_backoff: backoff::INITIAL,
-                max_backoff: backoff::MAX,
-                base: 2.0,
-                deadline: Some(RETRY_SLEEP),
-            });
-        with_timeout(BOOTSTRAP_LIMIT, builder.build(), |e| Error::of_call(e, "")).await
-    }
-
-    /// The bootstrap broker of this number, modulo how many there are.
-    fn broker(&self, number: usize) -> &str {
-        let index = number % self.bootstrap.len().max(1);
-        self.bootstrap.get(index).map_or("", String::as_str)
-    }
-
-    fn forget(&self, failed: &Arc<Client>) {
-        let mut current = self.client.lock();
-        if current.as_ref().is_some_and(|client| Arc::ptr_eq(client, failed)) {
-            *current = None;
+    async fn describe(&self, connection: &mut Connection, topic: &str) -> Result<Topic, Error> {
+        let response = metadata(connection, topic).await?;
+        let brokers: BTreeMap<_, _> = response
+            .brokers
+            .iter()
+            .map(|broker| (broker.node_id, address(&broker.host, broker.port)))
+            .collect();
+        let Some(found) = response.topics.first() else {
+            return Err(Error::TopicMissing(topic.to_owned()));
+        };
+        match ResponseError::try_from_code(found.error_code) {
+            None => {}
+            Some(ResponseError::UnknownTopicOrPartition) => return Err(Error::TopicMissing(topic.to_owned())),
+            Some(ResponseError::TopicAuthorizationFailed) => return Err(self.denied(topic, "Describe")),
+            Some(code) => return Err(code_error(connection, "Metadata", code, None)),
         }
+        let leaders = found.partitions.iter().map(|partition| {
+            // Without a leader its id is -1, which no broker has.
+            let leader = Leader {
+                address: brokers.get(&partition.leader_id).cloned(),
+                epoch: partition.leader_epoch,
+            };
+            (partition.partition_index, leader)
+        });
+        Ok(Topic {
+            leaders: leaders.collect(),
+            // A broker that does not say has the smallest number there.
+            allowed: u32::try_from(found.topic_authorized_operations).ok(),
+        })
     }
-}
 
-async fn find_leader(client: &Client, topic: &str, partition: i32) -> Result<PartitionClient, Error> {
-    // The list of topics comes first. It renews rskafka's cached metadata, since a leader look-up on a stale entry never
-    // ends. And it creates nothing, whereas rskafka's look-up of one topic does if the broker allows it.
-    let listed = with_timeout(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, topic)).await?;
-    let found = listed
-        .into_iter()
-        .find(|listed| listed.name == topic)
-        .ok_or_else(|| Error::TopicMissing(topic.to_owned()))?;
-    if !found.partitions.contains(&partition) {
-        return Err(Error::PartitionMissing {
+    async fn create_if_missing(&self, connection: &mut Connection, topic: &str) -> Result<(), Error> {
+        match self.describe(connection, topic).await {
+            Err(Error::TopicMissing(_)) => {}
+            // Whether it exists cannot be seen; who writes or reads will say.
+            Ok(_) | Err(Error::TopicDenied { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let controller = metadata(connection, topic).await?;
+        let controller = controller
+            .brokers
+            .iter()
+            .find(|broker| broker.node_id == controller.controller_id);
+        let controller = controller.map(|broker| address(&broker.host, broker.port));
+        let mut other;
+        let connection = match controller {
+            Some(address) if *address != **connection.broker() => {
+                other = Connection::open(&address, &self.client, CONNECT_TIMEOUT).await?;
+                &mut other
+            }
+            _ => connection,
+        };
+        // One partition, and the broker's own default of replicas (-1, since version 4).
+        let creatable = CreatableTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_num_partitions(1)
+            .with_replication_factor(-1);
+        let timeout_ms = i32::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![creatable])
+            .with_timeout_ms(timeout_ms);
+        let response = connection.call(CREATE_TIMEOUT, request).await?;
+        let created = response.topics.first();
+        match created.and_then(|created| ResponseError::try_from_code(created.error_code)) {
+            None => info!(topic, "created"),
+            Some(ResponseError::TopicAlreadyExists) => {}
+            Some(ResponseError::TopicAuthorizationFailed | ResponseError::ClusterAuthorizationFailed) => {
+                return Err(self.denied(topic, "Create"));
+            }
+            Some(code) => {
+                let message = created.and_then(|created| created.error_message.as_ref());
+                return Err(code_error(connection, "CreateTopics", code, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn denied(&self, topic: &str, operation: &'static str) -> Error {
+        Error::TopicDenied {
             topic: topic.to_owned(),
-            partition,
-        });
+            operation,
+            user: self.client.security.user(),
+        }
     }
-    let call = client.partition_client(topic, partition, UnknownTopicHandling::Error);
-    with_timeout(METADATA_LIMIT, call, |e| Error::of_call(e, topic)).await
 }
 
-async fn create_missing(client: &Client, topics: &[String]) -> Result<(), Error> {
-    let listed = with_timeout(METADATA_LIMIT, client.list_topics(), |e| Error::of_call(e, "")).await?;
-    for topic in topics {
-        if listed.iter().any(|listed| listed.name == *topic) {
-            continue;
-        }
-        let controller = client.controller_client().map_err(|e| Error::of_call(e, topic))?;
-        // One partition, and the broker's default replication factor (-1, since CreateTopics v4).
-        let call = controller.create_topic(topic, 1, -1, 5_000);
-        let call = async {
-            match call.await {
-                Err(ClientError::ServerError {
-                    protocol_error: ProtocolError::TopicAlreadyExists,
-                    ..
-                }) => Ok(()),
-                other => other,
-            }
-        };
-        with_timeout(CREATE_LIMIT, call, |e| Error::of_call(e, topic)).await?;
-        info!(topic, "created");
-    }
-    Ok(())
+async fn metadata(connection: &mut Connection, topic: &str) -> Result<MetadataResponse, Error> {
+    let named = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![named]))
+        .with_allow_auto_topic_creation(false)
+        .with_include_topic_authorized_operations(true);
+    connection.call(METADATA_TIMEOUT, request).await
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::{net::TcpListener, task::JoinSet, time::Instant};
-
-    use super::*;
-
-    /// A broker that accepts connections and never answers. Returns its address and counts the connections.
-    async fn silent_broker() -> (String, Arc<AtomicUsize>, JoinSet<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let mut tasks = JoinSet::new();
-        let count = Arc::clone(&accepted);
-        tasks.spawn(async move {
-            let mut open = Vec::new();
-            loop {
-                open.push(listener.accept().await.unwrap());
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        (addr, accepted, tasks)
+/// How much an error says about what is wrong.
+fn rank(error: &Error) -> u8 {
+    match error {
+        error if error.is_login() => 2,
+        error if error.is_timeout() => 0,
+        _ => 1,
     }
+}
 
-    #[tokio::test]
-    async fn concurrent_callers_share_one_failed_bootstrap() {
-        let (addr, accepted, _tasks) = silent_broker().await;
-        let cluster = Arc::new(Cluster::new("test", vec![addr], Vec::new()));
-        let start = Instant::now();
-        let mut callers = JoinSet::new();
-        for _ in 0..5 {
-            let cluster = Arc::clone(&cluster);
-            callers.spawn(async move { cluster.topics().await.unwrap_err() });
-        }
-        for error in callers.join_all().await {
-            assert_eq!(error.to_string(), Error::TimedOut(BOOTSTRAP_LIMIT).to_string());
-        }
-        let elapsed = start.elapsed();
-        assert!((BOOTSTRAP_LIMIT..2 * BOOTSTRAP_LIMIT).contains(&elapsed), "{elapsed:?}");
-        assert_eq!(accepted.load(Ordering::Relaxed), 1);
+fn code_error(connection: &Connection, api: &'static str, code: ResponseError, message: Option<&StrBytes>) -> Error {
+    Error::Code {
+        broker: Arc::clone(connection.broker()),
+        api,
+        code,
+        message: message.map(ToString::to_string),
     }
+}
 
-    #[tokio::test]
-    async fn caller_after_a_failed_bootstrap_makes_a_new_attempt() {
-        let (addr, accepted, _tasks) = silent_broker().await;
-        let cluster = Cluster::new("test", vec![addr], Vec::new());
-        for attempts in 1..=2 {
-            cluster.partitions("pong").await.unwrap_err();
-            assert_eq!(accepted.load(Ordering::Relaxed), attempts);
-        }
+/// An address as [`Connection::open`] takes it.
+fn address(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
+}
 
-    #[tokio::test]
-    async fn cancelled_caller_does_not_stop_the_shared_bootstrap() {
-        let (addr, accepted, _tasks) = silent_broker().await;
-        let cluster = Cluster::new("test", vec![addr], Vec::new());
-        let cancelled = tokio::time::timeout(BOOTSTRAP_LIMIT / 4, cluster.topics());
-        let (cancelled, error) = tokio::join!(cancelled, cluster.topics());
-        assert!(cancelled.is_err());
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            Error::TimedOut(BOOTSTRAP_LIMIT).to_string()
-        );
-        assert_eq!(accepted.load(Ordering::Relaxed), 1);
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+// === impl Topic ===
+
+impl Topic {
+    fn allows(&self, operation: Operation) -> bool {
+        self.allowed
+            .is_none_or(|allowed| allowed & (1 << operation as u32) != 0)
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "Read",
+            Self::Write => "Write",
+        }
     }
 }

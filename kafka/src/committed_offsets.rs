@@ -65,7 +65,7 @@ impl CommittedOffsets {
             .collect();
         let committed = match self.coordinator.committed(member, &self.topic, &all).await {
             Ok(committed) => committed,
-            Err(error @ (Error::Refused { .. } | Error::UnsupportedVersion(_))) if member.is_none() => {
+            Err(error) if member.is_none() && error.is_lasting() => {
                 self.metrics.commits_failed.inc();
                 warn!(error = %ErrorChain(&error), "cannot fetch committed offsets; reading as if there were none");
                 BTreeMap::new()

@@ -1,52 +1,44 @@
 //! Calls the coordinator of one group: heartbeats, offset commits and offset fetches.
 //!
-//! - Every call is one attempt with one time limit for all of it: DNS, connect, `FindCoordinator`, answer.
-//! - The connection is kept after valid answers only. After anything else the next call asks for the coordinator again,
-//!   through another bootstrap broker.
-//!
-//! rskafka has none of these calls, so they have a protocol stack of their own.
+//! - Every call is one bounded attempt.
+//! - The connection is kept after valid answers only. After anything else the next call asks for the coordinator again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use kafka_protocol::{
     error::ResponseError,
     messages::{
-        ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorRequest, GroupId,
-        OffsetCommitRequest, OffsetFetchRequest, TopicName, consumer_group_heartbeat_request as heartbeat_request,
+        ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId, OffsetCommitRequest,
+        OffsetFetchRequest, TopicName, consumer_group_heartbeat_request as heartbeat_request,
         offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
         offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
     },
     protocol::StrBytes,
 };
-use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::error::Error;
-use self::{calls::Call, connection::Connection, error::InvalidResponse};
-use crate::membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicPartition};
+use crate::{
+    api::Request,
+    cluster::Cluster,
+    connection::Connection,
+    membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicPartition},
+};
 
-mod calls;
-pub(crate) mod connection;
-pub(crate) mod error;
-pub(crate) mod frame;
-#[cfg(test)]
-pub(crate) mod scripted_broker;
+mod error;
 
-/// Bound on a call, connecting included: less than the heartbeat interval, which is 5 s by default.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Bound on the answer to a call: less than the heartbeat interval, which is 5 s by default.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of a group's coordinator.
 #[derive(Debug)]
 pub struct Coordinator {
-    /// The client id in the brokers' logs and quotas.
-    client_id: &'static str,
-    bootstrap: Vec<String>,
+    cluster: Arc<Cluster>,
     group: String,
-    /// The number of the next bootstrap broker.
-    next_broker: usize,
     /// To the coordinator; `None` before the first call and after a failure.
     connection: Option<Connection>,
 }
@@ -80,13 +72,11 @@ pub struct CommittedOffset {
 // === impl Coordinator ===
 
 impl Coordinator {
-    /// A client for `group`, whose coordinator is found through `bootstrap` (`host:port` each). No connection yet.
-    pub fn new(client_id: &'static str, bootstrap: Vec<String>, group: String) -> Self {
+    /// A client of `group` in `cluster`. No connection yet.
+    pub fn new(cluster: &Arc<Cluster>, group: String) -> Self {
         Self {
-            client_id,
-            bootstrap,
+            cluster: Arc::clone(cluster),
             group,
-            next_broker: 0,
             connection: None,
         }
     }
@@ -96,7 +86,7 @@ impl Coordinator {
     /// # Errors
     /// [`Error::Fenced`] if the member has to join again. After other errors the coordinator may have processed it.
     pub async fn heartbeat(&mut self, heartbeat: &Heartbeat, subscription: &Subscription) -> Result<Answer, Error> {
-        let answer = self.call(&self.heartbeat_request(heartbeat, subscription)).await?;
+        let answer = self.call(self.heartbeat_request(heartbeat, subscription)).await?;
         let code = ResponseError::try_from_code(answer.error_code);
         if code == Some(ResponseError::UnsupportedVersion) {
             // The broker has the call, but `group.version` is 0.
@@ -133,7 +123,7 @@ impl Coordinator {
             request.member_id = text(&member.member_id);
             request.generation_id_or_member_epoch = member.epoch;
         }
-        let answer = self.call(&request).await?;
+        let answer = self.call(request).await?;
         let mut missing: BTreeSet<_> = offsets.iter().map(|offset| offset.partition).collect();
         let mut failed = Vec::new();
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
@@ -175,7 +165,7 @@ impl Coordinator {
         let request = OffsetFetchRequest::default()
             .with_groups(vec![group])
             .with_require_stable(true);
-        let answer = self.call(&request).await?;
+        let answer = self.call(request).await?;
         let Some(group) = answer.groups.into_iter().find(|group| **group.group_id == *self.group) else {
             return Err(self.invalid("the group"));
         };
@@ -200,36 +190,19 @@ impl Coordinator {
     }
 
     /// One bounded attempt.
-    async fn call<C: Call>(&mut self, call: &C) -> Result<C::Answer, Error> {
-        let attempt = async {
-            // Taken, so that a call that fails or is dropped closes its connection.
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => self.connect().await?,
-            };
-            let answer = connection.call(call).await?;
-            self.connection = Some(connection);
-            Ok(answer)
+    async fn call<R: Request>(&mut self, request: R) -> Result<R::Response, Error> {
+        // Taken, so that a call that fails or is dropped closes its connection.
+        let mut connection = match self.connection.take().filter(Connection::is_usable) {
+            Some(connection) => connection,
+            None => {
+                let connected = self.cluster.coordinator(&self.group).await;
+                connected.map_err(|error| Error::of_call(error, R::KEY, &self.group))?
+            }
         };
-        timeout(LIMIT, attempt).await.unwrap_or(Err(Error::TimedOut(LIMIT)))
-    }
-
-    /// Asks the next bootstrap broker for the coordinator, and connects to it.
-    async fn connect(&mut self) -> Result<Connection, Error> {
-        let broker = self.bootstrap.get(self.next_broker % self.bootstrap.len().max(1));
-        let broker = broker.map_or("", String::as_str);
-        self.next_broker = self.next_broker.wrapping_add(1);
-        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(&self.group)]);
-        let answer = Connection::open(broker, self.client_id).await?.call(&request).await?;
-        let found = answer
-            .coordinators
-            .first()
-            .ok_or(InvalidResponse::Field("the coordinator"))?;
-        if let Some(code) = ResponseError::try_from_code(found.error_code) {
-            return Err(Error::of_code(code, &self.group));
-        }
-        let port = u16::try_from(found.port).map_err(|_| InvalidResponse::Field("the coordinator's port"))?;
-        Connection::open((&*found.host, port), self.client_id).await
+        let response = connection.call(CALL_TIMEOUT, request).await;
+        let response = response.map_err(|error| Error::of_call(error, R::KEY, &self.group))?;
+        self.connection = Some(connection);
+        Ok(response)
     }
 
     fn heartbeat_request(&self, heartbeat: &Heartbeat, subscription: &Subscription) -> ConsumerGroupHeartbeatRequest {
@@ -300,7 +273,7 @@ impl Coordinator {
     /// Closes the connection after an answer that lacks a field or has an impossible one.
     fn invalid(&mut self, field: &'static str) -> Error {
         self.connection = None;
-        InvalidResponse::Field(field).into()
+        Error::InvalidResponse(field)
     }
 
     fn group_id(&self) -> GroupId {

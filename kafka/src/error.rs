@@ -1,121 +1,335 @@
-//! Errors of calls to Kafka, by what the caller does about them.
+//! What a call to Kafka can fail with, sorted by what its caller does about it.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use rskafka::client::error::{Error as ClientError, ProtocolError, RequestError};
+use kafka_protocol::error::ResponseError;
 
-/// Why a call to Kafka failed. The error of the client or the broker is the source.
+use crate::{
+    security::{CredentialError, Security},
+    transport::NotKafka,
+};
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// Why a call to Kafka failed. The cause is the source, or a part of the text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No response in time. The outcome of the call is unknown, and its connection must not be used again.
-    #[error("no answer from Kafka within {0:?}")]
-    TimedOut(Duration),
-    /// The cluster has no such topic.
+    /// The connection failed, or could not be made: worth another attempt on a new one. Whether the call was executed is
+    /// unknown, unless it was `is_before_request`.
+    #[error(transparent)]
+    Connection(ConnectionError),
+    /// The cluster does not have the topic.
     #[error("topic {0:?} does not exist")]
     TopicMissing(String),
+    /// The brokers do not let this user do that. They do not say whether the topic exists to a user that may not describe it.
+    #[error(
+        "{user} may not {operation} topic {topic:?}: allow {operation} on it to the user; if the user may not Describe it, it need not \
+         exist either"
+    )]
+    TopicDenied {
+        /// The topic.
+        topic: String,
+        /// The operation, as ACLs name it.
+        operation: &'static str,
+        /// The user, as far as this process knows.
+        user: String,
+    },
     /// The topic has no such partition.
     #[error("topic {topic:?} has no partition {partition}")]
     PartitionMissing {
         /// The topic.
         topic: String,
+        /// The partition asked for.
+        partition: i32,
+    },
+    /// No broker leads the partition at the moment.
+    #[error("partition {partition} of topic {topic:?} has no leader")]
+    LeaderMissing {
+        /// The topic.
+        topic: String,
         /// The partition.
         partition: i32,
     },
-    /// The offset is before the start or behind the end of the log.
+    /// The broker asked is not the leader any more: the cluster's metadata says which one is.
+    #[error("{0} does not lead the partition any more")]
+    NotLeader(Arc<str>),
+    /// The offset lies before the start or behind the end of the log.
     #[error("the offset is outside the log")]
     OutOfRange,
-    /// Part of the response cannot be decoded. Another attempt would get the same bytes.
-    #[error("the batch cannot be decoded")]
-    Undecodable(#[source] Source),
-    /// The broker will never accept these records.
-    #[error("the broker refuses the records")]
-    Refused(#[source] Source),
-    /// An attempt to bootstrap failed whose result other callers share.
-    #[error(transparent)]
-    Bootstrap(Arc<Error>),
-    /// Any other failure: worth another attempt on a new connection.
-    #[error("the call to Kafka failed")]
-    Failed(#[source] Source),
+    /// The batch is larger than the broker takes.
+    #[error("{broker} refuses the batch: it is larger than max.message.bytes allows")]
+    TooLarge {
+        /// The broker.
+        broker: Arc<str>,
+    },
+    /// The broker will never take these records.
+    #[error("{broker} refuses the records: {code}{}", in_brackets(message))]
+    Refused {
+        /// The broker.
+        broker: Arc<str>,
+        /// What it said.
+        code: ResponseError,
+        /// What it said beside.
+        message: Option<String>,
+    },
+    /// Another code: worth another attempt.
+    #[error("{broker} answered {api} with {code}{}", in_brackets(message))]
+    Code {
+        /// The broker.
+        broker: Arc<str>,
+        /// The call.
+        api: &'static str,
+        /// What it said.
+        code: ResponseError,
+        /// What it said beside.
+        message: Option<String>,
+    },
 }
 
-type Source = Box<dyn StdError + Send + Sync>;
+/// A connection to a broker failed, or could not be made.
+#[derive(Debug)]
+pub struct ConnectionError {
+    broker: Arc<str>,
+    api: &'static str,
+    failure: Failure,
+}
 
-/// rskafka panicked inside a call.
-#[derive(Debug, thiserror::Error)]
-#[error("the Kafka client panicked")]
-pub(crate) struct Panicked;
+/// What happened to a connection.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The address cannot be read.
+    Address,
+    /// There is no such host, or it does not take the connection.
+    Unreachable(io::Error),
+    /// TLS did not come about.
+    Tls(io::Error),
+    /// A file of certificates or credentials cannot be used.
+    Credentials(CredentialError),
+    /// The broker does not have the mechanism of the login.
+    Mechanism {
+        code: ResponseError,
+        mechanism: &'static str,
+        offered: String,
+    },
+    /// The broker refused the login of a user.
+    Login {
+        code: ResponseError,
+        user: Option<String>,
+        message: Option<String>,
+    },
+    /// The peer closed the connection, or the network did.
+    Disconnected { text: String, advice: &'static str },
+    /// No answer in time.
+    TimedOut { limit: Duration, is_first: bool },
+    /// The broker has no version of the call that is spoken here.
+    TooOld(&'static str),
+    /// The answer cannot be understood.
+    Malformed(Source),
+    /// The client panicked.
+    Panicked,
+    /// An earlier call failed.
+    Unusable,
+    /// The peer had closed the connection before the call.
+    Closed,
+}
 
 // === impl Error ===
 
 impl Error {
-    /// Classifies an error of a call about `topic`.
-    pub(crate) fn of_call(error: ClientError, topic: &str) -> Self {
-        match &error {
-            ClientError::ServerError { protocol_error, .. } => match protocol_error {
-                ProtocolError::UnknownTopicOrPartition => Self::TopicMissing(topic.to_owned()),
-                ProtocolError::OffsetOutOfRange => Self::OutOfRange,
-                ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge | ProtocolError::InvalidRecord => {
-                    Self::Refused(error.into())
-                }
-                // A timestamp in the future (`message.timestamp.after.max.ms`) means clock skew, and is accepted later.
-                _ => Self::Failed(error.into()),
-            },
-            _ => Self::Failed(error.into()),
-        }
+    /// An error of the call `api` to `broker`.
+    pub(crate) fn new(broker: &Arc<str>, api: &'static str, failure: Failure) -> Self {
+        Self::Connection(ConnectionError {
+            broker: Arc::clone(broker),
+            api,
+            failure,
+        })
     }
 
-    /// Classifies an error of a fetch, where a response that cannot be decoded means a record that cannot be decoded.
-    pub(crate) fn of_fetch(error: ClientError, topic: &str) -> Self {
-        let undecodable = match &error {
-            ClientError::Request(
-                RequestError::ReadVersionedError(_) | RequestError::ReadError(_) | RequestError::TooMuchData { .. },
-            ) => true,
-            // rskafka reports anything invalid by text only. These are the texts about records.
-            ClientError::InvalidResponse(text) => {
-                ["Timestamp overflow", "Not a valid timestamp", "Ambiguous timestamp"]
-                    .iter()
-                    .any(|prefix| text.starts_with(prefix))
-            }
+    /// Whether nothing of the call was written: the broker has surely not executed it.
+    pub(crate) fn is_before_request(&self) -> bool {
+        match self {
+            Self::Connection(ConnectionError { failure, .. }) => !matches!(
+                failure,
+                Failure::Disconnected { .. } | Failure::TimedOut { .. } | Failure::Malformed(_) | Failure::Panicked
+            ),
             _ => false,
-        };
-        if undecodable {
-            Self::Undecodable(error.into())
-        } else {
-            Self::of_call(error, topic)
+        }
+    }
+
+    /// Whether the log has surely nothing of a batch that failed like this.
+    pub(crate) fn is_not_written(&self) -> bool {
+        match self {
+            Self::Connection(_) => self.is_before_request(),
+            Self::Code { code, .. } => matches!(
+                code,
+                ResponseError::NotEnoughReplicas | ResponseError::LeaderNotAvailable | ResponseError::KafkaStorageError
+            ),
+            _ => true,
+        }
+    }
+
+    /// Whether the broker refused the login: to ask again soon may lock the user out.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection(ConnectionError {
+                failure: Failure::Login { .. } | Failure::Mechanism { .. } | Failure::Credentials(_),
+                ..
+            })
+        )
+    }
+
+    /// Whether the broker has no version of the call that is spoken here.
+    pub(crate) fn is_too_old(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection(ConnectionError {
+                failure: Failure::TooOld(_),
+                ..
+            })
+        )
+    }
+
+    /// Whether there was no answer in time, which says the least of all causes.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection(ConnectionError {
+                failure: Failure::TimedOut { .. },
+                ..
+            })
+        )
+    }
+}
+
+// === impl ConnectionError ===
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { broker, api, failure } = self;
+        match failure {
+            Failure::Address => write!(f, "{broker} is no address: it must be host:port"),
+            Failure::Unreachable(error) => write!(f, "{broker} cannot be reached: {error}"),
+            Failure::Tls(error) => write!(f, "TLS with {broker} failed: {error}{}", tls_advice(error)),
+            Failure::Credentials(error) => write!(f, "no login to {broker}: {error}"),
+            Failure::Mechanism {
+                code,
+                mechanism,
+                offered,
+            } => match code {
+                ResponseError::IllegalSaslState => write!(
+                    f,
+                    "{code} for {api} at {broker}: the listener has no login; set KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SSL"
+                ),
+                _ => write!(
+                    f,
+                    "{code} for {mechanism} at {broker}: set KAFKA_SASL_MECHANISM to one that it has: {offered}"
+                ),
+            },
+            Failure::Login { code, user, message } => {
+                let message = message.as_deref().unwrap_or("no reason given");
+                match user {
+                    Some(user) => write!(
+                        f,
+                        "{code} for user {user} at {broker}: {message}; check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+                    ),
+                    None => write!(
+                        f,
+                        "{code} for a token at {broker}: {message}; check KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"
+                    ),
+                }
+            }
+            Failure::Disconnected { text, advice } => write!(f, "{broker} {text} ({api}){advice}"),
+            Failure::TimedOut { limit, is_first: true } => write!(
+                f,
+                "{broker} did not answer within {limit:?} ({api}): is it a Kafka broker, and does KAFKA_SECURITY_PROTOCOL fit?"
+            ),
+            Failure::TimedOut { limit, is_first: false } => write!(f, "{broker} did not answer {api} within {limit:?}"),
+            Failure::TooOld(needs) => write!(f, "{broker} is too old: {api} needs {needs}"),
+            Failure::Malformed(error) => write!(f, "{broker} answered {api} with what cannot be understood: {error}"),
+            Failure::Panicked => write!(f, "the Kafka client panicked in {api} to {broker}"),
+            Failure::Closed => write!(f, "{broker} closed the connection before {api}"),
+            Failure::Unusable => write!(f, "the connection to {broker} had failed before {api}"),
         }
     }
 }
 
-impl From<Panicked> for Error {
-    fn from(panicked: Panicked) -> Self {
-        Self::Failed(panicked.into())
+impl StdError for ConnectionError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.failure {
+            Failure::Credentials(error) => error.source(),
+            _ => None,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rskafka::client::error::RequestContext;
+// === impl Failure ===
 
-    use super::*;
-
-    fn classify(protocol_error: ProtocolError) -> Error {
-        let error = ClientError::ServerError {
-            protocol_error,
-            error_message: None,
-            request: RequestContext::Topic("t".to_owned()),
-            response: None,
-            is_virtual: false,
+impl Failure {
+    /// The connection ended with an I/O error. On the first answer of a connection the port may be of another kind.
+    pub(crate) fn disconnected(error: &io::Error, is_first: bool, security: &Security) -> Self {
+        let not_kafka = error.get_ref().and_then(|error| error.downcast_ref::<NotKafka>());
+        let (text, advice) = match not_kafka {
+            Some(NotKafka::Tls) => (
+                "answers in TLS".to_owned(),
+                ": set KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL",
+            ),
+            Some(NotKafka::Http) => ("answers in HTTP".to_owned(), ": check the port in KAFKA_BROKERS"),
+            Some(NotKafka::Length(length)) => (
+                format!("announces an answer of {length} bytes"),
+                ": is it a Kafka broker? check the port in KAFKA_BROKERS",
+            ),
+            None if error.kind() == io::ErrorKind::UnexpectedEof && is_first => (
+                "closed the connection at the first answer".to_owned(),
+                match (security.tls.is_some(), security.sasl.is_some()) {
+                    (false, false) => ": is this a TLS or SASL listener? set KAFKA_SECURITY_PROTOCOL",
+                    (false, true) => ": is this a TLS listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL",
+                    (true, false) => ": is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL",
+                    (true, true) => "",
+                },
+            ),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => ("closed the connection".to_owned(), ""),
+            None => (format!("ended the connection: {error}"), tls_advice(error)),
         };
-        Error::of_call(error, "t")
+        Self::Disconnected { text, advice }
     }
+}
 
-    #[test]
-    fn only_permanent_produce_errors_are_refused() {
-        assert!(matches!(classify(ProtocolError::InvalidRecord), Error::Refused(_)));
-        assert!(matches!(classify(ProtocolError::MessageTooLarge), Error::Refused(_)));
-        assert!(matches!(classify(ProtocolError::InvalidTimestamp), Error::Failed(_)));
-        assert!(matches!(classify(ProtocolError::NotLeaderOrFollower), Error::Failed(_)));
-        assert!(matches!(classify(ProtocolError::UnknownTopicOrPartition), Error::TopicMissing(topic) if topic == "t"));
+/// What to do about an error of TLS.
+fn tls_advice(error: &io::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, CertificateError, Error as TlsError};
+
+    let cause = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
+    match cause {
+        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; set KAFKA_SSL_CA_LOCATION to the certificate authority of the brokers"
+        }
+        Some(TlsError::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "; use a name in KAFKA_BROKERS and advertised.listeners that is in the certificate",
+        Some(TlsError::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => "; renew the certificate of the broker, or check the clock of this machine",
+        Some(TlsError::AlertReceived(
+            Alert::BadCertificate | Alert::CertificateRequired | Alert::CertificateUnknown | Alert::UnknownCA,
+        )) => {
+            "; the broker wants a certificate of this client that it trusts: check KAFKA_SSL_CERTIFICATE_LOCATION and \
+             KAFKA_SSL_KEY_LOCATION"
+        }
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "; is this a plaintext listener? check KAFKA_SECURITY_PROTOCOL"
+        }
+        _ => "",
     }
+}
+
+fn in_brackets(message: &Option<String>) -> String {
+    message
+        .as_ref()
+        .map(|message| format!(" ({message})"))
+        .unwrap_or_default()
 }

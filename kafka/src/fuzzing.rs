@@ -1,30 +1,49 @@
-//! Entry points for `dev/fuzz`: decoders of bytes from brokers. The tests here run its corpus.
+//! Where hostile bytes come in, for `dev/fuzz`. Its corpus is run by the tests here, too.
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, MetadataResponse,
-    OffsetCommitResponse, OffsetFetchResponse,
+    ConsumerGroupHeartbeatResponse, FetchResponse, FindCoordinatorResponse, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse, ProduceResponse, SaslHandshakeResponse,
 };
 
-use crate::coordinator::frame;
+use crate::{connection, record_batch::RecordBatches};
 
-/// Decodes an answer without its length; the first byte selects the call.
-pub fn coordinator(bytes: &[u8]) {
-    let Some((call, answer)) = bytes.split_first() else {
+/// The body of a response; the first byte says to which call.
+pub fn response(bytes: &[u8]) {
+    let Some((call, body)) = bytes.split_first() else {
         return;
     };
-    let answer = Bytes::copy_from_slice(answer);
-    // An error is as good as a value: the target looks for panics and allocations.
+    let body = Bytes::copy_from_slice(body);
+    // Whether it can be decoded is not the question.
     match call {
-        0 => drop(frame::decode::<ApiVersionsResponse>(answer, 3, 0)),
-        1 => drop(frame::decode::<FindCoordinatorResponse>(answer, 4, 0)),
-        2 => drop(frame::decode::<ConsumerGroupHeartbeatResponse>(answer, 1, 0)),
-        3 => drop(frame::decode::<OffsetCommitResponse>(answer, 9, 0)),
-        4 => drop(frame::decode::<OffsetFetchResponse>(answer, 9, 0)),
-        5 => drop(frame::decode::<OffsetCommitResponse>(answer, 8, 0)),
-        6 => drop(frame::decode::<OffsetFetchResponse>(answer, 8, 0)),
-        7 => drop(frame::decode::<MetadataResponse>(answer, 12, 0)),
+        0 => drop(connection::decode::<MetadataResponse>(body, 12)),
+        1 => drop(connection::decode::<FindCoordinatorResponse>(body, 4)),
+        2 => drop(connection::decode::<ConsumerGroupHeartbeatResponse>(body, 1)),
+        3 => drop(connection::decode::<OffsetCommitResponse>(body, 9)),
+        4 => drop(connection::decode::<OffsetFetchResponse>(body, 9)),
+        5 => drop(connection::decode::<FetchResponse>(body, 12)),
+        6 => drop(connection::decode::<ProduceResponse>(body, 12)),
+        7 => drop(connection::decode::<SaslHandshakeResponse>(body, 1)),
         _ => {}
+    }
+}
+
+/// The batches of a fetch.
+///
+/// # Panics
+/// When one does not go on behind the one before it.
+pub fn batches(bytes: &[u8]) {
+    for batch in RecordBatches::new(Bytes::copy_from_slice(bytes)) {
+        match batch {
+            Ok(batch) => {
+                assert!(batch.next_offset > batch.base_offset || batch.base_offset == i64::MAX);
+                let _ = batch.transaction_end();
+                for record in batch.decode().into_iter().flatten() {
+                    assert!(record.headers().iter().count() == record.headers().len());
+                }
+            }
+            Err(corrupt) => assert!(corrupt.next_offset > corrupt.base_offset || corrupt.base_offset == i64::MAX),
+        }
     }
 }
 
@@ -37,7 +56,8 @@ mod tests {
     use super::{corpus::each, *};
 
     #[test]
-    fn corpus_decodes_without_panic() {
-        each("coordinator", coordinator);
+    fn corpus_does_no_harm() {
+        each("response", response);
+        each("batches", batches);
     }
 }

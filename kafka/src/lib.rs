@@ -6,12 +6,16 @@
 //! - A [`Group`] is a membership by KIP-848. An [`OffsetTracker`] finds the offset to commit, and [`CommittedOffsets`]
 //!   commits it through the [`Coordinator`].
 
+#![forbid(unsafe_code)]
+
 mod accumulator;
+mod api;
 mod assignment;
 mod backoff;
-mod call;
 mod cluster;
 mod committed_offsets;
+mod compression;
+mod connection;
 mod coordinator;
 mod cursor;
 mod error;
@@ -19,20 +23,22 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod group;
-mod link;
+mod leader;
 mod membership;
-mod metadata;
 mod metrics;
-#[cfg(target_os = "linux")]
-mod nodelay;
-#[cfg(not(target_os = "linux"))]
-#[path = "no_nodelay.rs"]
-mod nodelay;
 mod offset_tracker;
+mod open_transactions;
 mod partition_consumer;
 mod partition_discovery;
 mod producer;
 mod record;
+mod record_batch;
+mod sasl;
+#[cfg(test)]
+mod scripted_broker;
+mod security;
+mod tls;
+mod transport;
 
 pub use self::{
     accumulator::Full,
@@ -41,15 +47,17 @@ pub use self::{
     cluster::Cluster,
     committed_offsets::CommittedOffsets,
     coordinator::{Coordinator, Error as CoordinatorError, Subscription},
-    cursor::Start,
+    cursor::{Start, WhenHeldFull},
     error::Error,
     group::Group,
-    link::Partition,
+    leader::Partition,
     membership::{MemberEpoch, Rebalance},
     metrics::{CommitMetrics, ConsumerMetrics, ProducerMetrics},
     offset_tracker::{InFlightOffset, OffsetTracker},
     partition_consumer::{ConsumerRecords, PartitionConsumer},
     partition_discovery::PartitionDiscovery,
     producer::{DeliveryCallback, DeliveryResult, MAX_PRODUCER_CONNECTIONS, Producer, ProducerSettings, SendError},
-    record::{ConsumedRecord, Record},
+    record::Record,
+    record_batch::ConsumedRecord,
+    security::Security,
 };

@@ -35,7 +35,7 @@ pub(crate) const LEAVING: i32 = -1;
 /// A change of the partitions that this member reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
-    /// Start reading these partitions.
+    /// Start reading these partitions. The first assignment of a member is handed out even if it has none.
     Assigned(BTreeSet<i32>),
     /// Stop reading these, finish and commit what was read, then report them as released.
     Revoked(BTreeSet<i32>),
@@ -99,6 +99,10 @@ pub(crate) struct Membership {
     is_urgent: bool,
     /// A [`Rebalance::Lost`] is to be handed out.
     lost: bool,
+    /// An answer had an assignment.
+    has_assignment: bool,
+    /// It was the first, and is to be handed out whatever it has.
+    is_first_due: bool,
     leave: Leave,
     failures: u32,
     /// No heartbeat is due before this.
@@ -129,6 +133,8 @@ impl Membership {
             acknowledge: false,
             is_urgent: false,
             lost: false,
+            has_assignment: false,
+            is_first_due: false,
             leave: Leave::No,
             failures: 0,
             earliest: now,
@@ -181,6 +187,7 @@ impl Membership {
         self.acknowledge = answer.assignment.is_some();
         if let Some(assignment) = answer.assignment {
             self.is_urgent |= assignment != self.assigned;
+            self.is_first_due |= !std::mem::replace(&mut self.has_assignment, true);
             self.assigned = assignment;
         }
         self.failures = 0;
@@ -235,9 +242,10 @@ impl Membership {
         let mut used = numbers(&self.owned);
         let unused = self.assigned.iter().filter(|assigned| used.insert(assigned.partition));
         let new: BTreeSet<_> = unused.copied().collect();
-        if new.is_empty() {
+        if new.is_empty() && !self.is_first_due {
             return None;
         }
+        self.is_first_due = false;
         let assigned = numbers(&new);
         self.owned.extend(new);
         Some(Rebalance::Assigned(assigned))

@@ -1,10 +1,10 @@
 //! Tracks which requests of a partition are acknowledged, to find the offset to commit.
 //!
 //! - The committable offset is the lowest one in flight: a worker that begins there skips no request. Acknowledgements come
-//!   out of order, so those behind it are remembered.
+//!   out of order. Records that the consumer holds back count as in flight.
 //! - A request is acknowledged when its reply has its outcome, or when it was skipped and counted.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -19,8 +19,10 @@ pub struct OffsetTracker {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was fetched, from the committable offset on, in the order of offsets.
-    in_flight: VecDeque<Request>,
+    /// Delivered and not acknowledged.
+    in_flight: BTreeSet<i64>,
+    /// The lowest offset that the consumer holds back: it is delivered later.
+    held_from: Option<i64>,
     /// The offset to fetch next; `None` before the start is fixed.
     end: Option<i64>,
     /// The offset that Kafka has.
@@ -29,12 +31,6 @@ struct State {
     is_start_offered: bool,
     /// Changes when the log is replaced by another.
     generation: u32,
-}
-
-#[derive(Debug)]
-struct Request {
-    offset: i64,
-    acked: bool,
 }
 
 /// A request in flight. Dropped without [`InFlightOffset::ack`], it is never committed.
@@ -48,18 +44,18 @@ pub struct InFlightOffset {
 // === impl OffsetTracker ===
 
 impl OffsetTracker {
-    /// Adds fetched records in the order of their offsets; `end` is the offset to fetch next. An `end` that goes back
-    /// means another log: the requests of the old one are forgotten.
-    pub fn fetched(&self, offsets: impl Iterator<Item = i64>, end: i64) {
+    /// Adds delivered records. `end` is the offset to fetch next, `held_from` the lowest one that the consumer holds back. An
+    /// `end` that goes back means another log: the requests of the old one are forgotten.
+    pub fn fetched(&self, offsets: impl Iterator<Item = i64>, end: i64, held_from: Option<i64>) {
         let mut state = self.state.lock();
         if state.end.is_some_and(|previous| end < previous) {
             state.in_flight.clear();
             state.committed = None;
             state.generation += 1;
         }
-        let requests = offsets.map(|offset| Request { offset, acked: false });
-        state.in_flight.extend(requests);
+        state.in_flight.extend(offsets);
         state.end = Some(end);
+        state.held_from = held_from;
         drop(state);
         self.changed.notify_waiters();
     }
@@ -127,7 +123,8 @@ impl OffsetTracker {
 
 impl State {
     fn position(&self) -> Option<i64> {
-        self.in_flight.front().map(|request| request.offset).or(self.end)
+        let lowest = self.in_flight.first().copied();
+        [lowest, self.held_from, self.end].into_iter().flatten().min()
     }
 }
 
@@ -140,15 +137,7 @@ impl InFlightOffset {
         if state.generation != self.generation {
             return;
         }
-        let found = state
-            .in_flight
-            .binary_search_by_key(&self.offset, |request| request.offset);
-        if let Some(request) = found.ok().and_then(|index| state.in_flight.get_mut(index)) {
-            request.acked = true;
-        }
-        while state.in_flight.front().is_some_and(|request| request.acked) {
-            state.in_flight.pop_front();
-        }
+        state.in_flight.remove(&self.offset);
         let all_acked = state.in_flight.is_empty();
         drop(state);
         if all_acked {
@@ -167,12 +156,12 @@ mod tests {
     fn lowest_unacknowledged_offset_is_committable() {
         let tracker = Arc::new(OffsetTracker::default());
         assert_eq!(tracker.committable(), None, "the start is not fixed");
-        tracker.fetched([].into_iter(), 5);
+        tracker.fetched([].into_iter(), 5, None);
         assert_eq!(tracker.committable(), Some(5));
         tracker.committed(5);
         assert_eq!(tracker.committable(), None);
         // 8 is a hole in the log.
-        tracker.fetched([5, 6, 7, 9].into_iter(), 12);
+        tracker.fetched([5, 6, 7, 9].into_iter(), 12, None);
         assert_eq!(tracker.committable(), None, "nothing is acknowledged");
         for (acked, committable) in [(6, None), (9, None), (5, Some(7)), (7, Some(12))] {
             tracker.in_flight(acked).ack();
@@ -181,9 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn held_back_offset_is_not_passed() {
+        let tracker = Arc::new(OffsetTracker::default());
+        tracker.fetched([7, 8].into_iter(), 9, Some(5));
+        [7, 8].into_iter().for_each(|offset| tracker.in_flight(offset).ack());
+        assert_eq!(tracker.committable(), Some(5));
+        // The transaction is committed: its records come after those behind them.
+        tracker.fetched([5, 6].into_iter(), 10, None);
+        tracker.in_flight(5).ack();
+        assert_eq!(tracker.committable(), Some(6));
+        tracker.in_flight(6).ack();
+        assert_eq!(tracker.committable(), Some(10));
+    }
+
+    #[test]
     fn recommit_offers_the_committed_offset_again() {
         let tracker = OffsetTracker::default();
-        tracker.fetched([].into_iter(), 5);
+        tracker.fetched([].into_iter(), 5, None);
         tracker.committed(5);
         tracker.recommit();
         assert_eq!(tracker.committable(), Some(5));
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn dropped_request_is_not_acknowledged() {
         let tracker = Arc::new(OffsetTracker::default());
-        tracker.fetched(0..2, 2);
+        tracker.fetched(0..2, 2, None);
         drop(tracker.in_flight(0));
         tracker.in_flight(1).ack();
         assert_eq!(tracker.committable(), Some(0));
@@ -201,11 +204,11 @@ mod tests {
     #[test]
     fn replaced_log_ignores_acks_of_the_old_one() {
         let tracker = Arc::new(OffsetTracker::default());
-        tracker.fetched(7..9, 9);
+        tracker.fetched(7..9, 9, None);
         let old = [tracker.in_flight(7), tracker.in_flight(8)];
-        tracker.fetched([].into_iter(), 0);
+        tracker.fetched([].into_iter(), 0, None);
         tracker.committed(0);
-        tracker.fetched(0..9, 9);
+        tracker.fetched(0..9, 9, None);
         old.into_iter().for_each(InFlightOffset::ack);
         assert_eq!(tracker.committable(), None);
         (0..9).for_each(|offset| tracker.in_flight(offset).ack());
@@ -216,7 +219,7 @@ mod tests {
     async fn last_ack_ends_the_wait() {
         let tracker = Arc::new(OffsetTracker::default());
         tracker.wait_for_acks().await;
-        tracker.fetched(0..2, 2);
+        tracker.fetched(0..2, 2, None);
         let (first, second) = (tracker.in_flight(0), tracker.in_flight(1));
         second.ack();
         tokio::join!(tracker.wait_for_acks(), async { first.ack() });
@@ -232,7 +235,7 @@ mod tests {
             let tracker = Arc::new(OffsetTracker::default());
             let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let end = offsets.last().map_or(0, |last| last + 1);
-            tracker.fetched(offsets.iter().copied(), end);
+            tracker.fetched(offsets.iter().copied(), end, None);
             let mut unacked = offsets;
             for index in order {
                 if !unacked.is_empty() {

@@ -2,25 +2,29 @@
 //!
 //! The [`cursor`](super::cursor) decides which request is next.
 
+use shared::{error_chain::ErrorChain, readiness::HealthCheck};
 use tokio::time::Instant;
 
-use super::{
+use crate::{
     backoff::Backoff,
-    cursor::{Cursor, Request, Start, Step},
+    cluster::Operation,
+    cursor::{Cursor, Request, Start, Step, WhenHeldFull},
     error::Error,
-    link::{Connector, LeaderClient, Partition},
+    leader::{Connector, Fetched, LeaderClient, Partition},
     metrics::ConsumerMetrics,
-    record::ConsumedRecord,
+    record_batch::ConsumedRecord,
 };
-use shared::{error_chain::ErrorChain, readiness::HealthCheck};
 
 /// What one poll returned.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConsumerRecords {
-    /// The records in the order of their offsets. Empty when the broker had none or the cursor only moved.
+    /// The records. Those of a transaction come when it is committed, behind others with higher offsets. Empty when the broker
+    /// had none or the cursor only moved.
     pub records: Vec<ConsumedRecord>,
     /// The offset to fetch next. It goes back when the log was replaced by another.
     pub position: i64,
+    /// The lowest offset below `position` that is held back, as a part of an open transaction.
+    pub held_from: Option<i64>,
     /// A fetch was answered, and nothing behind `position` was in the log at that time.
     pub at_end: bool,
     /// When the request was sent: the answer is not older, however long it waited in the socket.
@@ -45,7 +49,7 @@ pub struct PartitionConsumer<C: Connector = Partition> {
 
 enum Response {
     Offset(i64),
-    Records(Vec<ConsumedRecord>, i64),
+    Fetched(Fetched),
 }
 
 // === impl PartitionConsumer ===
@@ -54,10 +58,16 @@ enum Response {
 impl<C: Connector> PartitionConsumer<C> {
     /// A consumer that connects at the first poll. `health_check` is ready while the start is fixed and the broker answers.
     #[must_use]
-    pub fn new(connector: C, start: Start, health_check: HealthCheck, metrics: ConsumerMetrics) -> Self {
+    pub fn new(
+        connector: C,
+        start: Start,
+        when_full: WhenHeldFull,
+        health_check: HealthCheck,
+        metrics: ConsumerMetrics,
+    ) -> Self {
         Self {
             connector,
-            cursor: Cursor::new(start, metrics.clone()),
+            cursor: Cursor::new(start, when_full, metrics.clone()),
             leader: None,
             has_connected: false,
             backoff: Backoff::default(),
@@ -91,65 +101,56 @@ impl<C: Connector> PartitionConsumer<C> {
 
     /// One request, or one attempt to connect.
     async fn step(&mut self) -> Option<ConsumerRecords> {
-        let Some(leader) = &self.leader else {
+        // One whose call was dropped half-way is not: the next call would wait behind its answer.
+        let Some(leader) = self.leader.as_mut().filter(|leader| leader.is_usable()) else {
+            self.leader = None;
             self.reconnect().await;
             return None;
         };
         let requested_at = Instant::now();
-        // The cursor moves only after the last await, so that a dropped future changes nothing.
+        // The cursor moves only after the last await. A dropped future leaves a connection that cannot be used again.
         let response = match self.cursor.request() {
             Request::Offset(end) => leader.offset(end).await.map(Response::Offset),
-            Request::Fetch(offset, size) => leader
-                .fetch(offset, size)
-                .await
-                .map(|(records, high_watermark)| Response::Records(records, high_watermark)),
+            Request::Fetch(offset, size, isolation) => {
+                leader.fetch(offset, size, isolation).await.map(Response::Fetched)
+            }
         };
-        let is_fetch = matches!(response, Ok(Response::Records(..)));
-        let is_ok = response.is_ok();
-        let step = match response {
-            Ok(Response::Offset(offset)) => self.cursor.on_offset(offset),
-            Ok(Response::Records(records, high_watermark)) => self.cursor.on_records(records, high_watermark),
+        let is_fetch = matches!(response, Ok(Response::Fetched(_)));
+        if response.is_ok() {
+            self.backoff.reset();
+        }
+        let records = match response {
+            Ok(Response::Offset(offset)) => {
+                self.cursor.on_offset(offset);
+                Vec::new()
+            }
+            Ok(Response::Fetched(fetched)) => self.cursor.on_fetched(fetched),
             Err(error) => match self.cursor.on_error(&error) {
+                Step::Deliver(records) => records,
                 Step::Reconnect => {
                     self.on_failure(&error).await;
                     return None;
                 }
-                step => step,
             },
         };
-        if step == Step::Reconnect {
-            let cause = "answers cannot be read, and no record is the cause";
-            self.on_failure(&Error::Failed(cause.into())).await;
-            return None;
-        }
-        if is_ok {
-            self.backoff.reset();
-        }
-        if step == Step::Stalled {
-            self.health_check.not_ready(&format_args!(
-                "an open transaction of another producer at offset {}",
-                self.cursor.position()
-            ));
-        } else if self.cursor.is_healthy() {
-            self.health_check.ready();
+        match self.cursor.problem() {
+            Some(problem) => self.health_check.not_ready(&problem),
+            None if self.cursor.is_reading() => self.health_check.ready(),
+            None => {}
         }
         let lag = self.cursor.lag();
         self.metrics.lag.set(lag);
-        let records = match step {
-            Step::Deliver(records) => records,
-            _ => Vec::new(),
-        };
-        let position = self.cursor.position();
         Some(ConsumerRecords {
             records,
-            position,
+            position: self.cursor.position(),
+            held_from: self.cursor.held_from(),
             at_end: is_fetch && lag == 0,
             requested_at,
         })
     }
 
     async fn reconnect(&mut self) {
-        match self.connector.connect().await {
+        match self.connector.connect(Operation::Read).await {
             Ok(leader) => {
                 self.leader = Some(leader);
                 self.cursor.on_connected();

@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use self::connection::{Entry, Shared, run_connection};
-use super::{
+use crate::{
     accumulator::Full,
-    link::{Connector, Partition},
+    leader::{Connector, Partition},
     metrics::ProducerMetrics,
     record::Record,
 };
@@ -32,9 +32,11 @@ mod connection;
 pub enum DeliveryResult {
     /// All in-sync replicas have it.
     Acknowledged,
-    /// Kafka refused it or was unreachable, or the connection broke. In the last case the log may have it.
-    Failed,
-    /// No acknowledgement in time. The log may have it; it is not sent again.
+    /// It was never written to a connection, or the broker did not append it for now: the log does not have it.
+    NotSent,
+    /// The broker refused it for good: the log does not have it.
+    Refused,
+    /// It was written to a connection, and there was no acknowledgement. The log may have it; it is not sent again.
     Unknown,
 }
 
@@ -71,8 +73,8 @@ pub struct ProducerSettings {
     /// The bound on the queue, in bytes of records.
     pub max_bytes: usize,
     /// For how long a record is sent again that Kafka does not acknowledge: readers may see duplicates, but no gap.
-    /// With [`Duration::ZERO`] the producer sends each record once; rskafka itself repeats a write for 0.5 s when its
-    /// connection breaks or the broker is not the leader.
+    /// With [`Duration::ZERO`] a record is written to a connection once; only where the log surely does not have it, it is sent
+    /// again.
     pub delivery_timeout: Duration,
     /// The number of requests in flight, each of which sends one record through this producer. A connection lingers until
     /// half of them are queued, at most 512. `None` turns the linger off: what is queued is sent at once.
@@ -133,12 +135,12 @@ impl<C: DeliveryCallback> Producer<C> {
         self.shared.wake_all();
     }
 
-    /// Queues a record without waiting.
+    /// Queues a record without waiting. After `deadline` it is not sent any more.
     ///
     /// # Errors
     /// [`Full`], with the token, when the queue is full or closed.
-    pub fn try_send(&self, record: Record, token: C::Token) -> Result<(), Full<C::Token>> {
-        self.push(self.entry(record, token))
+    pub fn try_send(&self, record: Record, token: C::Token, deadline: Option<Instant>) -> Result<(), Full<C::Token>> {
+        self.push(self.entry(record, token, deadline))
             .map_err(|Full(entry)| Full(entry.token))
     }
 
@@ -153,7 +155,7 @@ impl<C: DeliveryCallback> Producer<C> {
         token: C::Token,
         keep_waiting: impl Fn() -> bool,
     ) -> Result<(), SendError<C::Token>> {
-        let mut entry = match self.push(self.entry(record, token)) {
+        let mut entry = match self.push(self.entry(record, token, None)) {
             Ok(()) => return Ok(()),
             Err(Full(back)) => back,
         };
@@ -215,11 +217,12 @@ impl<C: DeliveryCallback> Producer<C> {
         self.shared.fail_queued();
     }
 
-    fn entry(&self, record: Record, token: C::Token) -> Entry<C::Token> {
+    fn entry(&self, record: Record, token: C::Token, deadline: Option<Instant>) -> Entry<C::Token> {
         let queued_at = (!self.shared.delivery_timeout.is_zero()).then(Instant::now);
         Entry {
             record,
             token,
+            deadline,
             queued_at,
         }
     }

@@ -10,7 +10,10 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+pub use self::kafka::{KafkaSettings, SaslMechanism, Secret, SecurityProtocol};
 use crate::{logging::LogFormat, message};
+
+mod kafka;
 
 /// Exit code for a bad command line or environment.
 const EX_USAGE: u8 = 64;
@@ -21,9 +24,9 @@ const MAX_DURATION: Duration = Duration::from_secs(3600);
 /// Settings of every process that talks to Kafka.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
-    /// Kafka brokers to start from, `host:port`, separated by commas
-    #[arg(long, env, default_value = "kafka:9092", value_delimiter = ',', value_parser = broker)]
-    pub kafka_brokers: Vec<String>,
+    /// Where the brokers are, and how they are reached
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
 
     /// Topic of the requests
     #[arg(long, env, default_value = message::PING_TOPIC, value_parser = topic)]
@@ -176,7 +179,8 @@ fn up_to_an_hour(text: &str) -> Result<Duration, String> {
 
 fn broker(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
+    let is_host =
+        |host: &str| !host.is_empty() && !host.contains(|c: char| matches!(c, '/' | ';') || c.is_whitespace());
     let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok_and(|number| number > 0);
     match text.rsplit_once(':') {
         Some((host, port)) if is_host(host) && is_port(port) => Ok(text.to_owned()),
@@ -277,6 +281,6 @@ mod tests {
     #[test]
     fn brokers_are_separated_by_commas() {
         let settings = Settings::try_parse_from(["test", "--kafka-brokers", "a:1, [::1]:2"]).unwrap();
-        assert_eq!(settings.common.kafka_brokers, ["a:1", "[::1]:2"]);
+        assert_eq!(settings.common.kafka.kafka_brokers, ["a:1", "[::1]:2"]);
     }
 }

@@ -12,7 +12,8 @@
 //! - Spring reads `kafka_replyPartition` as a big-endian number and fails on fewer than four bytes; NestJS reads decimal
 //!   text. No bytes suit both, so the common dialect has a header of its own.
 //! - The other dialects always name the partition, 0 too: without the header their producers choose one.
-//! - A header name occurs once: the Kafka client keeps headers in a map.
+//! - Headers are written in the order of their names, as the Go pair and earlier versions did. Of several with one name the last
+//!   counts.
 
 mod deadline;
 mod reply_to;
@@ -27,9 +28,7 @@ pub use self::{
     deadline::Deadline,
     reply_to::{MalformedHeader, ReplyTo},
 };
-
-/// Headers of a record.
-pub type Headers = BTreeMap<String, Vec<u8>>;
+pub use crate::record_headers::{HeaderBuf, Headers};
 
 /// W3C trace context: the caller's trace and span.
 pub const TRACEPARENT: &str = "traceparent";
@@ -39,6 +38,9 @@ pub const TRACESTATE: &str = "tracestate";
 
 /// Own name: the record key of a worker's heartbeat. It is not a UUID, so other clients take it for a reply to another one.
 pub const HEARTBEAT_KEY: &[u8] = b"pingpong_worker";
+
+/// The correlation header in the record format, at most: two lengths, a name and a UUID.
+const MAX_CORRELATION_HEADER_BYTES: usize = 2 + 20 + 36;
 
 /// Own name: the reply partition, decimal.
 const OWN_REPLY_PARTITION: &str = "pingpong_replyPartition";
@@ -86,10 +88,12 @@ pub enum Dialect {
 /// The headers that all requests of a gateway have in common. Only the correlation id is missing.
 #[derive(Debug, Default)]
 pub struct Template {
-    /// The value of the correlation header is empty.
-    headers: Headers,
-    /// The name of the correlation header; `None` for [`Dialect::None`].
+    /// The name of the correlation header, which is the first in every dialect; `None` for [`Dialect::None`].
     correlation_name: Option<&'static str>,
+    /// The others, by name.
+    others: BTreeMap<&'static str, Vec<u8>>,
+    /// The same, encoded.
+    encoded: HeaderBuf,
 }
 
 // === impl Dialect ===
@@ -112,35 +116,44 @@ impl Dialect {
             Self::Nest => Some((REPLY_PARTITION, decimal())),
             Self::SmallRye => Some((SMALLRYE_REPLY_PARTITION, big_endian())),
         };
-        let correlation_id = (correlation_name, Vec::new());
         let topic = (topic_name, topic.as_bytes().to_vec());
-        let headers = [correlation_id, topic].into_iter().chain(partition);
-        Template {
-            headers: headers.map(|(name, bytes)| (name.to_owned(), bytes)).collect(),
-            correlation_name: Some(correlation_name),
-        }
+        Template::new(correlation_name, [topic].into_iter().chain(partition).collect())
     }
 }
 
 // === impl Template ===
 
 impl Template {
+    fn new(correlation_name: &'static str, others: BTreeMap<&'static str, Vec<u8>>) -> Self {
+        let encoded = others.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+        Self {
+            correlation_name: Some(correlation_name),
+            others,
+            encoded,
+        }
+    }
+
     /// Adds the deadline header, except for [`Dialect::None`].
     #[must_use]
     pub fn with_deadline(mut self, deadline: Deadline<'_>) -> Self {
-        if self.correlation_name.is_some() {
-            deadline.write(&mut self.headers);
-        }
-        self
+        let Some(correlation_name) = self.correlation_name else {
+            return self;
+        };
+        self.others.insert(DEADLINE, deadline.to_bytes());
+        Self::new(correlation_name, self.others)
     }
 
     /// The headers of the request with this correlation id.
     #[must_use]
-    pub fn headers(&self, id: Uuid) -> Headers {
-        let mut headers = self.headers.clone();
-        if let Some(bytes) = self.correlation_name.and_then(|name| headers.get_mut(name)) {
-            bytes.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-        }
+    pub fn headers(&self, id: Uuid) -> HeaderBuf {
+        let Some(correlation_name) = self.correlation_name else {
+            return HeaderBuf::new();
+        };
+        let others = self.encoded.as_headers();
+        let mut headers = HeaderBuf::with_capacity(others.encoded().len() + MAX_CORRELATION_HEADER_BYTES);
+        let mut buffer = Uuid::encode_buffer();
+        headers.push(correlation_name, id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        headers.extend(others);
         headers
     }
 }
@@ -151,7 +164,7 @@ impl Template {
 /// A correlation header that is no UUID belongs to another client, and then the key does not count. A service that sends a
 /// request of its own may keep the key, but it sets its own correlation id.
 #[must_use]
-pub fn correlation_id(headers: &Headers, key: Option<&[u8]>) -> Option<Uuid> {
+pub fn correlation_id(headers: Headers<'_>, key: Option<&[u8]>) -> Option<Uuid> {
     match get(headers, [CORRELATION_ID, SMALLRYE_CORRELATION_ID]) {
         Some((_, bytes)) => Uuid::from_slice(bytes).ok().or_else(|| parse_uuid(bytes)),
         None => parse_uuid(key?),
@@ -160,8 +173,8 @@ pub fn correlation_id(headers: &Headers, key: Option<&[u8]>) -> Option<Uuid> {
 
 /// The error text in a reply whose handler failed (NestJS).
 #[must_use]
-pub fn handler_error(headers: &Headers) -> Option<&[u8]> {
-    headers.get(NEST_ERR).map(Vec::as_slice)
+pub fn handler_error(headers: Headers<'_>) -> Option<&[u8]> {
+    headers.get(NEST_ERR)
 }
 
 /// Whether a record with this key is a worker's heartbeat.
@@ -179,9 +192,8 @@ fn parse_uuid(bytes: &[u8]) -> Option<Uuid> {
 }
 
 /// Name and value of the first header that is present.
-fn get<'a>(headers: &'a Headers, names: [&'static str; 2]) -> Option<(&'static str, &'a [u8])> {
-    let mut present = names.into_iter().filter_map(|name| Some((name, headers.get(name)?)));
-    present.next().map(|(name, bytes)| (name, bytes.as_slice()))
+fn get<'a>(headers: Headers<'a>, names: [&'static str; 2]) -> Option<(&'static str, &'a [u8])> {
+    names.into_iter().find_map(|name| Some((name, headers.get(name)?)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::{error::Error, net::SocketAddr, process::ExitCode};
 
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     admin,
@@ -61,6 +61,12 @@ where
                 Some(Command::Healthcheck) => Ok(admin::healthcheck(settings.admin_addr()).await),
                 None => {
                     let signals = Signals::catch()?;
+                    let kafka = &settings.common().kafka;
+                    info!(
+                        kafka_brokers = kafka.kafka_brokers.join(","),
+                        security_protocol = %kafka.kafka_security_protocol,
+                        "starting"
+                    );
                     serve(settings, signals).await?;
                     Ok(ExitCode::SUCCESS)
                 }

@@ -256,7 +256,7 @@ impl<H: Handler> Acceptor<H> {
 // === impl Draining ===
 
 impl Draining {
-    /// Waits until every connection is closed: busy ones after their response, idle ones after [`KEEP_ALIVE_GRACE`].
+    /// Waits until every connection is closed: busy ones after their response, idle ones after `KEEP_ALIVE_GRACE`.
     /// Connections that are open after `limit` are left to the end of the process.
     pub async fn finish(self, limit: Duration) {
         let drain = async {

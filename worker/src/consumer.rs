@@ -32,7 +32,7 @@ const RECOMMIT_INTERVAL: Duration = Duration::from_hours(1);
 const START_RETRY: Duration = Duration::from_millis(200);
 
 /// Bounds the look-up of start offsets, because revoked and lost partitions wait for it.
-const START_TIMEOUT: Duration = Duration::from_secs(2);
+const START_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Between two attempts of a last commit.
 const LAST_COMMIT_RETRY: Duration = Duration::from_millis(50);
@@ -58,7 +58,8 @@ pub(crate) struct Consumer {
     workers: BTreeMap<i32, PartitionWorker>,
     /// The tasks of the workers, and of lost ones that have not ended yet.
     running: JoinSet<i32>,
-    /// Ready while every assigned partition is served.
+    /// Ready from the first assignment on, while the start of every assigned partition is fixed. A member of a group may have no
+    /// partitions.
     health_check: HealthCheck,
     /// How many partitions are served.
     partition_count: watch::Sender<usize>,
@@ -89,10 +90,6 @@ impl Consumer {
 
     /// Serves until `shutdown` resolves, then drains, commits and leaves the group.
     pub(crate) async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        if matches!(self.assignment, Assignment::Group(_)) {
-            // A member of a group may have no partitions.
-            self.health_check.ready();
-        }
         self.serve(shutdown).await;
         self.drain().await;
     }

@@ -41,7 +41,9 @@ impl DeliveryCallback for ReplyDelivery {
         match result {
             DeliveryResult::Acknowledged => _ = self.0.acknowledged.inc_by(count),
             // A failed reply is not sent again: its delivery timeout has passed, or the broker has rejected it for good.
-            DeliveryResult::Failed | DeliveryResult::Unknown => _ = self.0.refused.inc_by(count),
+            DeliveryResult::NotSent | DeliveryResult::Refused | DeliveryResult::Unknown => {
+                _ = self.0.refused.inc_by(count)
+            }
         }
         tokens.into_iter().for_each(DeliveryToken::complete);
     }

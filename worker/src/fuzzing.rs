@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::headers::{self, Deadline, Headers, ReplyTo};
+use shared::headers::{self, Deadline, HeaderBuf, ReplyTo};
 
 use crate::ping;
 
@@ -12,10 +12,10 @@ use crate::ping;
 /// When the reply does not follow the contract.
 pub fn request(value: &[u8]) {
     if let Ok(record) = ping::reply(value) {
-        let id = String::from_utf8(record.key).expect("the key is text");
-        let text = String::from_utf8(record.value).expect("the value is text");
+        let id = String::from_utf8(record.key.unwrap_or_default()).expect("the key is text");
+        let text = String::from_utf8(record.value.unwrap_or_default()).expect("the value is text");
         assert!(text.ends_with(&format!(" ( {id} ) ")), "{text:?}");
-        assert_eq!(record.headers, Headers::new());
+        assert_eq!(record.headers, HeaderBuf::new());
     }
 }
 
@@ -24,7 +24,7 @@ pub fn request(value: &[u8]) {
 /// # Panics
 /// When the destination of the reply is not allowed, or a header of the reply is not from the request.
 pub fn headers(lines: &[u8]) {
-    let mut headers = Headers::new();
+    let mut lines_of_headers = HeaderBuf::new();
     let mut key = None;
     for line in lines.split(|byte| *byte == b'\n') {
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
@@ -32,15 +32,16 @@ pub fn headers(lines: &[u8]) {
         let value = value.strip_prefix(b": ").unwrap_or(value).to_vec();
         match String::from_utf8(name.to_vec()) {
             Ok(name) if name.is_empty() => key = Some(value),
-            Ok(name) => drop(headers.insert(name, value)),
+            Ok(name) => lines_of_headers.push(&name, &value),
             Err(_) => {}
         }
     }
+    let headers = lines_of_headers.as_headers();
     // The correlation header takes precedence over the key.
-    if let Some(id) = headers::correlation_id(&headers, None) {
-        assert_eq!(headers::correlation_id(&headers, key.as_deref()), Some(id));
+    if let Some(id) = headers::correlation_id(headers, None) {
+        assert_eq!(headers::correlation_id(headers, key.as_deref()), Some(id));
     }
-    match ReplyTo::from_headers(&headers) {
+    match ReplyTo::from_headers(headers) {
         Ok(reply_to) => {
             if let Some((topic, partition)) = reply_to.address {
                 assert!(partition >= 0);
@@ -51,14 +52,13 @@ pub fn headers(lines: &[u8]) {
             }
             let key = key.as_deref().unwrap_or_default();
             // The key carries the id as text only, so raw ids of 16 bytes are exempt.
-            if let Some(id) = headers::correlation_id(&headers, None).filter(|_| key.len() != 16) {
-                assert_eq!(headers::correlation_id(&reply_to.headers(key), Some(key)), Some(id));
+            if let Some(id) = headers::correlation_id(headers, None).filter(|_| key.len() != 16) {
+                let reply = reply_to.headers(key);
+                assert_eq!(headers::correlation_id(reply.as_headers(), Some(key)), Some(id));
             }
-            for (name, value) in reply_to.headers(key) {
-                assert!(
-                    headers.get(&name) == Some(&value) || name == "kafka_nest-is-disposed",
-                    "{name}"
-                );
+            for (name, value) in reply_to.headers(key).as_headers() {
+                let name = std::str::from_utf8(name).expect("the name is text");
+                assert!(headers.get(name) == value || name == "kafka_nest-is-disposed", "{name}");
             }
         }
         Err(malformed) => {
@@ -69,13 +69,10 @@ pub fn headers(lines: &[u8]) {
             );
         }
     }
-    if let Some(deadline) = Deadline::from_headers(&headers) {
-        let mut written = Headers::new();
-        deadline.write(&mut written);
-        assert_eq!(Deadline::from_headers(&written), Some(deadline));
+    if let Some(deadline) = Deadline::from_headers(headers) {
         assert!(deadline.left <= Duration::from_millis(u64::MAX));
     }
-    let _ = (headers::handler_error(&headers), headers::is_heartbeat(key.as_deref()));
+    let _ = (headers::handler_error(headers), headers::is_heartbeat(key.as_deref()));
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use kafka::{
     Cluster, ConsumedRecord, ConsumerMetrics, InFlightOffset, OffsetTracker, Partition, PartitionConsumer, Record,
-    Start,
+    Start, WhenHeldFull,
 };
 use shared::{
     headers::{Headers, ReplyTo, TRACEPARENT},
@@ -73,6 +73,8 @@ impl PartitionWorker {
         let consumer = PartitionConsumer::new(
             Partition::new(&context.cluster, &context.topic, partition),
             start,
+            // Every request counts: it is not read past what it cannot hold.
+            WhenHeldFull::Wait,
             context
                 .readiness
                 .health_check(format!("requests of partition {partition}")),
@@ -150,7 +152,7 @@ impl Task {
                 batch = self.consumer.poll() => batch,
             };
             let offsets = batch.records.iter().map(ConsumedRecord::offset);
-            self.offsets.fetched(offsets, batch.position);
+            self.offsets.fetched(offsets, batch.position, batch.held_from);
             self.expiry.observe(&batch);
             for (index, record) in batch.records.iter().enumerate() {
                 if index % YIELD_INTERVAL == YIELD_INTERVAL - 1 {
@@ -167,7 +169,7 @@ impl Task {
     /// later "latest" offset, and skip requests.
     async fn offer_start(&mut self) {
         self.consumer.wait_for_start().await;
-        self.offsets.fetched([].into_iter(), self.consumer.position());
+        self.offsets.fetched([].into_iter(), self.consumer.position(), None);
         self.context.start_known.notify_one();
         self.offsets.wait_for_start_offered().await;
     }
@@ -222,10 +224,10 @@ impl Task {
 }
 
 /// The reply to a request, and its destination.
-fn reply<'a>(headers: &'a Headers, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
+fn reply<'a>(headers: Headers<'a>, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
     let reply_to = ReplyTo::from_headers(headers).map_err(Skipped::Headers)?;
     let mut reply = ping::reply(value).map_err(Skipped::Value)?;
-    reply.headers = reply_to.headers(&reply.key);
+    reply.headers = reply_to.headers(reply.key.as_deref().unwrap_or_default());
     Ok((reply_to, reply))
 }
 

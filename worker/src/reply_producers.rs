@@ -11,6 +11,7 @@ mod metadata;
 mod pool;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,8 @@ use std::{
 
 use futures_util::future::join_all;
 use kafka::{
-    Backoff, Cluster, Full, MAX_PRODUCER_CONNECTIONS, Partition, ProducerMetrics, ProducerSettings, Record, SendError,
+    Backoff, Cluster, Error, Full, MAX_PRODUCER_CONNECTIONS, Partition, ProducerMetrics, ProducerSettings, Record,
+    SendError,
 };
 use parking_lot::Mutex;
 use shared::{error_chain::ErrorChain, readiness::HealthCheck, tasks::Tasks};
@@ -153,7 +155,7 @@ impl ReplyProducers {
         } else {
             return;
         };
-        let _ = producer.try_send(record, DeliveryToken::Heartbeat(permit));
+        let _ = producer.try_send(record, DeliveryToken::Heartbeat(permit), None);
     }
 
     /// Closes all producers, and waits up to `limit` until every record has its outcome. Returns whether all have.
@@ -183,7 +185,7 @@ impl Shared {
                 Err(rejected) => return Err((rejected, token)),
             };
             if is_foreign {
-                let queued = producer.try_send(record, token);
+                let queued = producer.try_send(record, token, None);
                 return queued.map_err(|Full(token)| (Rejected::BufferFull, token));
             }
             let keep_waiting = || is_wanted() && !self.is_any_reachable();
@@ -240,15 +242,17 @@ impl Shared {
         let begin = Instant::now();
         let mut backoff = Backoff::default();
         let response = loop {
-            match self.cluster.topics().await {
+            match self.cluster.partitions(topic).await {
+                // A user that may not describe it may not write to it either.
+                Err(Error::TopicMissing(_) | Error::TopicDenied { .. }) => break Ok(BTreeSet::new()),
                 Err(_) if begin.elapsed() < limit => backoff.pause().await,
                 response => break response,
             }
         };
         let mut metadata = self.metadata.lock();
         match response {
-            Ok(topics) => {
-                metadata.update(topics);
+            Ok(partitions) => {
+                metadata.update(topic, partitions);
                 metadata.check(topic, partition)
             }
             Err(error) => {

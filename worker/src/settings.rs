@@ -71,6 +71,7 @@ impl process::Settings for Settings {
 
     fn validate(&self) -> Result<(), String> {
         self.common.validate()?;
+        kafka::Security::new(&self.common.kafka)?;
         match (&self.worker_group, &self.partitions) {
             (Some(group), Some(_)) => Err(format!(
                 "PARTITIONS, WORKER_GROUP: only one of them is allowed: in the group {group:?} Kafka divides the partitions"

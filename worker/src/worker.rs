@@ -7,14 +7,15 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka::{
     Assignment, Cluster, CommitMetrics, CommittedOffsets, ConsumerMetrics, Coordinator, Group, PartitionDiscovery,
-    ProducerMetrics, Subscription,
+    ProducerMetrics, Security, Subscription,
 };
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
+    process::Fatal,
     readiness::Readiness,
-    server::{BindError, bind},
+    server::bind,
     tasks::{TaskPanicked, Tasks},
 };
 use tokio::{
@@ -42,6 +43,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 #[derive(Debug)]
 pub struct Worker {
     settings: Settings,
+    security: Security,
     admin: TcpListener,
 }
 
@@ -54,10 +56,15 @@ impl Worker {
     /// Binds the admin port.
     ///
     /// # Errors
-    /// When the address is in use or not permitted.
-    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+    /// When the address is in use or not permitted; when a certificate or a password cannot be read.
+    pub async fn bind(settings: Settings) -> Result<Self, Fatal> {
+        let security = Security::new(&settings.common.kafka)?;
         let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
-        Ok(Self { settings, admin })
+        Ok(Self {
+            settings,
+            security,
+            admin,
+        })
     }
 
     /// The address of the admin listener.
@@ -73,15 +80,25 @@ impl Worker {
     /// # Errors
     /// When one of its tasks panicked.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskPanicked> {
-        let Self { settings, admin } = self;
+        let Self {
+            settings,
+            security,
+            admin,
+        } = self;
         let common = &settings.common;
         let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("worker");
         let metrics = Metrics::register(&mut registry);
         let tasks = Tasks::default();
 
+        let client_id = common.kafka.kafka_client_id.as_deref().unwrap_or(CLIENT_ID);
         let topics = vec![common.ping_topic.clone(), common.pong_topic.clone()];
-        let cluster = Arc::new(Cluster::new(CLIENT_ID, common.kafka_brokers.clone(), topics));
+        let cluster = Arc::new(Cluster::new(
+            client_id,
+            common.kafka.kafka_brokers.clone(),
+            security,
+            topics,
+        ));
         let replies = ReplyProducers::new(
             &cluster,
             &tasks,
@@ -92,7 +109,7 @@ impl Worker {
         );
         let assignment = assignment(&settings, &cluster, &tasks, &readiness);
         let committed_offsets = CommittedOffsets::new(
-            coordinator(&settings),
+            coordinator(&settings, &cluster),
             &common.ping_topic,
             settings.start_from,
             CommitMetrics::register(&mut registry),
@@ -175,7 +192,12 @@ fn assignment(settings: &Settings, cluster: &Arc<Cluster>, tasks: &Tasks, readin
             rebalance_timeout: settings.common.drain_timeout + 2 * SHUTDOWN_GRACE,
         };
         let health_check = readiness.health_check("group");
-        return Assignment::Group(Group::spawn(tasks, coordinator(settings), subscription, health_check));
+        return Assignment::Group(Group::spawn(
+            tasks,
+            coordinator(settings, cluster),
+            subscription,
+            health_check,
+        ));
     }
     let partitions = settings.partitions.clone();
     let partitions = partitions.unwrap_or_else(|| Partitions::Listed([DEFAULT_PARTITION].into()));
@@ -183,9 +205,9 @@ fn assignment(settings: &Settings, cluster: &Arc<Cluster>, tasks: &Tasks, readin
 }
 
 /// A client of the coordinator of this worker's group.
-fn coordinator(settings: &Settings) -> Coordinator {
+fn coordinator(settings: &Settings, cluster: &Arc<Cluster>) -> Coordinator {
     let group = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
-    Coordinator::new(CLIENT_ID, settings.common.kafka_brokers.clone(), group.clone())
+    Coordinator::new(cluster, group.clone())
 }
 
 /// Resolves when the sender is dropped.

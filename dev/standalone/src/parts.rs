@@ -18,7 +18,7 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
         let bound = Broker::bind(settings.broker_addr).await;
         let built_in = bound.map_err(|source| BindError::new("BROKER_ADDR", settings.broker_addr, source))?;
         info!(addr = %built_in.local_addr(), "built-in broker");
-        settings.gateway.common.kafka_brokers = vec![built_in.local_addr().to_string()];
+        settings.gateway.common.kafka.kafka_brokers = vec![built_in.local_addr().to_string()];
         // Dropping the sender stops the broker too.
         broker = Some(tokio::spawn(built_in.run(async { _ = on_stop_broker.await })));
     }

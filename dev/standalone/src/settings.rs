@@ -36,7 +36,7 @@ pub(crate) struct AllInOne {
 impl AllInOne {
     /// Whether to start the built-in broker: `KAFKA_BROKERS` is not set.
     pub(crate) fn has_built_in_broker(&self) -> bool {
-        self.gateway.common.kafka_brokers.is_empty()
+        self.gateway.common.kafka.kafka_brokers.is_empty()
     }
 
     /// The settings of the worker.

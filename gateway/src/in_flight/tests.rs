@@ -117,7 +117,7 @@ async fn reply_before_the_deadline_is_delivered_after_it() {
 async fn failed_delivery_fails_the_request_and_unknown_delivery_does_not() {
     let in_flight = table(2);
     let [failed, unknown] = [(); 2].map(|()| in_flight.register().unwrap());
-    in_flight.on_delivery(vec![failed.id()], DeliveryResult::Failed);
+    in_flight.on_delivery(vec![failed.id()], DeliveryResult::NotSent);
     in_flight.on_delivery(vec![unknown.id()], DeliveryResult::Unknown);
     in_flight.on_delivery(vec![unknown.id()], DeliveryResult::Acknowledged);
     assert_eq!(failed.outcome().await, Err(GatewayError::SendFailed));

@@ -13,10 +13,13 @@ fn context(lines: &[(&'static str, &str)]) -> RequestContext {
 }
 
 fn record_headers(context: &RequestContext) -> Vec<(String, String)> {
-    let mut headers = Headers::new();
+    let mut headers = HeaderBuf::new();
     context.add_trace(&mut headers);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    headers.into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let headers = headers.as_headers().iter();
+    headers
+        .map(|(name, value)| (text(name), text(value.unwrap())))
+        .collect()
 }
 
 fn response_id(context: RequestContext) -> Option<String> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use hyper::body::Frame;
-use kafka::{Cluster, ProducerMetrics, ProducerSettings};
+use kafka::{Cluster, ProducerMetrics, ProducerSettings, Security};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use shared::headers::Dialect;
 
@@ -64,7 +64,7 @@ fn service(max_in_flight: usize, producer_bytes: usize) -> GatewayService {
         None,
         ProducerMetrics::register(&mut registry),
     );
-    let cluster = Arc::new(Cluster::new("gateway", Vec::new(), Vec::new()));
+    let cluster = Arc::new(Cluster::new("gateway", Vec::new(), Security::default(), Vec::new()));
     let reply_partition = ReplyPartition::Fixed(0);
     let reply_address = ReplyAddress::new(&cluster, "pong", reply_partition, None, Dialect::Common, reply_timeout);
     GatewayService {

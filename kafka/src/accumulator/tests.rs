@@ -1,7 +1,8 @@
 use super::*;
 
 const RECORD: usize = 100;
-const PER_BATCH: usize = SMALL_BATCH_BYTES / RECORD;
+const BATCH_BYTES: usize = 7_400;
+const PER_BATCH: usize = BATCH_BYTES / RECORD;
 
 /// An accumulator for one partition, with all connections connected and parked.
 fn accumulator(connections: usize) -> Accumulator<usize> {
@@ -15,6 +16,7 @@ fn accumulator(connections: usize) -> Accumulator<usize> {
 /// An accumulator for one partition, with all connections disconnected.
 fn disconnected(connections: usize, max_bytes: usize) -> Accumulator<usize> {
     let mut accumulator = Accumulator::new(connections, max_bytes);
+    accumulator.set_batch_bytes(BATCH_BYTES);
     assert_eq!(accumulator.add_partition(), 0..connections);
     accumulator
 }
@@ -22,6 +24,7 @@ fn disconnected(connections: usize, max_bytes: usize) -> Accumulator<usize> {
 /// An accumulator for `COUNT` partitions with all primaries connected and parked, and the indices of the primaries.
 fn partitions<const COUNT: usize>(max_connections: usize) -> (Accumulator<usize>, [usize; COUNT]) {
     let mut accumulator = Accumulator::new(max_connections, 1 << 20);
+    accumulator.set_batch_bytes(BATCH_BYTES);
     let primaries = [(); COUNT].map(|()| accumulator.add_partition().start);
     primaries
         .iter()
@@ -101,7 +104,7 @@ fn burst_wakes_connections_one_after_another() {
 fn batch_size_limit_is_exceeded_by_a_single_record_only() {
     let mut accumulator = accumulator(1);
     accumulator.push(RECORD, 1).unwrap();
-    accumulator.push(SMALL_BATCH_BYTES + 1, 2).unwrap();
+    accumulator.push(BATCH_BYTES + 1, 2).unwrap();
     accumulator.push(RECORD, 3).unwrap();
     assert_eq!(entries(accumulator.next_action(0).0), [1]);
     assert_eq!(entries(accumulator.next_action(0).0), [2]);
@@ -378,7 +381,7 @@ mod model {
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
-        let push = (1..SMALL_BATCH_BYTES).prop_map(|bytes| Event::Push { bytes });
+        let push = (1..BATCH_BYTES).prop_map(|bytes| Event::Push { bytes });
         let finish = (0..MAX_PRODUCER_CONNECTIONS, prop::bool::weighted(0.7))
             .prop_map(|(connection, ok)| Event::Finish { connection, ok });
         let max_connections =
@@ -468,6 +471,7 @@ mod model {
         #[test]
         fn every_entry_is_sent_exactly_once(events in events()) {
             let mut accumulator = Accumulator::new(MAX_PRODUCER_CONNECTIONS, usize::MAX);
+            accumulator.set_batch_bytes(BATCH_BYTES);
             for _ in 0..PARTITIONS {
                 accumulator.add_partition();
             }

@@ -1,21 +1,22 @@
 //! Errors of calls to a group coordinator, by what the caller does about them.
 
-use std::{error::Error as StdError, io, time::Duration};
-
 use kafka_protocol::error::ResponseError;
+
+use crate::error::Error as CallError;
+
+/// The number of the heartbeat among the calls.
+const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 
 /// Why a call failed. The error of the network or the broker is the source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No answer in time. The outcome of the call is unknown.
-    #[error("no answer from the group coordinator within {0:?}")]
-    TimedOut(Duration),
-    /// No connection, or the connection broke.
-    #[error("the broker cannot be reached")]
-    Unreachable(#[source] io::Error),
-    /// The answer does not match the request, or is not Kafka's protocol.
-    #[error("the answer is invalid")]
-    InvalidResponse(#[source] Source),
+    /// There is no connection to the coordinator, or it broke, or there was no answer in time. The outcome of the call is
+    /// unknown.
+    #[error("the group coordinator cannot be reached")]
+    Unreachable(#[source] CallError),
+    /// The answer does not match the request.
+    #[error("in the answer of the group coordinator {0} is missing or impossible")]
+    InvalidResponse(&'static str),
     /// There is no coordinator at the moment, or it has moved to another broker: worth another attempt.
     #[error("the group coordinator is not available")]
     Unavailable(#[source] ResponseError),
@@ -25,9 +26,6 @@ pub enum Error {
          later; without it, name partitions in PARTITIONS"
     )]
     UnsupportedGroups,
-    /// The broker does not support any version of a call that this client does.
-    #[error("the broker is too old: it has no {0}")]
-    UnsupportedVersion(&'static str),
     /// The group does not have this member (any more): it owns nothing and has to join again. Also for a commit without a
     /// member in a group that has members.
     #[error("this worker is no member of the group")]
@@ -49,24 +47,18 @@ pub enum Error {
     ErrorCode(#[source] ResponseError),
 }
 
-type Source = Box<dyn StdError + Send + Sync>;
-
-/// Why an answer is invalid.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InvalidResponse {
-    #[error("an answer cannot be {0} bytes long")]
-    Length(i32),
-    #[error("it answers call {found}, not {asked}")]
-    Correlation { asked: i32, found: i32 },
-    #[error("{0} bytes are left over")]
-    LeftOver(usize),
-    #[error("{0} is missing or impossible")]
-    Field(&'static str),
-}
-
 // === impl Error ===
 
 impl Error {
+    /// Classifies a call that failed, or a search for the coordinator.
+    pub(crate) fn of_call(error: CallError, api: i16, group: &str) -> Self {
+        match error {
+            CallError::Code { code, .. } => Self::of_code(code, group),
+            error if error.is_too_old() && api == CONSUMER_GROUP_HEARTBEAT => Self::UnsupportedGroups,
+            error => Self::Unreachable(error),
+        }
+    }
+
     /// Classifies an error code about `group` as a whole.
     pub(crate) fn of_code(code: ResponseError, group: &str) -> Self {
         match code {
@@ -86,27 +78,20 @@ impl Error {
         }
     }
 
+    /// Whether another attempt will fail, too: the broker does not let us, or is too old.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            Self::Unreachable(error) => error.is_too_old(),
+            _ => false,
+        }
+    }
+
     /// Whether the broker is not the coordinator of the group (any more).
     pub(crate) fn is_not_coordinator(&self) -> bool {
         matches!(
             self,
             Self::Unavailable(ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable)
         )
-    }
-
-    pub(crate) fn invalid_response(cause: impl Into<Source>) -> Self {
-        Self::InvalidResponse(cause.into())
-    }
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Unreachable(error)
-    }
-}
-
-impl From<InvalidResponse> for Error {
-    fn from(invalid: InvalidResponse) -> Self {
-        Self::invalid_response(invalid)
     }
 }

@@ -7,8 +7,8 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::{
-    coordinator::scripted_broker::{Reaction, ReceivedRequest, ScriptedBroker},
     membership::LEAVING,
+    scripted_broker::{Reaction, ReceivedRequest, ScriptedBroker},
 };
 
 /// The bound on every wait: the sockets and the clock are real.

@@ -203,10 +203,23 @@ fn heartbeat_interval_is_clamped() {
 }
 
 #[test]
+fn first_assignment_is_handed_out_even_if_it_has_no_partitions() {
+    let (mut member, now) = member();
+    exchange(&mut member, answer(1, None), now);
+    assert_eq!(member.next_rebalance(), None);
+    exchange(&mut member, answer(1, Some(&[])), now);
+    exchange(&mut member, answer(1, None), now);
+    assert_eq!(member.next_rebalance(), Some(Rebalance::Assigned(set(&[]))));
+    exchange(&mut member, answer(1, Some(&[])), now);
+    assert_eq!(member.next_rebalance(), None);
+}
+
+#[test]
 fn assignment_withdrawn_before_it_was_handed_out_is_acknowledged() {
     let (mut member, now) = member();
     exchange(&mut member, answer(1, Some(&[0])), now);
     exchange(&mut member, answer(1, Some(&[])), now);
+    assert_eq!(member.next_rebalance(), Some(Rebalance::Assigned(set(&[]))));
     assert_eq!(member.next_rebalance(), None);
     assert_eq!(member.due(), now);
     assert_eq!(member.heartbeat().owned, Some(BTreeSet::new()));
@@ -314,6 +327,7 @@ impl Broker {
 /// The user of a membership, which checks each rebalance.
 #[derive(Debug, Default)]
 struct Reader {
+    has_assignment: bool,
     reading: BTreeSet<i32>,
     releasing: BTreeSet<i32>,
 }
@@ -323,7 +337,8 @@ impl Reader {
         match rebalance {
             Rebalance::Assigned(partitions) => {
                 assert!(partitions.is_disjoint(&self.reading) && partitions.is_disjoint(&self.releasing));
-                assert!(!partitions.is_empty());
+                let is_first = !std::mem::replace(&mut self.has_assignment, true);
+                assert!(is_first || !partitions.is_empty());
                 self.reading.extend(partitions);
             }
             Rebalance::Revoked(partitions) => {
@@ -331,7 +346,12 @@ impl Reader {
                 self.reading.retain(|partition| !partitions.contains(partition));
                 self.releasing.extend(partitions);
             }
-            Rebalance::Lost => *self = Self::default(),
+            Rebalance::Lost => {
+                *self = Self {
+                    has_assignment: self.has_assignment,
+                    ..Self::default()
+                }
+            }
         }
     }
 

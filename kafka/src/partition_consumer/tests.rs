@@ -4,24 +4,22 @@ use std::{
     time::Duration,
 };
 
-use chrono::DateTime;
 use parking_lot::Mutex;
-use rskafka::record::RecordAndOffset;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
 
-use super::{
-    super::{
-        backoff,
-        cursor::Start,
-        link::{End, FetchSize},
-        record::Record,
-    },
-    *,
-};
+use bytes::Bytes;
 use shared::readiness::Readiness;
+
+use super::*;
+use crate::{
+    backoff,
+    error::Failure,
+    leader::{End, FetchSize, Isolation},
+    record_batch::{RecordBatches, TransactionEnd, testing::TestBatch},
+};
 
 /// How long a scripted broker waits for records before it answers without.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
@@ -37,7 +35,11 @@ enum Outcome {
 
 /// A broker with a log of empty records, one per millisecond.
 #[derive(Debug, Clone)]
-struct Broker(Arc<Mutex<Script>>);
+struct Broker {
+    script: Arc<Mutex<Script>>,
+    /// No call on this connection was dropped.
+    is_usable: bool,
+}
 
 #[derive(Debug, Default)]
 struct Script {
@@ -47,15 +49,17 @@ struct Script {
     log: std::ops::Range<i64>,
     /// The timestamp of offset 0, in milliseconds.
     epoch_ms: i64,
-    /// The first offset of an open transaction.
-    open_at: Option<i64>,
+    /// Fetches give no more than up to here.
+    fetch_until: Option<i64>,
+    /// What fetches give instead of the log.
+    batches: VecDeque<TestBatch>,
 }
 
 impl Outcome {
     async fn play(outcome: Option<Self>) -> Result<(), Error> {
         match outcome {
             None => Ok(()),
-            Some(Self::Fail) => Err(Error::Failed("connection refused".into())),
+            Some(Self::Fail) => Err(refused()),
             Some(Self::Missing) => Err(Error::TopicMissing("pong".into())),
             Some(Self::Wait(go)) => {
                 go.notified().await;
@@ -65,65 +69,91 @@ impl Outcome {
     }
 }
 
+fn refused() -> Error {
+    let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    Error::new(&"kafka:9092".into(), "connecting", Failure::Unreachable(error))
+}
+
 impl Script {
-    fn records(&self, from: i64, size: FetchSize) -> Vec<ConsumedRecord> {
-        let end = match (size, self.open_at) {
-            (FetchSize::Full, end) => end.unwrap_or(self.log.end).min(self.log.end),
-            (FetchSize::SingleBatch, end) => (from + 1).min(end.unwrap_or(i64::MAX)).min(self.log.end),
+    fn batches(&mut self, from: i64, size: FetchSize) -> Vec<u8> {
+        if let Some(batch) = self.batches.pop_front() {
+            return batch.bytes();
+        }
+        let end = match size {
+            FetchSize::Full => self.fetch_until.unwrap_or(i64::MAX).min(self.log.end),
+            FetchSize::SingleBatch => (from + 1).min(self.log.end),
         };
-        let record = |offset| RecordAndOffset {
-            record: rskafka::record::Record {
-                key: None,
-                value: None,
-                headers: Default::default(),
-                timestamp: DateTime::from_timestamp_millis(self.epoch_ms + offset).unwrap(),
-            },
-            offset,
-        };
-        (from..end).map(|offset| ConsumedRecord(record(offset))).collect()
+        if from >= end {
+            return Vec::new();
+        }
+        TestBatch::new(from..end, self.epoch_ms).bytes()
     }
 }
 
 impl Connector for Broker {
     type LeaderClient = Self;
 
-    async fn connect(&self) -> Result<Self, Error> {
-        let outcome = self.0.lock().connects.pop_front();
+    async fn connect(&self, operation: Operation) -> Result<Self, Error> {
+        assert_eq!(operation, Operation::Read);
+        let outcome = self.script.lock().connects.pop_front();
         Outcome::play(outcome).await?;
-        self.0.lock().connections += 1;
-        Ok(self.clone())
+        self.script.lock().connections += 1;
+        Ok(Self {
+            is_usable: true,
+            ..self.clone()
+        })
     }
 }
 
 impl LeaderClient for Broker {
-    async fn produce(&self, _: Vec<Record>) -> Result<(), Error> {
+    async fn produce(&mut self, _: Bytes) -> Result<(), Error> {
         unreachable!("a consumer does not produce")
     }
 
-    async fn fetch(&self, from: i64, size: FetchSize) -> Result<(Vec<ConsumedRecord>, i64), Error> {
-        let outcome = self.0.lock().calls.pop_front();
+    async fn fetch(&mut self, from: i64, size: FetchSize, _: Isolation) -> Result<Fetched, Error> {
+        self.is_usable = false;
+        let outcome = self.script.lock().calls.pop_front();
         Outcome::play(outcome).await?;
-        let (log, records) = {
-            let script = self.0.lock();
-            (script.log.clone(), script.records(from, size))
+        let (log, bytes) = {
+            let mut script = self.script.lock();
+            (script.log.clone(), script.batches(from, size))
         };
         if !(log.start..=log.end).contains(&from) {
+            self.is_usable = true;
             return Err(Error::OutOfRange);
         }
-        if records.is_empty() && size == FetchSize::Full {
+        if bytes.is_empty() && size == FetchSize::Full {
             tokio::time::sleep(FETCH_WAIT).await;
         }
-        Ok((records, log.end))
+        self.is_usable = true;
+        Ok(Fetched {
+            batches: RecordBatches::new(bytes.into()),
+            high_watermark: log.end,
+        })
     }
 
-    async fn offset(&self, end: End) -> Result<i64, Error> {
-        let outcome = self.0.lock().calls.pop_front();
+    async fn offset(&mut self, end: End) -> Result<i64, Error> {
+        self.is_usable = false;
+        let outcome = self.script.lock().calls.pop_front();
         Outcome::play(outcome).await?;
-        let script = self.0.lock();
+        self.is_usable = true;
+        let script = self.script.lock();
         Ok(match end {
             End::Earliest => script.log.start,
-            End::Latest => script.open_at.unwrap_or(script.log.end),
+            End::Latest => script.log.end,
         })
+    }
+
+    async fn probe(&mut self) -> Result<(), Error> {
+        unreachable!("a consumer does not probe")
+    }
+
+    fn is_usable(&self) -> bool {
+        self.is_usable
+    }
+
+    fn throttled_until(&self) -> Option<Instant> {
+        None
     }
 }
 
@@ -140,12 +170,16 @@ impl Fixture {
             log,
             ..Script::default()
         };
-        let broker = Broker(Arc::new(Mutex::new(script)));
+        let broker = Broker {
+            script: Arc::new(Mutex::new(script)),
+            is_usable: false,
+        };
         let readiness = Readiness::default();
         let metrics = ConsumerMetrics::default();
         let consumer = PartitionConsumer::new(
             broker.clone(),
             start,
+            WhenHeldFull::Wait,
             readiness.health_check("replies"),
             metrics.clone(),
         );
@@ -158,7 +192,7 @@ impl Fixture {
     }
 
     fn script(&self) -> parking_lot::MutexGuard<'_, Script> {
-        self.broker.0.lock()
+        self.broker.script.lock()
     }
 
     fn is_ready(&self) -> bool {
@@ -185,14 +219,14 @@ async fn poll_returns_position_and_end_and_sets_the_lag() {
     let mut fixture = Fixture::new(3..8, Start::Earliest);
     fixture.consumer.wait_for_start().await;
     assert_eq!(fixture.consumer.position(), 3);
-    fixture.script().open_at = Some(6);
+    fixture.script().fetch_until = Some(6);
 
     let polled = fixture.consumer.poll().await;
     assert_eq!(polled.records.len(), 3);
     assert_eq!((polled.position, polled.at_end), (6, false));
     assert_eq!((fixture.consumer.position(), fixture.metrics.lag.get()), (6, 2));
 
-    fixture.script().open_at = None;
+    fixture.script().fetch_until = None;
     assert_eq!(fixture.read().await, [6, 7]);
     let polled = fixture.consumer.poll().await;
     assert_eq!((polled.records.len(), polled.position, polled.at_end), (0, 8, true));
@@ -317,7 +351,9 @@ async fn poll_is_cancel_safe() {
     assert_eq!(fixture.consumer.position(), 0);
 
     assert_eq!(fixture.read().await, [0, 1, 2]);
-    assert_eq!(fixture.script().connections, 1);
+    // A dropped call leaves an answer under way: each had another connection after it.
+    assert_eq!(fixture.script().connections, 3);
+    assert!(fixture.is_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,16 +414,43 @@ async fn same_log_continues_after_a_reconnect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn open_transaction_is_not_ready_and_keeps_the_connection() {
+async fn open_transaction_holds_back_its_own_records_only() {
     let mut fixture = Fixture::new(0..3, Start::Earliest);
-    fixture.script().open_at = Some(1);
-    assert_eq!(fixture.read().await, [0]);
-    assert!(timeout(4 * FETCH_WAIT, fixture.read()).await.is_err());
-    assert!(fixture.cause().contains("open transaction"), "{}", fixture.cause());
-    fixture.script().open_at = None;
+    fixture.consumer.wait_for_start().await;
+    fixture
+        .script()
+        .batches
+        .push_back(TestBatch::new(0..1, 0).transactional(7));
+    let polled = fixture.consumer.poll().await;
+    assert_eq!(
+        (polled.records.len(), polled.position, polled.held_from),
+        (0, 1, Some(0))
+    );
     assert_eq!(fixture.read().await, [1, 2]);
-    assert!(fixture.is_ready());
+    assert!(fixture.is_ready(), "others are read");
+
+    fixture.script().log.end = 4;
+    let end = TestBatch::end(3, 7, TransactionEnd::Committed);
+    fixture.script().batches.push_back(end);
+    let polled = fixture.consumer.poll().await;
+    let offsets: Vec<_> = polled.records.iter().map(ConsumedRecord::offset).collect();
+    assert_eq!((offsets, polled.position, polled.held_from), (vec![0], 4, None));
     assert_eq!(fixture.script().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreadable_batches_are_not_ready_after_ten_seconds() {
+    let mut fixture = Fixture::new(0..200, Start::Earliest);
+    fixture.consumer.wait_for_start().await;
+    for offset in 0..12 {
+        let batch = TestBatch::new(offset..offset + 1, 0).undecodable();
+        fixture.script().batches.push_back(batch);
+        fixture.consumer.poll().await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert!(fixture.cause().contains("could be decoded"), "{}", fixture.cause());
+    fixture.read().await;
+    assert!(fixture.is_ready());
 }
 
 #[tokio::test]
@@ -401,7 +464,13 @@ async fn dropped_consumer_removes_its_lag() {
     };
     let broker = Fixture::new(0..0, Start::Latest).broker;
     let health_check = Readiness::default().health_check("replies");
-    let consumer = PartitionConsumer::new(broker, Start::Latest, health_check, metrics.for_partition(7));
+    let consumer = PartitionConsumer::new(
+        broker,
+        Start::Latest,
+        WhenHeldFull::Wait,
+        health_check,
+        metrics.for_partition(7),
+    );
     assert!(shown(&registry));
     drop(consumer);
     assert!(!shown(&registry));

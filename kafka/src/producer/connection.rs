@@ -8,22 +8,25 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::metrics::gauge::Gauge;
 use shared::{error_chain::ErrorChain, readiness::HealthCheck};
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{DeliveryCallback, DeliveryResult, ProducerSettings};
 use crate::{
     accumulator::{self, Accumulator, Action, Wake},
     backoff::Backoff,
+    cluster::Operation,
     error::Error,
-    link::{Connector, LeaderClient},
+    leader::{Connector, LeaderClient, MAX_BATCH_BYTES},
     metrics::ProducerMetrics,
     record::Record,
+    record_batch,
 };
 
 /// How long a connection waits for the batch target. The runtime's clock has steps of 1 ms, so up to 2 ms.
@@ -31,6 +34,13 @@ pub(super) const LINGER: Duration = Duration::from_millis(1);
 
 /// The largest batch target, in records. With more than twice as many requests in flight, batches grow without a linger.
 const MAX_BATCH_TARGET: usize = 512;
+
+/// How often an idle connection is probed: a flow that a NAT has forgotten, or a broker that is gone without a word, is known
+/// before a caller meets it.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// For so long records that the log surely does not have wait for a new leader.
+const LEADER_CHANGE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Shared<C: DeliveryCallback> {
@@ -67,6 +77,8 @@ pub(super) struct Outage {
 pub(super) struct Entry<T> {
     pub(super) record: Record,
     pub(super) token: T,
+    /// It is not sent after this.
+    pub(super) deadline: Option<Instant>,
     /// When the delivery timeout began; `None` if nothing is sent again.
     pub(super) queued_at: Option<Instant>,
 }
@@ -84,12 +96,13 @@ pub(super) async fn run_connection<C: DeliveryCallback, L: Connector>(
     let mut backoff = Backoff::default();
     let mut leader: Option<L::LeaderClient> = None;
     loop {
-        let Some(connected) = &leader else {
+        let Some(connected) = &mut leader else {
             if !shared.wait_to_connect(connection).await {
                 return;
             }
-            match connector.connect().await {
+            match connector.connect(Operation::Write).await {
                 Ok(new) => {
+                    shared.accumulator.lock().set_batch_bytes(MAX_BATCH_BYTES);
                     if is_primary {
                         shared.on_connected();
                     }
@@ -103,11 +116,15 @@ pub(super) async fn run_connection<C: DeliveryCallback, L: Connector>(
             }
             continue;
         };
-        let Some(batch) = shared.next_batch(connection, connected).await else {
-            leader = None;
-            continue;
+        let sent = match shared.next_batch(connection, connected).await {
+            Ok(Some(batch)) => shared.send_batch(connected, batch).await,
+            Ok(None) => {
+                leader = None;
+                continue;
+            }
+            Err(error) => Err((error, Vec::new())),
         };
-        match shared.send_batch(connected, batch).await {
+        match sent {
             Ok(()) => {
                 *shared.outage.lock() = None;
                 *shared.last_answer.lock() = Some(Instant::now());
@@ -119,13 +136,22 @@ pub(super) async fn run_connection<C: DeliveryCallback, L: Connector>(
                 let wake = shared.accumulator.lock().on_disconnect(connection, unsent);
                 shared.on_failure(&error, true);
                 shared.wake(wake);
-                if backoff.has_failed() {
+                if backoff.has_failed() && !(error.is_not_written() && shared.is_outage_short()) {
                     shared.fail_queued_unless_connected();
                 }
                 backoff.pause_unless_first().await;
             }
         }
     }
+}
+
+/// The batch as the broker takes it.
+fn encoded<T>(batch: &Batch<T>) -> Bytes {
+    record_batch::encode(batch.iter().map(|(_, entry)| entry.record.to_write()), bytes(batch)).into()
+}
+
+fn bytes<T>(batch: &Batch<T>) -> usize {
+    batch.iter().map(|(bytes, _)| bytes).sum()
 }
 
 // === impl Shared ===
@@ -175,12 +201,18 @@ impl<C: DeliveryCallback> Shared<C> {
     }
 
     /// The next batch of a connected connection. `None` when it should disconnect: the producer is closed and empty, or the
-    /// limit on connections has fallen.
-    async fn next_batch(&self, connection: usize, leader: &impl LeaderClient) -> Option<Batch<C::Token>> {
+    /// limit on connections has fallen. While there is none it probes whether the broker still answers.
+    async fn next_batch(
+        &self,
+        connection: usize,
+        leader: &mut impl LeaderClient,
+    ) -> Result<Option<Batch<C::Token>>, Error> {
         loop {
+            if let Some(until) = leader.throttled_until() {
+                sleep_until(until).await;
+            }
             let (action, wake, closed) = {
                 let mut accumulator = self.accumulator.lock();
-                accumulator.set_batch_bytes(leader.batch_bytes());
                 accumulator.set_batch_target(self.batch_target());
                 let (action, wake) = accumulator.next_action(connection);
                 (action, wake, accumulator.is_closed())
@@ -189,19 +221,38 @@ impl<C: DeliveryCallback> Shared<C> {
             match action {
                 Action::Send(batch) => {
                     self.room.notify_waiters();
-                    return Some(batch);
+                    let batch = self.without_expired(batch);
+                    if !batch.is_empty() {
+                        return Ok(Some(batch));
+                    }
                 }
                 Action::Linger => {
                     // Woken or not, it asks again.
                     let _ = timeout(LINGER, self.woken(connection)).await;
                 }
-                Action::Park if !closed => self.woken(connection).await,
+                Action::Park if !closed => {
+                    if timeout(PROBE_INTERVAL, self.woken(connection)).await.is_err() {
+                        leader.probe().await?;
+                    }
+                }
                 Action::Park | Action::Disconnect => {
                     self.idle.notify_waiters();
-                    return None;
+                    return Ok(None);
                 }
             }
         }
+    }
+
+    /// Takes out the records whose deadline is over: what is executed after it is of no use.
+    fn without_expired(&self, batch: Batch<C::Token>) -> Batch<C::Token> {
+        let now = Instant::now();
+        let is_expired = |(_, entry): &(usize, Entry<C::Token>)| entry.deadline.is_some_and(|deadline| deadline <= now);
+        if !batch.iter().any(is_expired) {
+            return batch;
+        }
+        let (expired, batch) = batch.into_iter().partition(is_expired);
+        self.deliver(expired, DeliveryResult::NotSent);
+        batch
     }
 
     /// How many queued records end a linger: half of the requests in flight. While one half is on its way to the service and
@@ -211,47 +262,53 @@ impl<C: DeliveryCallback> Shared<C> {
         usize::try_from(in_flight / 2).unwrap_or(0).min(MAX_BATCH_TARGET)
     }
 
-    /// Sends a batch. On a failure of the connection it returns what is to be sent again.
+    /// Sends a batch, in halves where the broker refuses it as a whole, down to the record that it refuses. On a failure of the
+    /// connection it returns what is to be sent again.
     async fn send_batch(
         &self,
-        leader: &impl LeaderClient,
-        mut batch: Batch<C::Token>,
+        leader: &mut impl LeaderClient,
+        batch: Batch<C::Token>,
     ) -> Result<(), (Error, Batch<C::Token>)> {
-        let may_retry = self.should_retry_batch(&batch);
-        let records = batch
-            .iter_mut()
-            .map(|(_, entry)| {
-                if may_retry {
-                    entry.record.clone()
-                } else {
-                    entry.record.take()
+        // The parts that are left, the next one last.
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            self.metrics.batches.inc();
+            let Err(error) = leader.produce(encoded(&part)).await else {
+                self.deliver(part, DeliveryResult::Acknowledged);
+                continue;
+            };
+            match error {
+                Error::TooLarge { .. } | Error::Refused { .. } if part.len() > 1 => {
+                    let second = part.split_off(part.len() / 2);
+                    if matches!(error, Error::TooLarge { .. }) {
+                        // Until the next connection: the limit may be raised meanwhile.
+                        self.accumulator.lock().set_batch_bytes(bytes(&part));
+                    }
+                    parts.push(second);
+                    parts.push(part);
                 }
-            })
-            .collect();
-        self.metrics.batches.inc();
-        let error = match leader.produce(records).await {
-            Ok(()) => {
-                self.deliver(batch, DeliveryResult::Acknowledged);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        match error {
-            Error::Refused(_) => {
-                self.deliver(batch, DeliveryResult::Failed);
-                tracing::warn!(error = %ErrorChain(&error), "records dropped");
-                Ok(())
-            }
-            _ if may_retry && self.should_retry_batch(&batch) => Err((error, batch)),
-            Error::TimedOut(_) => {
-                self.deliver(batch, DeliveryResult::Unknown);
-                Err((error, Vec::new()))
-            }
-            _ => {
-                self.deliver(batch, DeliveryResult::Failed);
-                Err((error, Vec::new()))
+                Error::TooLarge { .. } | Error::Refused { .. } => {
+                    self.deliver(part, DeliveryResult::Refused);
+                    tracing::warn!(error = %ErrorChain(&error), "record dropped");
+                }
+                Error::TopicDenied { .. } => {
+                    parts.push(part);
+                    parts
+                        .into_iter()
+                        .for_each(|part| self.deliver(part, DeliveryResult::Refused));
+                    return Err((error, Vec::new()));
+                }
+                error => {
+                    if error.is_not_written() || self.should_retry_batch(&part) {
+                        parts.push(part);
+                    } else {
+                        self.deliver(part, DeliveryResult::Unknown);
+                    }
+                    return Err((error, parts.into_iter().rev().flatten().collect()));
+                }
             }
         }
+        Ok(())
     }
 
     /// A batch is sent again as a whole, within the delivery timeout of its youngest record.
@@ -267,6 +324,14 @@ impl<C: DeliveryCallback> Shared<C> {
     fn deliver(&self, batch: Batch<C::Token>, result: DeliveryResult) {
         let tokens = batch.into_iter().map(|(_, entry)| entry.token).collect();
         self.callback.on_delivery(tokens, result);
+    }
+
+    /// Whether the outage is so short that a leader may just be moving.
+    fn is_outage_short(&self) -> bool {
+        let outage = self.outage.lock();
+        outage
+            .as_ref()
+            .is_none_or(|outage| outage.since.elapsed() < LEADER_CHANGE)
     }
 
     fn on_connected(&self) {
@@ -302,7 +367,7 @@ impl<C: DeliveryCallback> Shared<C> {
         let failed = self.accumulator.lock().drain_while(|entry| !self.should_retry(entry));
         if !failed.is_empty() {
             let tokens = failed.into_iter().map(|entry| entry.token).collect();
-            self.callback.on_delivery(tokens, DeliveryResult::Failed);
+            self.callback.on_delivery(tokens, DeliveryResult::NotSent);
             self.room.notify_waiters();
         }
     }

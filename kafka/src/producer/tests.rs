@@ -1,14 +1,20 @@
 use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
-use shared::readiness::Readiness;
 use tokio::sync::mpsc;
 
-use super::{connection::LINGER, *};
+use bytes::Bytes;
+use shared::readiness::Readiness;
+
+use super::{
+    connection::{LINGER, PROBE_INTERVAL},
+    *,
+};
 use crate::{
-    error::Error,
-    link::{End, FetchSize, LeaderClient, PRODUCE_LIMIT, SMALL_BATCH_BYTES},
-    record::ConsumedRecord,
+    cluster::Operation,
+    error::{Error, Failure},
+    leader::{End, FetchSize, Fetched, Isolation, LeaderClient, MAX_BATCH_BYTES, PRODUCE_TIMEOUT},
+    record_batch::RecordBatches,
 };
 
 const NO_RETRY: Duration = Duration::ZERO;
@@ -18,39 +24,94 @@ const RETRY_FOREVER: Duration = Duration::MAX;
 /// How a scripted broker answers a call. Calls beyond the script succeed.
 #[derive(Debug)]
 enum Outcome {
+    /// Refuses the records for good.
     Refuse,
+    /// Refuses the user.
+    Deny,
+    /// The broker is not the leader any more.
+    Moved,
+    /// The connection breaks.
     Fail,
+    /// There is no connection.
+    Unreachable,
     Hang,
     /// Succeeds when notified.
     Wait(Arc<Notify>),
+    /// Succeeds, and wants no more for so long.
+    Throttle(Duration),
 }
 
-#[derive(Debug, Clone, Default)]
-struct Broker(Arc<Mutex<Script>>);
+#[derive(Debug, Clone)]
+struct Broker {
+    script: Arc<Mutex<Script>>,
+    throttled_until: Option<Instant>,
+}
 
 #[derive(Debug, Default)]
 struct Script {
     connects: VecDeque<Outcome>,
     produces: VecDeque<Outcome>,
+    probes: VecDeque<Outcome>,
     connections: usize,
+    probed: usize,
     /// The values of each batch it accepted.
     batches: Vec<Vec<Vec<u8>>>,
+    /// The largest batch it accepts, in bytes.
+    max_bytes: Option<usize>,
+    /// A value that it refuses, and with it each batch that has it.
+    refused: Option<Vec<u8>>,
 }
 
 impl Outcome {
-    async fn play(outcome: Option<Self>, limit: Duration) -> Result<(), Error> {
+    async fn play(outcome: Option<Self>, limit: Duration) -> Result<Option<Duration>, Error> {
+        let broker = Arc::from("kafka:9092");
         match outcome {
-            None => Ok(()),
-            Some(Self::Refuse) => Err(Error::Refused("too large".into())),
-            Some(Self::Fail) => Err(Error::Failed("connection refused".into())),
+            None => Ok(None),
+            Some(Self::Refuse) => Err(refused()),
+            Some(Self::Deny) => Err(Error::TopicDenied {
+                topic: "ping".into(),
+                operation: "Write",
+                user: "user alice".into(),
+            }),
+            Some(Self::Moved) => Err(Error::NotLeader(broker)),
+            Some(Self::Fail) => {
+                let failure = Failure::Disconnected {
+                    text: "closed the connection".into(),
+                    advice: "",
+                };
+                Err(Error::new(&broker, "Produce", failure))
+            }
+            Some(Self::Unreachable) => {
+                let error = std::io::ErrorKind::ConnectionRefused.into();
+                Err(Error::new(&broker, "connecting", Failure::Unreachable(error)))
+            }
             Some(Self::Hang) => {
                 tokio::time::sleep(limit).await;
-                Err(Error::TimedOut(limit))
+                let is_first = false;
+                Err(Error::new(&broker, "Produce", Failure::TimedOut { limit, is_first }))
             }
             Some(Self::Wait(go)) => {
                 go.notified().await;
-                Ok(())
+                Ok(None)
             }
+            Some(Self::Throttle(time)) => Ok(Some(time)),
+        }
+    }
+}
+
+fn refused() -> Error {
+    Error::Refused {
+        broker: "kafka:9092".into(),
+        code: kafka_protocol::error::ResponseError::InvalidRecord,
+        message: None,
+    }
+}
+
+impl Broker {
+    fn new(script: Script) -> Self {
+        Self {
+            script: Arc::new(Mutex::new(script)),
+            throttled_until: None,
         }
     }
 }
@@ -58,31 +119,60 @@ impl Outcome {
 impl Connector for Broker {
     type LeaderClient = Self;
 
-    async fn connect(&self) -> Result<Self, Error> {
-        let outcome = self.0.lock().connects.pop_front();
+    async fn connect(&self, operation: Operation) -> Result<Self, Error> {
+        assert_eq!(operation, Operation::Write);
+        let outcome = self.script.lock().connects.pop_front();
         Outcome::play(outcome, Duration::from_secs(1)).await?;
-        self.0.lock().connections += 1;
+        self.script.lock().connections += 1;
         Ok(self.clone())
     }
 }
 
 impl LeaderClient for Broker {
-    async fn produce(&self, records: Vec<Record>) -> Result<(), Error> {
-        let outcome = self.0.lock().produces.pop_front();
-        Outcome::play(outcome, PRODUCE_LIMIT).await?;
-        self.0
-            .lock()
-            .batches
-            .push(records.into_iter().map(|record| record.value).collect());
+    async fn produce(&mut self, batch: Bytes) -> Result<(), Error> {
+        assert!(self.throttled_until().is_none(), "a throttled broker is left alone");
+        let outcome = self.script.lock().produces.pop_front();
+        let throttle = Outcome::play(outcome, PRODUCE_TIMEOUT).await?;
+        self.throttled_until = throttle.map(|time| Instant::now() + time);
+        let mut script = self.script.lock();
+        if script.max_bytes.is_some_and(|max| batch.len() > max) {
+            return Err(Error::TooLarge {
+                broker: "kafka:9092".into(),
+            });
+        }
+        let batch = RecordBatches::new(batch).next().unwrap().unwrap();
+        let records = batch.decode().unwrap();
+        let values: Vec<_> = records.iter().map(|record| record.value().unwrap().to_vec()).collect();
+        if script.refused.as_ref().is_some_and(|refused| values.contains(refused)) {
+            return Err(refused());
+        }
+        script.batches.push(values);
         Ok(())
     }
 
-    async fn fetch(&self, _: i64, _: FetchSize) -> Result<(Vec<ConsumedRecord>, i64), Error> {
+    async fn fetch(&mut self, _: i64, _: FetchSize, _: Isolation) -> Result<Fetched, Error> {
         unreachable!("a producer does not fetch")
     }
 
-    async fn offset(&self, _: End) -> Result<i64, Error> {
+    async fn offset(&mut self, _: End) -> Result<i64, Error> {
         unreachable!("a producer looks up no offset")
+    }
+
+    async fn probe(&mut self) -> Result<(), Error> {
+        let outcome = {
+            let mut script = self.script.lock();
+            script.probed += 1;
+            script.probes.pop_front()
+        };
+        Outcome::play(outcome, Duration::from_secs(1)).await.map(drop)
+    }
+
+    fn is_usable(&self) -> bool {
+        true
+    }
+
+    fn throttled_until(&self) -> Option<Instant> {
+        self.throttled_until.filter(|until| *until > Instant::now())
     }
 }
 
@@ -111,16 +201,19 @@ struct Fixture {
 
 impl Fixture {
     fn new(delivery_timeout: Duration, connections: usize, connects: Vec<Outcome>, produces: Vec<Outcome>) -> Self {
-        let broker = Broker::default();
-        broker.0.lock().connects = connects.into();
-        broker.0.lock().produces = produces.into();
+        let script = Script {
+            connects: connects.into(),
+            produces: produces.into(),
+            ..Script::default()
+        };
+        let broker = Broker::new(script);
         let (sender, deliveries) = mpsc::channel(10_000);
         let in_flight = Gauge::default();
         let readiness = Readiness::default();
         let tasks = Tasks::default();
         let settings = ProducerSettings {
             connections,
-            max_bytes: 100 * SMALL_BATCH_BYTES,
+            max_bytes: 100 * MAX_BATCH_BYTES,
             delivery_timeout,
             in_flight: Some(in_flight.clone()),
         };
@@ -143,7 +236,7 @@ impl Fixture {
 
     fn send(&self, token: usize) {
         let record = Record::new(Vec::new(), token.to_string().into_bytes());
-        self.producer.try_send(record, token).unwrap();
+        self.producer.try_send(record, token, None).unwrap();
     }
 
     async fn next_result(&mut self) -> (usize, DeliveryResult) {
@@ -152,7 +245,7 @@ impl Fixture {
 
     fn accepted(&self) -> Vec<Vec<String>> {
         let text = |value: &Vec<u8>| String::from_utf8(value.clone()).unwrap();
-        let script = self.broker.0.lock();
+        let script = self.broker.script.lock();
         script
             .batches
             .iter()
@@ -174,7 +267,7 @@ async fn records_sent_during_a_batch_go_with_the_next_batch() {
         assert_eq!(fixture.next_result().await, (token, DeliveryResult::Acknowledged));
     }
     assert_eq!(fixture.accepted(), [vec!["1"], vec!["2", "3"]]);
-    assert_eq!(fixture.broker.0.lock().connections, 1, "one connection is enough");
+    assert_eq!(fixture.broker.script.lock().connections, 1, "one connection is enough");
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,21 +336,21 @@ async fn full_batches_open_connections_up_to_the_limit() {
     let go = Arc::new(Notify::new());
     let waits = (0..10).map(|_| Outcome::Wait(Arc::clone(&go))).collect();
     let fixture = Fixture::new(NO_RETRY, 3, vec![], waits);
-    for token in 0..10_000 {
+    for token in 0..40_000 {
         fixture.send(token);
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(fixture.broker.0.lock().connections, 3);
+    assert_eq!(fixture.broker.script.lock().connections, 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_batch_is_reported_at_once_and_the_connection_replaced() {
+async fn broken_connection_is_unknown_and_replaced() {
     let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Fail]);
     fixture.send(1);
-    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Failed));
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Unknown));
     fixture.send(2);
     assert_eq!(fixture.next_result().await, (2, DeliveryResult::Acknowledged));
-    assert_eq!(fixture.broker.0.lock().connections, 2);
+    assert_eq!(fixture.broker.script.lock().connections, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,10 +365,15 @@ async fn produce_timeout_is_unknown_and_not_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_connect_fails_queued_records_and_is_not_ready() {
-    let mut fixture = Fixture::new(NO_RETRY, 1, vec![Outcome::Hang, Outcome::Fail, Outcome::Fail], vec![]);
+    let mut fixture = Fixture::new(
+        NO_RETRY,
+        1,
+        vec![Outcome::Hang, Outcome::Unreachable, Outcome::Unreachable],
+        vec![],
+    );
     fixture.send(1);
     let start = Instant::now();
-    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Failed));
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::NotSent));
     assert!(start.elapsed() <= Duration::from_secs(1), "one attempt");
     assert_eq!(fixture.readiness.not_ready().len(), 1);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -286,7 +384,7 @@ async fn failed_connect_fails_queued_records_and_is_not_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn delivery_timeout_retries_in_order_through_any_failure() {
-    let connects = vec![Outcome::Fail, Outcome::Hang];
+    let connects = vec![Outcome::Unreachable, Outcome::Hang];
     let mut fixture = Fixture::new(
         RETRY_FOREVER,
         1,
@@ -306,10 +404,10 @@ async fn delivery_timeout_retries_in_order_through_any_failure() {
 async fn refused_batch_is_not_retried() {
     let mut fixture = Fixture::new(RETRY_FOREVER, 1, vec![], vec![Outcome::Refuse]);
     fixture.send(1);
-    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Failed));
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Refused));
     fixture.send(2);
     assert_eq!(fixture.next_result().await, (2, DeliveryResult::Acknowledged));
-    assert_eq!(fixture.broker.0.lock().connections, 1, "the connection is good");
+    assert_eq!(fixture.broker.script.lock().connections, 1, "the connection is good");
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,9 +416,9 @@ async fn full_queue_rejects_try_send_and_delays_send() {
     let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Wait(Arc::clone(&go))]);
     fixture.send(0);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let record = || Record::new(Vec::new(), vec![b'x'; SMALL_BATCH_BYTES]);
+    let record = || Record::new(Vec::new(), vec![b'x'; MAX_BATCH_BYTES]);
     let mut fitting = 0;
-    while fixture.producer.try_send(record(), 1).is_ok() {
+    while fixture.producer.try_send(record(), 1, None).is_ok() {
         fitting += 1;
     }
     assert!((90..=100).contains(&fitting), "{fitting}");
@@ -350,7 +448,7 @@ async fn close_sends_queued_records_and_rejects_new_ones() {
     assert!(
         fixture
             .producer
-            .try_send(Record::new(Vec::new(), Vec::new()), 3)
+            .try_send(Record::new(Vec::new(), Vec::new()), 3, None)
             .is_err()
     );
 }
@@ -367,13 +465,13 @@ async fn close_sends_the_requeued_batch_of_a_connection_over_the_limit() {
     let full_batch = |token| {
         fixture
             .producer
-            .try_send(Record::new(Vec::new(), vec![b'x'; SMALL_BATCH_BYTES]), token)
+            .try_send(Record::new(Vec::new(), vec![b'x'; MAX_BATCH_BYTES]), token, None)
     };
     full_batch(0).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     full_batch(1).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(fixture.broker.0.lock().connections, 2);
+    assert_eq!(fixture.broker.script.lock().connections, 2);
     fixture.producer.set_max_connections(1);
 
     let close = tokio::spawn({
@@ -398,10 +496,10 @@ async fn close_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn close_ends_send_with_closed() {
     let fixture = Fixture::new(RETRY_FOREVER, 1, vec![], (0..100).map(|_| Outcome::Hang).collect());
-    let record = || Record::new(Vec::new(), vec![b'x'; 100 * SMALL_BATCH_BYTES]);
-    fixture.producer.try_send(record(), 1).unwrap();
+    let record = || Record::new(Vec::new(), vec![b'x'; 100 * MAX_BATCH_BYTES]);
+    fixture.producer.try_send(record(), 1, None).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    fixture.producer.try_send(record(), 2).unwrap();
+    fixture.producer.try_send(record(), 2, None).unwrap();
     let (sent, _) = tokio::join!(
         fixture.producer.send(record(), 3, || false),
         fixture.producer.close(Duration::from_secs(1))
@@ -420,25 +518,25 @@ async fn unreachable_broker_ends_send_unless_it_keeps_waiting() {
     };
     let connected = |outcomes: Vec<Outcome>| [success()].into_iter().chain(outcomes).collect::<Vec<_>>();
     for (connects, produces) in [
-        (connected(many(|| Outcome::Fail)), vec![Outcome::Hang]),
+        (connected(many(|| Outcome::Unreachable)), vec![Outcome::Hang]),
         (connected(many(|| Outcome::Hang)), vec![Outcome::Hang]),
         (vec![], many(|| Outcome::Fail)),
         (vec![], many(|| Outcome::Hang)),
     ] {
         let script = format!("{connects:?} {produces:?}");
         let mut fixture = Fixture::new(RETRY_FOREVER, 1, connects, produces);
-        let record = || Record::new(Vec::new(), vec![b'x'; 100 * SMALL_BATCH_BYTES]);
+        let record = || Record::new(Vec::new(), vec![b'x'; 100 * MAX_BATCH_BYTES]);
         let start = Instant::now();
-        fixture.producer.try_send(record(), 1).unwrap();
+        fixture.producer.try_send(record(), 1, None).unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
-        while fixture.producer.try_send(record(), 2).is_ok() {}
+        while fixture.producer.try_send(record(), 2, None).is_ok() {}
 
         let (unreachable, kept_waiting) = tokio::join!(
             async { (fixture.producer.send(record(), 3, || false).await, start.elapsed()) },
             fixture.producer.send(record(), 4, || true),
         );
         assert!(matches!(unreachable.0, Err(SendError::Unreachable(3))), "{script}");
-        let most = PRODUCE_LIMIT + 2 * UNREACHABLE_AFTER;
+        let most = PRODUCE_TIMEOUT + 2 * UNREACHABLE_AFTER;
         assert!(
             (UNREACHABLE_AFTER..most).contains(&unreachable.1),
             "{:?} {script}",
@@ -473,7 +571,7 @@ async fn abandon_fails_queued_records_and_ends_the_connections() {
     fixture.send(2);
     assert!(!fixture.producer.close(Duration::ZERO).await);
     fixture.producer.abandon();
-    assert_eq!(fixture.next_result().await, (2, DeliveryResult::Failed));
+    assert_eq!(fixture.next_result().await, (2, DeliveryResult::NotSent));
     assert_eq!(fixture.next_result().await, (1, DeliveryResult::Unknown));
     assert!(fixture.producer.close(Duration::from_secs(10)).await);
 }
@@ -481,12 +579,134 @@ async fn abandon_fails_queued_records_and_ends_the_connections() {
 #[tokio::test(start_paused = true)]
 async fn batches_go_round_robin_over_the_partitions() {
     let mut fixture = Fixture::new(NO_RETRY, 4, vec![], vec![]);
-    let other = Broker::default();
+    let other = Broker::new(Script::default());
     fixture.producer.add_connector(&fixture.tasks, other.clone());
     tokio::time::sleep(Duration::from_millis(1)).await;
     for token in 0..10 {
         fixture.send(token);
         assert_eq!(fixture.next_result().await, (token, DeliveryResult::Acknowledged));
     }
-    assert_eq!((fixture.accepted().len(), other.0.lock().batches.len()), (5, 5));
+    assert_eq!((fixture.accepted().len(), other.script.lock().batches.len()), (5, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_large_batch_is_split_down_to_the_record_that_does_not_fit() {
+    let go = Arc::new(Notify::new());
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Wait(Arc::clone(&go))]);
+    fixture.broker.script.lock().max_bytes = Some(1_000);
+    fixture.send(0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for token in 1..20 {
+        fixture.send(token);
+    }
+    let large = Record::new(Vec::new(), vec![b'x'; 1_000]);
+    fixture.producer.try_send(large, 20, None).unwrap();
+    fixture.send(21);
+    go.notify_one();
+    for token in 0..22 {
+        let result = match token {
+            20 => DeliveryResult::Refused,
+            _ => DeliveryResult::Acknowledged,
+        };
+        assert_eq!(fixture.next_result().await, (token, result), "in order");
+    }
+    assert_eq!(fixture.accepted().concat().len(), 21, "each once");
+    assert_eq!(fixture.broker.script.lock().connections, 1, "the connection is good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_that_is_refused_for_itself_fails_alone() {
+    let go = Arc::new(Notify::new());
+    let mut fixture = Fixture::new(RETRY_FOREVER, 1, vec![], vec![Outcome::Wait(Arc::clone(&go))]);
+    fixture.broker.script.lock().refused = Some(b"3".to_vec());
+    fixture.send(0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for token in 1..6 {
+        fixture.send(token);
+    }
+    go.notify_one();
+    for token in 0..6 {
+        let result = match token {
+            3 => DeliveryResult::Refused,
+            _ => DeliveryResult::Acknowledged,
+        };
+        assert_eq!(fixture.next_result().await, (token, result));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn denied_topic_refuses_the_batch_and_is_not_ready() {
+    let mut fixture = Fixture::new(RETRY_FOREVER, 1, vec![], vec![Outcome::Deny]);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    fixture.broker.script.lock().connects.push_back(Outcome::Deny);
+    fixture.send(1);
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Refused));
+    let causes = fixture.readiness.not_ready();
+    assert!(causes[0].1.contains("may not Write topic"), "{causes:?}");
+    fixture.send(2);
+    assert_eq!(fixture.next_result().await, (2, DeliveryResult::Acknowledged));
+    assert!(fixture.readiness.not_ready().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn moved_leader_is_followed_without_a_failed_record() {
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Moved, Outcome::Moved]);
+    fixture.send(1);
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Acknowledged));
+    assert_eq!(fixture.broker.script.lock().connections, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_is_not_sent_after_its_deadline() {
+    let go = Arc::new(Notify::new());
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Wait(Arc::clone(&go))]);
+    fixture.send(0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let record = Record::new(Vec::new(), b"1".to_vec());
+    fixture.producer.try_send(record, 1, Some(deadline)).unwrap();
+    fixture.send(2);
+    tokio::time::sleep_until(deadline).await;
+    go.notify_one();
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::NotSent));
+    assert_eq!(fixture.next_result().await, (2, DeliveryResult::Acknowledged));
+    assert_eq!(fixture.accepted(), [["0"], ["2"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_broker_gets_each_record_once_and_no_more_meanwhile() {
+    let throttle = Duration::from_secs(5);
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Throttle(throttle)]);
+    let start = Instant::now();
+    fixture.send(0);
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
+    fixture.send(1);
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Acknowledged));
+    assert!(start.elapsed() >= throttle, "{:?}", start.elapsed());
+    assert_eq!(fixture.accepted(), [["0"], ["1"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connection_is_probed_and_replaced() {
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![]);
+    fixture
+        .broker
+        .script
+        .lock()
+        .probes
+        .extend([Outcome::Throttle(Duration::ZERO), Outcome::Hang]);
+    tokio::time::sleep(2 * PROBE_INTERVAL + Duration::from_millis(10)).await;
+    assert_eq!(fixture.broker.script.lock().connections, 1);
+    fixture.broker.script.lock().connects.push_back(Outcome::Unreachable);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fixture.broker.script.lock().probed >= 2);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        fixture.broker.script.lock().connections,
+        2,
+        "the silent connection is replaced"
+    );
+    fixture.send(1);
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Acknowledged));
 }

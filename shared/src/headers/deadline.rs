@@ -25,7 +25,7 @@ pub struct Deadline<'a> {
 impl<'a> Deadline<'a> {
     /// Parses the deadline of a request; `None` when the header is absent or malformed.
     #[must_use]
-    pub fn from_headers(headers: &'a Headers) -> Option<Self> {
+    pub fn from_headers(headers: Headers<'a>) -> Option<Self> {
         let value = headers.get(DEADLINE)?;
         let at_sign = value.iter().position(|&byte| byte == b'@')?;
         let (millis, gateway) = value.split_at_checked(at_sign)?;
@@ -37,34 +37,33 @@ impl<'a> Deadline<'a> {
         })
     }
 
-    /// Adds the deadline to the headers of a request.
-    pub fn write(self, headers: &mut Headers) {
-        let mut value = self.left.as_millis().to_string().into_bytes();
-        value.reserve_exact(1 + self.gateway.len());
-        value.push(b'@');
-        value.extend_from_slice(self.gateway);
-        headers.insert(DEADLINE.to_owned(), value);
+    /// The value of the header.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [self.left.as_millis().to_string().as_bytes(), b"@", self.gateway].concat()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::HeaderBuf, *};
 
-    fn headers(value: &[u8]) -> Headers {
-        [("pingpong_deadline".to_owned(), value.to_vec())].into()
+    fn deadline(value: &[u8]) -> Option<Deadline<'_>> {
+        let mut headers = HeaderBuf::new();
+        headers.push("pingpong_deadline", value);
+        let left = Deadline::from_headers(headers.as_headers())?.left;
+        let at_sign = value.iter().position(|byte| *byte == b'@')?;
+        let gateway = &value[at_sign + 1..];
+        Some(Deadline { gateway, left })
     }
 
     #[test]
     fn deadline_is_decimal_milliseconds_and_gateway_id() {
-        let deadline = Deadline {
+        let written = Deadline {
             gateway: b"g1",
             left: Duration::from_secs(10),
         };
-        let mut written = Headers::new();
-        deadline.write(&mut written);
-        assert_eq!(written, headers(b"10000@g1"));
-        assert_eq!(Deadline::from_headers(&written), Some(deadline));
+        assert_eq!(written.to_bytes(), b"10000@g1");
+        assert_eq!(deadline(b"10000@g1"), Some(written));
     }
 
     #[test]
@@ -79,10 +78,10 @@ mod tests {
             b"\xff@g1",
             b"99999999999999999999@g1",
         ] {
-            assert_eq!(Deadline::from_headers(&headers(malformed)), None, "{malformed:?}");
+            assert_eq!(deadline(malformed), None, "{malformed:?}");
         }
-        assert_eq!(Deadline::from_headers(&Headers::new()), None);
+        assert_eq!(Deadline::from_headers(Headers::default()), None);
         let long_id = format!("1@{}", "x".repeat(65));
-        assert_eq!(Deadline::from_headers(&headers(long_id.as_bytes())), None);
+        assert_eq!(deadline(long_id.as_bytes()), None);
     }
 }

@@ -3,14 +3,14 @@
 //! Any client can write requests, so every header is untrusted input. Echoed headers keep their bytes.
 
 use super::{
-    CORRELATION_ID, DEADLINE, Headers, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION, REPLY_TOPIC,
+    CORRELATION_ID, DEADLINE, HeaderBuf, Headers, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION, REPLY_TOPIC,
     SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_PARTITION, SMALLRYE_REPLY_TOPIC, TRACEPARENT, TRACESTATE, get,
 };
 use crate::config::is_topic_name;
 
 /// The correlation headers that a reply echoes. [`SMALLRYE_REPLY_TOPIC`] is not echoed: SmallRye treats a record with
 /// that header as a request.
-const CORRELATION_NAMES: [&str; 2] = [CORRELATION_ID, SMALLRYE_CORRELATION_ID];
+const CORRELATION_NAMES: [&str; 2] = [SMALLRYE_CORRELATION_ID, CORRELATION_ID];
 
 /// The trace headers that a reply echoes.
 const TRACE_NAMES: [&str; 2] = [TRACEPARENT, TRACESTATE];
@@ -23,7 +23,7 @@ const MAX_SHOWN_BYTES: usize = 64;
 pub struct ReplyTo<'a> {
     /// Topic and partition; `None` when the request names no topic.
     pub address: Option<(&'a str, i32)>,
-    request: &'a Headers,
+    request: Headers<'a>,
     /// A NestJS client waits for further replies until one has [`NEST_IS_DISPOSED`].
     is_from_nest: bool,
 }
@@ -51,7 +51,7 @@ impl<'a> ReplyTo<'a> {
     ///
     /// # Errors
     /// When the topic is no valid name or is internal to Kafka, or the partition is no number.
-    pub fn from_headers(request: &'a Headers) -> Result<Self, MalformedHeader> {
+    pub fn from_headers(request: Headers<'a>) -> Result<Self, MalformedHeader> {
         let mut reply_to = Self {
             address: None,
             request,
@@ -85,17 +85,24 @@ impl<'a> ReplyTo<'a> {
     /// A request with a deadline header comes from a gateway of this project, which also matches replies by key. If the key
     /// equals the correlation id, the reply omits the correlation header: a header costs more CPU than a value.
     #[must_use]
-    pub fn headers(&self, key: &[u8]) -> Headers {
+    pub fn headers(&self, key: &[u8]) -> HeaderBuf {
         let mut correlation_ids = CORRELATION_NAMES.into_iter().filter_map(|name| self.request.get(name));
-        let is_matched_by_key = self.request.contains_key(DEADLINE) && correlation_ids.all(|bytes| bytes == key);
-        let correlation_names = CORRELATION_NAMES.into_iter().filter(|_| !is_matched_by_key);
-        let echoed = correlation_names.chain(TRACE_NAMES).filter_map(|name| {
-            let bytes = self.request.get(name)?;
-            Some((name.to_owned(), bytes.clone()))
-        });
-        // A NestJS server writes one zero byte.
-        let is_disposed = self.is_from_nest.then(|| (NEST_IS_DISPOSED.to_owned(), vec![0]));
-        echoed.chain(is_disposed).collect()
+        let is_matched_by_key = self.request.get(DEADLINE).is_some() && correlation_ids.all(|bytes| bytes == key);
+        let mut headers = HeaderBuf::new();
+        let echo = |headers: &mut HeaderBuf, name| {
+            if let Some(bytes) = self.request.get(name) {
+                headers.push(name, bytes);
+            }
+        };
+        if !is_matched_by_key {
+            CORRELATION_NAMES.into_iter().for_each(|name| echo(&mut headers, name));
+        }
+        if self.is_from_nest {
+            // A NestJS server writes one zero byte.
+            headers.push(NEST_IS_DISPOSED, &[0]);
+        }
+        TRACE_NAMES.into_iter().for_each(|name| echo(&mut headers, name));
+        headers
     }
 }
 

@@ -15,7 +15,7 @@ const PARTITIONS: i32 = 12;
 /// A consumer whose brokers and coordinator refuse every connection.
 fn consumer(tasks: &Tasks) -> Consumer {
     let bootstrap = vec!["127.0.0.1:1".to_owned()];
-    let cluster = Arc::new(Cluster::new("test", bootstrap.clone(), Vec::new()));
+    let cluster = Arc::new(Cluster::new("test", bootstrap, kafka::Security::default(), Vec::new()));
     let readiness = Readiness::default();
     let metrics = Metrics::register(&mut Registry::default());
     let replies = ReplyProducers::new(
@@ -27,7 +27,7 @@ fn consumer(tasks: &Tasks) -> Consumer {
         ProducerMetrics::default(),
     );
     let committed_offsets = CommittedOffsets::new(
-        Coordinator::new("test", bootstrap, "group".to_owned()),
+        Coordinator::new(&cluster, "group".to_owned()),
         "ping",
         StartFrom::Resume,
         CommitMetrics::default(),

@@ -23,7 +23,12 @@ fn producer() -> Producer {
 
 /// The producers of a cluster whose only broker refuses connections: port 1 is privileged, and no test binds it.
 fn unreachable() -> ReplyProducers {
-    let cluster = Arc::new(Cluster::new("test", vec!["127.0.0.1:1".to_owned()], Vec::new()));
+    let cluster = Arc::new(Cluster::new(
+        "test",
+        vec!["127.0.0.1:1".to_owned()],
+        kafka::Security::default(),
+        Vec::new(),
+    ));
     let health_check = Readiness::default().health_check("outbox");
     let metrics = ProducerMetrics::default();
     ReplyProducers::new(&cluster, &Tasks::default(), "pong", callback(), health_check, metrics)
@@ -48,8 +53,7 @@ async fn overfill(
 #[tokio::test]
 async fn unreachable_partition_is_waited_for_while_the_reply_is_wanted() {
     let producers = unreachable();
-    let topics = [("pong".to_owned(), [0, 1].into())].into();
-    producers.shared.metadata.lock().update(topics);
+    producers.shared.metadata.lock().update("pong", [0, 1].into());
     let destinations = [None, Some(("pong", 1))];
     for destination in destinations {
         let sent = timeout(Duration::from_secs(5), overfill(&producers, destination, || true)).await;
@@ -93,7 +97,7 @@ async fn metadata_outcome_is_cached_for_1_s() {
     );
     metadata.fail(false);
     assert_eq!(metadata.lookup("pong", 1, false), unavailable);
-    metadata.update([("pong".to_owned(), [0, 1].into())].into());
+    metadata.update("pong", [0, 1].into());
     assert_eq!(metadata.lookup("pong", 1, false), Some(Ok(())));
     assert_eq!(metadata.lookup("pong", 2, false), unknown);
     tokio::time::advance(METADATA_MAX_AGE).await;

@@ -26,6 +26,7 @@ pub(crate) async fn bad_setting_exits_64_with_one_line() {
     let long = "g".repeat(250);
     for (setups, variable, value, allowed) in [
         (BOTH, "KAFKA_BROKERS", "kafka", "host:port"),
+        (BOTH, "KAFKA_BROKERS", "a:9092;b:9092", "separated by commas"),
         (BOTH, "PING_TOPIC", "with space", "a topic name"),
         (BOTH, "PONG_TOPIC", "..", "a topic name"),
         (BOTH, "PONG_TOPIC", "ping", "different"),

@@ -32,6 +32,7 @@ mod presence;
 mod replies;
 mod reply_addresses;
 mod runner;
+mod security;
 mod shutdown;
 mod timeouts;
 mod topics;
@@ -64,6 +65,15 @@ fn main() -> ExitCode {
             },
         ),
         (
+            Kafka,
+            tests! { alone:
+                security::{
+                    every_login_serves_requests, refused_login_and_missing_right_are_named,
+                    every_codec_and_committed_transaction_is_answered,
+                }
+            },
+        ),
+        (
             Both,
             tests! { shared:
                 contract::{
@@ -90,7 +100,7 @@ fn main() -> ExitCode {
                 contract::{ kcat_reads_the_same_bytes }
                 groups::{ paused_member_loses_its_partitions_and_rejoins, killed_group_is_resumed_by_a_new_member }
                 partitions::{ added_partition_is_read_from_its_beginning }
-                poison::{ undecodable_batch_is_skipped_and_committed }
+                poison::{ every_codec_is_read_and_committed }
                 reply_addresses::{ each_gateway_has_its_own_reply_partition }
                 topics::{ recreated_topics_are_used_again }
             },
@@ -169,7 +179,7 @@ fn main() -> ExitCode {
             BuiltIn,
             tests! { 1 nodes, NodeSettings::LONG_SESSION;
                 outage::{ full_producer_returns_503, shutdown_during_an_outage_ends_in_time }
-                presence::{ open_transaction_does_not_count_as_silence }
+                presence::{ open_transaction_holds_back_no_replies }
                 groups::{ fenced_members_rejoin, broker_without_consumer_groups_is_not_ready }
             },
         ),

@@ -194,6 +194,7 @@ impl Suite {
     fn trial(self: &Arc<Self>, on: On, test: &Test) -> Trial {
         let kafka = &self.kafka.engine;
         let (first_name, missing) = match (test.run, on) {
+            (Run::Alone(_), On::Kafka) => ("kafka", kafka.cannot_start_nodes()),
             (Run::Alone(_), _) => ("no_engine", None),
             (Run::Compared(_), _) => ("both", kafka.cannot_share()),
             (_, On::BuiltIn) => ("built_in", None),

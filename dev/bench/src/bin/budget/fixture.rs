@@ -92,7 +92,7 @@ impl Fixture {
         let settings = worker::Settings::try_parse_from(args("worker"))?;
         let stopped = stopped(stop);
         let worker = Component::spawn(counter, async move || {
-            let worker = Worker::bind(settings).await?;
+            let worker = Worker::bind(settings).await.map_err(|error| anyhow::anyhow!(error))?;
             // The receiver exists until both have started.
             let _ = started.send(worker.admin_addr()?);
             Ok(worker.run(stopped).await?)
@@ -102,7 +102,7 @@ impl Fixture {
         let settings = gateway::Settings::try_parse_from(args("gateway").into_iter().chain(http_addr))?;
         let stopped = self::stopped(stop);
         let gateway = Component::spawn(counter, async move || {
-            let gateway = Gateway::bind(settings).await?;
+            let gateway = Gateway::bind(settings).await.map_err(|error| anyhow::anyhow!(error))?;
             let _ = started.send((gateway.http_addr()?, gateway.admin_addr()?));
             Ok(gateway.run(stopped).await?)
         });

@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::Coordinator;
+use crate::{cluster::Cluster, coordinator::Coordinator, security::Security};
 
 /// A request to the broker.
 #[derive(Debug, Clone)]
@@ -153,9 +153,14 @@ impl ScriptedBroker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// A cluster of which this is the one broker.
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster::new("worker", vec![self.addr()], Security::default(), Vec::new())
+    }
+
     /// A client of this broker, for the group `g`.
     pub(crate) fn client(&self) -> Coordinator {
-        Coordinator::new("worker", vec![self.addr()], "g".to_owned())
+        Coordinator::new(&Arc::new(self.cluster()), "g".to_owned())
     }
 
     /// The requests of one call so far.
@@ -170,8 +175,9 @@ async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Recei
     let mut frame = vec![0; length.try_into().unwrap()];
     stream.read_exact(&mut frame).await.ok()?;
     let mut body = Bytes::from(frame);
-    // Every flexible version has a header of version 2.
-    let header = RequestHeader::decode(&mut body, 2).unwrap();
+    // Every flexible version has a header of version 2; the handshake of SASL is not flexible.
+    let is_handshake = body.starts_with(&(ApiKey::SaslHandshake as i16).to_be_bytes());
+    let header = RequestHeader::decode(&mut body, if is_handshake { 1 } else { 2 }).unwrap();
     assert_eq!(header.client_id.as_deref(), Some("worker"));
     Some(ReceivedRequest {
         key: header.request_api_key.try_into().unwrap(),
