@@ -16,6 +16,7 @@
 //!   counts.
 
 mod deadline;
+pub mod http;
 mod reply_to;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod config;
 pub mod error_chain;
 pub mod headers;
+pub mod heartbeat;
 pub mod http_client;
 pub mod log_limiter;
 pub mod logging;
