@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// The bound on one test. The start of its nodes and the wait for its turn on them do not count.
+/// The bound on one test. The download of Kafka, the start of its nodes and the wait for its turn on them do not count.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Tests per core that run at the same time. More of them starve the nodes of Kafka, and timeouts expire.
@@ -215,7 +215,10 @@ impl Suite {
     async fn run(&self, on: On, run: Run, name: &str) -> Completion {
         let on = if on == On::Kafka { &self.kafka } else { &self.built_in };
         match run {
-            Run::Alone(test) => self.bounded(name, test).await,
+            Run::Alone(test) => {
+                on.engine.prepare().await;
+                self.bounded(name, test).await
+            }
             Run::Shared(test) => {
                 let engine = on.count();
                 engine.brokers().await;
