@@ -28,6 +28,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The load before a fault, without failures.
 const BEFORE_FAULT: Duration = Duration::from_secs(3);
 
+/// How long a request may be in flight without a fault.
+const MAX_LATENCY: Duration = Duration::from_millis(100);
+
 /// Continues a fault, and compares the memory at the end with that in the middle.
 async fn last_for(traffic: &Traffic, length: Duration, watch: &mut Watch<'_>, verdict: &mut Verdict) {
     for _ in 0..2 {
@@ -350,7 +353,8 @@ async fn move_leaders(pair: &Pair, cluster: &Cluster, fixture: &Fixture, rate: f
                 break_connections(faults, pair).await;
             }
             traffic.run_for(BEFORE_FAULT).await;
-            moves.push((from, Instant::now()));
+            // Requests in flight at the next move may fail with it.
+            moves.push((from, Instant::now() - MAX_LATENCY));
         }
     }
     let record = traffic.finish().await;
