@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytesize::ByteSize;
 use clap::Parser;
 use shared::{
-    config::{Command, Common, Partitions, address, partition, partitions, positive_duration},
+    config::{Command, Common, Partitions, address, heading, partition, partitions, positive_duration},
     headers::Dialect,
     process,
 };
@@ -16,28 +16,38 @@ use crate::reply_address::ReplyPartition;
 /// Escapes do not enlarge it: what is escaped in the record was escaped in the body.
 const MAX_BODY_BYTES: u64 = 512 * 1024;
 
+/// What `--help` prints last.
+const EXAMPLES: &str = "\
+Each flag is also an environment variable: --reply-timeout 5s is REPLY_TIMEOUT=5s.
+
+Examples:
+  gateway --kafka-brokers localhost:9092 --reply-timeout 5s
+  KAFKA_BROKERS=kafka-1:9092,kafka-2:9092 LOG_FORMAT=json gateway";
+
 /// Settings of the gateway: each is a flag and an environment variable.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "gateway",
     version,
-    about = "HTTP requests to Kafka records, and the replies back"
+    about = "HTTP requests to Kafka records, and the replies back",
+    after_help = EXAMPLES,
+    next_help_heading = heading::HTTP
 )]
 pub struct Settings {
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Settings that the worker has as well
-    #[command(flatten)]
-    pub common: Common,
-
     /// Where callers connect
     #[arg(long, env, default_value = "0.0.0.0:8080", value_parser = address)]
     pub http_addr: SocketAddr,
 
+    /// Settings that the worker has as well
+    #[command(flatten)]
+    pub common: Common,
+
     /// Where /live, /ready and /metrics are
-    #[arg(long, env, default_value = "0.0.0.0:8081", value_parser = address)]
+    #[arg(long, env, default_value = "0.0.0.0:8081", value_parser = address, help_heading = heading::PROCESS)]
     pub admin_addr: SocketAddr,
 
     /// How long a caller waits for the reply
@@ -45,19 +55,19 @@ pub struct Settings {
     pub reply_timeout: Duration,
 
     /// Partitions of the request topic to write to: all, or their numbers
-    #[arg(long, env, default_value = "0", value_parser = partitions)]
+    #[arg(long, env, default_value = "0", value_parser = partitions, help_heading = heading::TOPICS)]
     pub request_partitions: Partitions,
 
-    /// Partition of the reply topic to read: a number, or auto (the number at the end of HOSTNAME)
-    #[arg(long, env, default_value = "0", value_parser = reply_partition)]
+    /// Partition of the reply topic to read: a number, or auto (by HOSTNAME)
+    #[arg(long, env, default_value = "0", value_parser = reply_partition, help_heading = heading::TOPICS)]
     pub reply_partition: ReplyPartition,
 
-    /// Name of this host, by which an automatic reply partition is chosen
-    #[arg(long, env)]
+    /// Name of this host; the number at its end chooses the reply partition if that is auto
+    #[arg(long, env, help_heading = heading::TOPICS)]
     pub hostname: Option<String>,
 
-    /// Dialect of the request headers
-    #[arg(long, env, default_value = "common")]
+    /// Dialect of the headers
+    #[arg(long, env, default_value = "common", help_heading = heading::TOPICS)]
     pub wire_headers: Dialect,
 
     /// Callers that may wait at the same time; more are refused with 503
@@ -68,7 +78,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "20000", value_parser = up_to_a_million)]
     pub max_connections: usize,
 
-    /// How long a caller may take to send a head or a body, and may keep an idle connection
+    /// How long a head or a body may take, and a connection may be idle
     #[arg(long, env, default_value = "10s", value_parser = positive_duration)]
     pub header_timeout: Duration,
 

@@ -3,20 +3,18 @@
 //! A bad value ends the process with exit code 64 (`EX_USAGE` of sysexits.h) and one line on stderr. The line names the
 //! variable, the value and what is allowed.
 
-use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use clap::{
-    CommandFactory, Parser, Subcommand, ValueEnum,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{Subcommand, ValueEnum};
 
+pub(crate) use self::command_line::{misspelled_variables, parse, usage_error};
 pub use self::kafka::{KafkaSettings, SaslMechanism, Secret, SecurityProtocol};
 use crate::{logging::LogFormat, message};
 
+mod command_line;
+pub mod heading;
 mod kafka;
-
-/// Exit code for a bad command line or environment.
-const EX_USAGE: u8 = 64;
+mod misspelled;
 
 /// The longest duration of a setting.
 const MAX_DURATION: Duration = Duration::from_secs(3600);
@@ -29,23 +27,23 @@ pub struct Common {
     pub kafka: KafkaSettings,
 
     /// Topic of the requests
-    #[arg(long, env, default_value = message::PING_TOPIC, value_parser = topic)]
+    #[arg(long, env, default_value = message::PING_TOPIC, value_parser = topic, help_heading = heading::TOPICS)]
     pub ping_topic: String,
 
     /// Topic of the replies
-    #[arg(long, env, default_value = message::PONG_TOPIC, value_parser = topic)]
+    #[arg(long, env, default_value = message::PONG_TOPIC, value_parser = topic, help_heading = heading::TOPICS)]
     pub pong_topic: String,
 
     /// How long a shutdown may take
-    #[arg(long, env, default_value = "8s", value_parser = up_to_an_hour)]
+    #[arg(long, env, default_value = "8s", value_parser = up_to_an_hour, help_heading = heading::PROCESS)]
     pub drain_timeout: Duration,
 
-    /// What to log, as tracing directives
-    #[arg(long, env, default_value = "info")]
+    /// What to log: a level, or targets with levels such as gateway=debug,info
+    #[arg(long, env, default_value = "info", help_heading = heading::PROCESS)]
     pub rust_log: String,
 
     /// How to log
-    #[arg(long, env, default_value = "text")]
+    #[arg(long, env, default_value = "text", help_heading = heading::PROCESS)]
     pub log_format: LogFormat,
 }
 
@@ -74,55 +72,6 @@ pub enum StartFrom {
 pub enum Command {
     /// Ask /ready of the process that runs with the same settings; exit 0 when ready, else 1
     Healthcheck,
-}
-
-/// Parses command line and environment.
-///
-/// # Errors
-/// The exit code, after the message was printed: 64 for a bad value, 0 for `--help` and `--version`.
-pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
-    T::try_parse().map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // An error means that stdout is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        _ => usage_error(&one_line::<T>(&error)),
-    })
-}
-
-/// Prints why the process does not start, and returns the exit code.
-#[expect(clippy::print_stderr, reason = "the logs start after the configuration is parsed")]
-pub(crate) fn usage_error(line: &str) -> ExitCode {
-    eprintln!("{line}");
-    ExitCode::from(EX_USAGE)
-}
-
-fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
-    let mut command = T::command();
-    // Before `build`, arguments do not display their names.
-    command.build();
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    if let (Some(arg), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
-        && let Some(argument) = command.get_arguments().find(|argument| argument.to_string() == arg)
-    {
-        let variable = argument
-            .get_env()
-            .map_or_else(|| arg.into(), |name| name.to_string_lossy());
-        let allowed = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
-            (Some(source), _) => source.to_string(),
-            (None, Some(ContextValue::Strings(valid))) => format!("one of {}", valid.join(", ")),
-            _ => "a value".to_owned(),
-        };
-        return format!("{variable}: {value:?} is not allowed: it must be {allowed}");
-    }
-    let rendered = error.to_string();
-    let mut lines = rendered.lines().map(str::trim).take_while(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("error: bad command line");
-    lines.fold(first.to_owned(), |joined, line| format!("{joined} {line}"))
 }
 
 /// Parses a duration above zero and of at most one hour, such as `500ms` or `10s`.
@@ -215,9 +164,10 @@ impl Common {
                 self.ping_topic
             ));
         }
-        crate::logging::directives(&self.rust_log).map(drop).map_err(|cause| {
+        crate::logging::directives(&self.rust_log).map(drop).map_err(|directive| {
             format!(
-                "RUST_LOG: {:?} is not allowed: it must be tracing directives such as info or gateway=debug ({cause})",
+                "RUST_LOG: {:?} is not allowed: it must be tracing directives such as gateway=debug,info, with levels \
+                 off, error, warn, info, debug or trace; {directive:?} is none",
                 self.rust_log
             )
         })
@@ -226,45 +176,14 @@ impl Common {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[derive(Debug, Parser)]
     struct Settings {
         #[command(flatten)]
         common: Common,
-    }
-
-    fn usage_line(args: &[&str]) -> String {
-        let args = std::iter::once(&"test").chain(args);
-        match Settings::try_parse_from(args) {
-            Ok(settings) => settings.common.validate().unwrap_err(),
-            Err(error) => one_line::<Settings>(&error),
-        }
-    }
-
-    #[test]
-    fn bad_value_is_one_line_with_variable_value_and_what_is_allowed() {
-        for (args, expected) in [
-            (["--kafka-brokers", "a:1,b"], ["KAFKA_BROKERS", "\"b\"", "host:port"]),
-            (["--kafka-brokers", ""], ["KAFKA_BROKERS", "\"\"", "host:port"]),
-            (["--kafka-brokers", "a:0"], ["KAFKA_BROKERS", "\"a:0\"", "host:port"]),
-            (
-                ["--kafka-brokers", "PLAINTEXT://a:1"],
-                ["KAFKA_BROKERS", "PLAINTEXT", "host:port"],
-            ),
-            (["--kafka-brokers", "a:+1"], ["KAFKA_BROKERS", "\"a:+1\"", "host:port"]),
-            (["--drain-timeout", "8"], ["DRAIN_TIMEOUT", "\"8\"", "a duration"]),
-            (["--drain-timeout", "2h"], ["DRAIN_TIMEOUT", "\"2h\"", "1h at most"]),
-            (["--ping-topic", "a b"], ["PING_TOPIC", "\"a b\"", "a topic name"]),
-            (["--ping-topic", "pong"], ["PING_TOPIC", "\"pong\"", "different"]),
-            (["--log-format", "xml"], ["LOG_FORMAT", "\"xml\"", "text, json"]),
-            (["--rust-log", "a=b=c"], ["RUST_LOG", "\"a=b=c\"", "directives"]),
-            (["--no-such-flag", "1"], ["error", "'--no-such-flag'", ""]),
-        ] {
-            let line = usage_line(&args);
-            assert!(expected.iter().all(|text| line.contains(text)), "{args:?}: {line}");
-            assert_eq!(line.lines().count(), 1, "{line}");
-        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use prometheus_client::{
 };
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    filter::{ParseError, Targets},
+    filter::{LevelFilter, ParseError, Targets},
     fmt,
     layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -34,6 +34,12 @@ const RSKAFKA_DIRECTIVE: &str = "rskafka=off";
 
 /// Panics are logged whatever the filter says.
 const PANIC_DIRECTIVE: &str = "panic=error";
+
+/// The targets that may stand without a level: the crates whose lines can be in a log. Any other word is a misspelled level,
+/// which would be taken for a target and turn off all lines.
+const TARGETS: [&str; 9] = [
+    "broker", "gateway", "kafka", "panic", "pingpong", "rskafka", "rustls", "shared", "worker",
+];
 
 /// The most lines that wait for the writing thread.
 const MAX_BUFFERED_LINES: usize = 16_384;
@@ -65,17 +71,24 @@ pub(crate) struct LogGuard(());
 #[derive(Debug)]
 struct DroppedLines;
 
-/// Parses the filter; an empty one means `info`. The error names the invalid directive.
+/// Parses the filter; an empty one means `info`. The error is the invalid directive.
 pub(crate) fn directives(text: &str) -> Result<Targets, String> {
     let text = if text.is_empty() { "info" } else { text };
-    // The parser accepts a directive with an empty target or level.
-    let has_empty_part = |directive: &&str| directive.split('=').any(|part| part.trim().is_empty());
-    if let Some(directive) = text.split(',').find(has_empty_part) {
-        return Err(format!("{directive:?}"));
+    if let Some(directive) = text.split(',').find(|directive| !is_directive(directive)) {
+        return Err(directive.to_owned());
     }
     // Later directives win, so the user can turn rskafka's lines on.
     let filter = format!("{RSKAFKA_DIRECTIVE},{PANIC_DIRECTIVE},{text}");
-    filter.parse().map_err(|error: ParseError| error.to_string())
+    filter.parse().map_err(|_: ParseError| text.to_owned())
+}
+
+/// Whether it is `LEVEL`, `TARGET=LEVEL` or a target. The parser of [`Targets`] takes every word for a target.
+fn is_directive(text: &str) -> bool {
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    match text.split_once('=') {
+        Some((target, level)) => !target.trim().is_empty() && is_level(level),
+        None => is_level(text) || text.contains("::") || TARGETS.contains(&text),
+    }
 }
 
 /// Starts logging, until [`finish`] or the drop of the guard. `filter` was validated with the configuration.
@@ -185,6 +198,35 @@ mod tests {
             let filter = directives(text).unwrap();
             assert!(filter.would_enable("panic", &tracing::Level::ERROR), "{text}");
             assert!(!filter.would_enable("rskafka", &tracing::Level::ERROR), "{text}");
+        }
+    }
+
+    #[test]
+    fn misspelled_levels_are_no_directives() {
+        for text in [
+            "info",
+            "DEBUG",
+            "off",
+            "rskafka=debug,info",
+            "gateway",
+            "worker=debug",
+            "gateway::service,warn",
+            "hyper=trace",
+        ] {
+            assert!(directives(text).is_ok(), "{text}");
+        }
+        for (text, invalid) in [
+            ("debgu", "debgu"),
+            ("warning", "warning"),
+            ("verbose,gateway=debug", "verbose"),
+            ("gateway=debgu,info", "gateway=debgu"),
+            ("info,", ""),
+            ("info,=", "="),
+            ("=debug", "=debug"),
+            ("gateway=", "gateway="),
+            ("a=b=c", "a=b=c"),
+        ] {
+            assert_eq!(directives(text).unwrap_err(), invalid, "{text}");
         }
     }
 

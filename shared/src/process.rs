@@ -5,7 +5,7 @@
 
 use std::{error::Error, net::SocketAddr, process::ExitCode};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     admin,
@@ -61,6 +61,9 @@ where
                 Some(Command::Healthcheck) => Ok(admin::healthcheck(settings.admin_addr()).await),
                 None => {
                     let signals = Signals::catch()?;
+                    if let Some(variables) = config::misspelled_variables::<S>() {
+                        warn!(variables, "environment variables that resemble settings are ignored");
+                    }
                     let kafka = &settings.common().kafka;
                     info!(
                         kafka_brokers = kafka.kafka_brokers.join(","),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use shared::{
-    config::{Command, Common, Partitions, StartFrom, address, partitions},
+    config::{Command, Common, Partitions, StartFrom, address, heading, partitions},
     process,
 };
 
@@ -17,9 +17,23 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest interval between heartbeats.
 const MIN_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What `--help` prints last.
+const EXAMPLES: &str = "\
+Each flag is also an environment variable: --worker-group pingers is WORKER_GROUP=pingers.
+
+Examples:
+  worker --kafka-brokers localhost:9092 --worker-group pingers
+  KAFKA_BROKERS=kafka-1:9092,kafka-2:9092 PARTITIONS=all worker";
+
 /// Settings of the worker: each is a flag and an environment variable.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "worker", version, about = "Answers the requests in a Kafka topic")]
+#[command(
+    name = "worker",
+    version,
+    about = "Answers the requests in a Kafka topic",
+    after_help = EXAMPLES,
+    next_help_heading = heading::TOPICS
+)]
 pub struct Settings {
     /// What to do instead of serving
     #[command(subcommand)]
@@ -30,7 +44,7 @@ pub struct Settings {
     pub common: Common,
 
     /// Where /live, /ready and /metrics are
-    #[arg(long, env, default_value = "0.0.0.0:8082", value_parser = address)]
+    #[arg(long, env, default_value = "0.0.0.0:8082", value_parser = address, help_heading = heading::PROCESS)]
     pub admin_addr: SocketAddr,
 
     /// Partitions of the request topic to read: all, or their numbers [default: 0]
@@ -41,15 +55,15 @@ pub struct Settings {
     #[arg(long, env, value_parser = group)]
     pub worker_group: Option<String>,
 
-    /// Consumer group of the committed offsets, without `WORKER_GROUP`
+    /// Consumer group of the committed offsets, without WORKER_GROUP
     #[arg(long, env, default_value = POSITION_GROUP, value_parser = group)]
     pub position_group: String,
 
-    /// Where to begin in the topic of the requests
+    /// Where to start
     #[arg(long, env, default_value = "resume")]
     pub start_from: StartFrom,
 
-    /// How often heartbeats tell the gateways that a worker is there; 0 turns them off
+    /// Interval between heartbeats to the gateways; 0 turns them off
     #[arg(long, env, default_value = "1s", value_parser = announce_interval)]
     pub announce_interval: Duration,
 }

@@ -4,6 +4,9 @@ use std::{ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt};
 
 use e2e::process::{Ended, Setup};
 
+/// The width of `--help`.
+const MAX_COLUMNS: usize = 100;
+
 /// Exit code 64, nothing on stdout, and one line with all of these texts on stderr.
 fn assert_refused(ended: &Ended, words: &[&str]) {
     assert_eq!(
@@ -34,6 +37,7 @@ pub(crate) async fn bad_setting_exits_64_with_one_line() {
         (BOTH, "DRAIN_TIMEOUT", "8", "a duration"),
         (BOTH, "DRAIN_TIMEOUT", "2h", "1h at most"),
         (BOTH, "RUST_LOG", "info,=", "tracing directives"),
+        (BOTH, "RUST_LOG", "debgu", "off, error, warn, info, debug or trace"),
         (BOTH, "LOG_FORMAT", "xml", "text, json"),
         (GATEWAY, "HTTP_ADDR", ":8080", "an IP address and a port"),
         (GATEWAY, "REPLY_TIMEOUT", "0s", "a duration above zero"),
@@ -79,9 +83,39 @@ pub(crate) async fn bad_setting_exits_64_with_one_line() {
 pub(crate) async fn bad_flag_exits_64_with_one_line() {
     let ended = Setup::gateway().arg("--reply-timeout=soon").run().await;
     assert_refused(&ended, &["REPLY_TIMEOUT", "\"soon\"", "a duration above zero"]);
-    for arg in ["--no-such-flag", "no-such-command"] {
+    for (arg, nearest) in [
+        ("--no-such-flag", "no such flag"),
+        ("no-such-command", "no such command"),
+        ("--kafka-broker=a:1", "did you mean --kafka-brokers?"),
+        ("healthchek", "did you mean healthcheck?"),
+    ] {
         for setup in [Setup::gateway(), Setup::worker()] {
-            assert_refused(&setup.arg(arg).run().await, &[arg]);
+            let (name, _) = arg.split_once('=').unwrap_or((arg, ""));
+            assert_refused(&setup.arg(arg).run().await, &[name, nearest, "--help"]);
+        }
+    }
+}
+
+pub(crate) async fn misspelled_environment_variable_is_named_in_one_warning() {
+    for setup in [Setup::gateway(), Setup::worker()] {
+        let process = setup
+            .set("KAFKA_BROKER", "127.0.0.1:1")
+            .set("PINGTOPIC", "secret")
+            .set("KAFKA_HOME", "/opt/kafka")
+            .set("KAFKA_PORT", "tcp://10.0.0.1:9092")
+            .set("RUST_LOG", "rskafka=off,info")
+            .start()
+            .await;
+        let line = process.until_logged_once("resemble settings").await;
+        assert!(line.contains(" WARN "), "{line}");
+        for text in [
+            "KAFKA_BROKER (did you mean KAFKA_BROKERS?)",
+            "PINGTOPIC (did you mean PING_TOPIC?)",
+        ] {
+            assert!(line.contains(text), "{text}: {line}");
+        }
+        for text in ["KAFKA_HOME", "KAFKA_PORT", "secret"] {
+            assert!(!line.contains(text), "{text}: {line}");
         }
     }
 }
@@ -130,6 +164,21 @@ pub(crate) async fn help_lists_every_setting() {
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
         for variable in both.iter().chain(own) {
             assert!(ended.stdout.contains(variable), "{variable}: {}", ended.stdout);
+        }
+        for text in [
+            "Kafka:\n",
+            "TLS and login to Kafka:\n",
+            "Process:\n",
+            "[default: 8s]",
+            "Examples:\n",
+        ] {
+            assert!(ended.stdout.contains(text), "{text:?}: {}", ended.stdout);
+        }
+        for flag in ["-h", "--help"] {
+            let ended = setup().arg(flag).run().await;
+            for line in ended.stdout.lines() {
+                assert!(line.len() <= MAX_COLUMNS, "{flag}: {line}");
+            }
         }
         let ended = setup().arg("--version").run().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));

@@ -56,7 +56,8 @@ fn main() -> ExitCode {
             tests! { alone:
                 configuration::{
                     bad_setting_exits_64_with_one_line, bad_flag_exits_64_with_one_line,
-                    setting_that_is_not_utf8_exits_64, help_lists_every_setting, port_in_use_exits_1_with_one_line,
+                    misspelled_environment_variable_is_named_in_one_warning, setting_that_is_not_utf8_exits_64,
+                    help_lists_every_setting, port_in_use_exits_1_with_one_line,
                 }
                 dialects::{ auto_reply_partition_is_not_ready_without_kafka }
                 http_errors::{ not_ready_returns_503 }
