@@ -1,6 +1,6 @@
 //! The bound of connections by file descriptors: each connection takes one.
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 /// Descriptors kept for connections to Kafka, the admin listener, and connections refused beyond the bound.
 const RESERVED: usize = 192;
@@ -12,13 +12,36 @@ pub(crate) fn max_connections(max_connections: usize) -> usize {
         rlimit::Resource::NOFILE.get_soft()
     });
     let descriptors = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    // Below 256 descriptors a quarter of them serves callers.
-    let limit = descriptors.saturating_sub(RESERVED).max(descriptors / 4).max(1);
-    if limit < max_connections {
-        info!(
+    let limit = limit(descriptors);
+    // A usual limit, such as 20,000, is a little short of the default.
+    if limit < max_connections / 2 {
+        warn!(
             descriptors,
             max_connections, limit, "too few descriptors for MAX_CONNECTIONS: fewer connections are served"
         );
+    } else if limit < max_connections {
+        debug!(
+            descriptors,
+            max_connections, limit, "MAX_CONNECTIONS is reduced to the limit of descriptors"
+        );
     }
     max_connections.min(limit)
+}
+
+/// The most connections with this limit of descriptors.
+fn limit(descriptors: usize) -> usize {
+    // Below 256 descriptors a quarter of them serves callers.
+    descriptors.saturating_sub(RESERVED).max(descriptors / 4).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_kept_for_kafka_and_the_admin_listener() {
+        for (descriptors, connections) in [(0, 1), (64, 16), (256, 64), (1024, 832), (20_000, 19_808)] {
+            assert_eq!(limit(descriptors), connections, "{descriptors}");
+        }
+    }
 }
