@@ -110,7 +110,7 @@ fn outcome(error: GatewayError) -> &'static str {
         GatewayError::BodyTooLarge => "body_too_large",
         GatewayError::BodyTooSlow => "body_too_slow",
         GatewayError::BadBody => "bad_body",
-        GatewayError::BadJson => "bad_json",
+        GatewayError::BadJson(_) => "bad_json",
         GatewayError::NotReady => "not_ready",
         GatewayError::NoWorker => "no_worker",
         GatewayError::Full => "full",

@@ -1,5 +1,7 @@
 //! Every response of the gateway: the only file that decides on statuses and bodies.
 
+use std::borrow::Cow;
+
 use http_body_util::Full;
 use hyper::{
     StatusCode,
@@ -7,6 +9,8 @@ use hyper::{
 };
 use serde::Serializer;
 use shared::server::Response;
+
+use crate::ping_body::BadJson;
 
 /// Part of the contract of `/ping`.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -23,7 +27,7 @@ pub(crate) enum GatewayError {
     BodyTooLarge,
     BodyTooSlow,
     BadBody,
-    BadJson,
+    BadJson(BadJson),
     NotReady,
     NoWorker,
     Full,
@@ -43,7 +47,7 @@ pub(crate) fn reply(value: &[u8]) -> Response {
 // === impl GatewayError ===
 
 impl GatewayError {
-    /// Every variant, for the metrics.
+    /// Every variant, for the metrics. They do not distinguish causes of [`GatewayError::BadJson`].
     pub(crate) const ALL: [Self; 16] = [
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -51,7 +55,7 @@ impl GatewayError {
         Self::BodyTooLarge,
         Self::BodyTooSlow,
         Self::BadBody,
-        Self::BadJson,
+        Self::BadJson(BadJson::NotAnObject),
         Self::NotReady,
         Self::NoWorker,
         Self::Full,
@@ -64,19 +68,16 @@ impl GatewayError {
     ];
 
     /// The status, and the value of `error` in the body.
-    pub(crate) fn status(self) -> (StatusCode, &'static str) {
+    pub(crate) fn status(self) -> (StatusCode, Cow<'static, str>) {
         use StatusCode as S;
-        match self {
+        let (status, text) = match self {
             Self::NotFound => (S::NOT_FOUND, "not found"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method not allowed"),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body too large"),
             Self::BodyTooSlow => (S::REQUEST_TIMEOUT, "body not received in time"),
             Self::BadBody => (S::BAD_REQUEST, "body not received"),
-            Self::BadJson => (
-                S::BAD_REQUEST,
-                "body must be a JSON object with the strings \"name\" and \"value\"",
-            ),
+            Self::BadJson(cause) => return (S::BAD_REQUEST, cause.to_string().into()),
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not ready"),
             Self::NoWorker => (S::SERVICE_UNAVAILABLE, "no worker available"),
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded"),
@@ -86,12 +87,13 @@ impl GatewayError {
             Self::SendFailed => (S::INTERNAL_SERVER_ERROR, "failed to send message to Kafka"),
             Self::ServiceFailed => (S::INTERNAL_SERVER_ERROR, "the service failed"),
             Self::TimedOut => (S::INTERNAL_SERVER_ERROR, "timeout waiting for response"),
-        }
+        };
+        (status, text.into())
     }
 
     pub(crate) fn response(self) -> Response {
         let (status, error) = self.status();
-        let mut response = json(status, "error", error);
+        let mut response = json(status, "error", &error);
         let mut add = |name: HeaderName, value| response.headers_mut().insert(name, value);
         match self {
             Self::MethodNotAllowed => {
@@ -173,6 +175,11 @@ mod tests {
             (GatewayError::NoWorker, 503, r#"{"error":"no worker available"}"#),
             (GatewayError::Overloaded, 503, r#"{"error":"overloaded"}"#),
             (GatewayError::ShuttingDown, 503, r#"{"error":"shutting down"}"#),
+            (
+                GatewayError::BadJson(BadJson::WrongType { field: "name" }),
+                400,
+                r#"{"error":"field \"name\" of the body must be a string"}"#,
+            ),
         ] {
             let response = error.response();
             assert_eq!(response.status(), status);
