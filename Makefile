@@ -6,7 +6,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## broker, worker and gateway in one process, until Ctrl-C; needs only Rust
-	@cargo run --release --quiet --package standalone
+	@cargo run --release --package standalone
 
 test: ## unit and end-to-end tests, and one fault scenario; real Kafka needs a JDK and Maven
 	cargo test --workspace

@@ -7,7 +7,22 @@ use tokio::sync::oneshot;
 use tracing::info;
 use worker::Worker;
 
-use crate::{settings::AllInOne, welcome};
+use crate::{
+    settings::AllInOne,
+    welcome::{self, Addresses, Example},
+};
+
+/// Requests that the welcome text shows. The first one must have no body: it is sent once.
+const EXAMPLES: &[Example] = &[
+    Example {
+        path: "/ping",
+        json: None,
+    },
+    Example {
+        path: "/ping",
+        json: Some(r#"{"name":"Hello","value":"World"}"#),
+    },
+];
 
 /// Runs all parts until the first signal. Shutdown order: gateway, worker, broker, so that requests in flight get their
 /// replies.
@@ -23,8 +38,15 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
         broker = Some(tokio::spawn(built_in.run(async { _ = on_stop_broker.await })));
     }
     let worker = Worker::bind(settings.worker()).await?;
+    let brokers = settings.gateway.common.kafka.kafka_brokers.join(",");
     let gateway = Gateway::bind(settings.gateway).await?;
-    let welcome = welcome::print_when_ready(gateway.http_addr()?, gateway.admin_addr()?, worker.admin_addr()?);
+    let addresses = Addresses {
+        http: gateway.http_addr()?,
+        gateway_admin: gateway.admin_addr()?,
+        worker_admin: worker.admin_addr()?,
+        brokers,
+    };
+    let welcome = welcome::print_when_ready(addresses, EXAMPLES);
 
     let (stop_worker, on_stop_worker) = oneshot::channel::<()>();
     let mut worker = tokio::spawn(worker.run(async { _ = on_stop_worker.await }));

@@ -4,9 +4,20 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use shared::{
-    config::{Command, Common, StartFrom, address},
+    config::{Command, Common, StartFrom, address, heading},
     process,
 };
+
+/// The default of `RUST_LOG`: the start is silent, the welcome text has the addresses.
+const LOG_FILTER: &str = "warn,shared::signals=info";
+
+/// What `--help` prints last.
+const EXAMPLES: &str = "\
+Each flag is also an environment variable: --reply-timeout 5s is REPLY_TIMEOUT=5s.
+
+Examples:
+  make run HTTP_ADDR=127.0.0.1:9000 RUST_LOG=info
+  make run KAFKA_BROKERS=localhost:9092";
 
 /// The gateway's settings under their usual names, and the settings of the other parts.
 #[derive(Debug, Clone, Parser)]
@@ -14,20 +25,22 @@ use shared::{
     name = "pingpong",
     version,
     about = "Broker, worker and gateway in one process, to try them out",
+    after_help = EXAMPLES,
     // No default: without brokers the process starts the built-in one.
     mut_arg("kafka_brokers", |argument| argument.default_value(None).help("Kafka brokers to use instead of the built-in one")),
-    mut_arg("admin_addr", |argument| argument.help("The gateway's /live, /ready and /metrics; the worker's are at the next port"))
+    mut_arg("rust_log", |argument| argument.default_value(LOG_FILTER)),
+    mut_arg("admin_addr", |argument| argument.help("Where /live, /ready and /metrics are; the worker's are at the next port"))
 )]
 pub(crate) struct AllInOne {
     #[command(flatten)]
     pub(crate) gateway: gateway::Settings,
 
     /// Where the built-in broker listens
-    #[arg(long, env, default_value = "127.0.0.1:9092", value_parser = address)]
+    #[arg(long, env, default_value = "127.0.0.1:9092", value_parser = address, help_heading = heading::KAFKA)]
     pub(crate) broker_addr: SocketAddr,
 
-    /// Where the worker begins in the topic of the requests
-    #[arg(long, env, default_value = "resume")]
+    /// Where the worker starts
+    #[arg(long, env, default_value = "resume", help_heading = heading::TOPICS)]
     pub(crate) start_from: StartFrom,
 }
 
