@@ -66,7 +66,7 @@ pub struct Settings {
     #[arg(long, env, help_heading = heading::TOPICS)]
     pub hostname: Option<String>,
 
-    /// Dialect of the headers
+    /// Header dialect
     #[arg(long, env, default_value = "common", help_heading = heading::TOPICS)]
     pub wire_headers: Dialect,
 
