@@ -28,7 +28,7 @@ Examples:
     after_help = EXAMPLES,
     // No default: without brokers the process starts the built-in one.
     mut_arg("kafka_brokers", |argument| argument.default_value(None).help("Kafka brokers to use instead of the built-in one")),
-    mut_arg("rust_log", |argument| argument.default_value(LOG_FILTER)),
+    mut_arg("rust_log", |argument| argument.default_value(LOG_FILTER).help("What to log, such as gateway=debug,info")),
     mut_arg("admin_addr", |argument| argument.help("Where /live, /ready and /metrics are; the worker's are at the next port"))
 )]
 pub(crate) struct AllInOne {
