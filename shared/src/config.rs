@@ -38,7 +38,7 @@ pub struct Common {
     #[arg(long, env, default_value = "8s", value_parser = up_to_an_hour, help_heading = heading::PROCESS)]
     pub drain_timeout: Duration,
 
-    /// What to log: a level, or targets with levels such as gateway=debug,info
+    /// What to log: a level, or levels by target such as gateway=debug,info
     #[arg(long, env, default_value = "info", help_heading = heading::PROCESS)]
     pub rust_log: String,
 

@@ -82,7 +82,7 @@ pub enum Dialect {
     /// SmallRye Reactive Messaging (Quarkus).
     #[value(name = "smallrye")]
     SmallRye,
-    /// No headers: a reply is matched by the record key and goes to the contract's reply topic, partition 0.
+    /// No headers: replies are matched by key, on partition 0 of the reply topic.
     None,
 }
 

@@ -35,7 +35,9 @@ fn parse_from<T: Parser>(args: impl IntoIterator<Item = impl Into<OsString> + Cl
 
 /// The command line of a binary. The name of a flag's value is the environment variable, so the help shows it only once.
 fn command<T: CommandFactory>() -> clap::Command {
-    T::command().mut_args(|argument| argument.hide_env(true))
+    T::command()
+        .next_line_help(true)
+        .mut_args(|argument| argument.hide_env(true))
 }
 
 /// The environment variables of the process that resemble a setting of `T` but are none, each with that setting, on one
