@@ -111,6 +111,7 @@ impl Gateway {
             Limits {
                 max_connections: descriptors::max_connections(settings.max_connections),
                 header_timeout: settings.header_timeout,
+                idle_timeout: settings.idle_timeout,
             },
         );
         let serve = async {

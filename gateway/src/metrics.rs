@@ -104,6 +104,9 @@ impl Request {
 /// The label `outcome`.
 fn outcome(error: GatewayError) -> &'static str {
     match error {
+        GatewayError::InvalidHost => "invalid_host",
+        GatewayError::InvalidTarget => "invalid_target",
+        GatewayError::UnsupportedTransferCoding => "unsupported_transfer_coding",
         GatewayError::NotFound => "not_found",
         GatewayError::MethodNotAllowed => "method_not_allowed",
         GatewayError::UnsupportedMediaType => "unsupported_media_type",

@@ -8,7 +8,7 @@ use hyper::{
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde::Serializer;
-use shared::server::Response;
+use shared::server::{Refusal, Response};
 
 use crate::ping_body::BadJson;
 
@@ -21,6 +21,9 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// Why a request gets no reply. Callers see the text of [`GatewayError::status`]: it must not tell internals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum GatewayError {
+    InvalidHost,
+    InvalidTarget,
+    UnsupportedTransferCoding,
     NotFound,
     MethodNotAllowed,
     UnsupportedMediaType,
@@ -48,7 +51,10 @@ pub(crate) fn reply(value: &[u8]) -> Response {
 
 impl GatewayError {
     /// Every variant, for the metrics. They do not distinguish causes of [`GatewayError::BadJson`].
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 19] = [
+        Self::InvalidHost,
+        Self::InvalidTarget,
+        Self::UnsupportedTransferCoding,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -71,6 +77,9 @@ impl GatewayError {
     pub(crate) fn status(self) -> (StatusCode, Cow<'static, str>) {
         use StatusCode as S;
         let (status, text) = match self {
+            Self::InvalidHost => (S::BAD_REQUEST, "host must be present once, and valid"),
+            Self::InvalidTarget => (S::BAD_REQUEST, "the request target must be a path"),
+            Self::UnsupportedTransferCoding => (S::NOT_IMPLEMENTED, "transfer-encoding must be chunked"),
             Self::NotFound => (S::NOT_FOUND, "not found"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method not allowed"),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json"),
@@ -113,6 +122,17 @@ impl GatewayError {
             _ => {}
         }
         response
+    }
+}
+
+impl From<Refusal> for GatewayError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooManyConnections => Self::TooManyConnections,
+            Refusal::InvalidHost => Self::InvalidHost,
+            Refusal::InvalidTarget => Self::InvalidTarget,
+            Refusal::UnsupportedTransferCoding => Self::UnsupportedTransferCoding,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use hyper::{
     http::request::Parts,
 };
 use kafka::Producer;
-use shared::server::{Handler, Peer, Response};
+use shared::server::{Handler, Refusal, Response};
 use tracing::{debug, field};
 
 use crate::{
@@ -44,11 +44,10 @@ pub(crate) struct GatewayService {
 impl Handler for GatewayService {
     type Head = (RequestContext, Result<Route, GatewayError>);
 
-    fn read_head(&self, head: &Parts, peer: Peer) -> Self::Head {
-        let route = match peer {
-            Peer::Admitted => Route::from_head(head),
-            Peer::Excess => Err(GatewayError::TooManyConnections),
-        };
+    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Self::Head {
+        let route = accepted
+            .map_err(GatewayError::from)
+            .and_then(|()| Route::from_head(head));
         (RequestContext::from_headers(&head.headers), route)
     }
 

@@ -78,7 +78,11 @@ pub struct Settings {
     #[arg(long, env, default_value = "20000", value_parser = up_to_a_million)]
     pub max_connections: usize,
 
-    /// How long a head or a body may take, and a connection may be idle
+    /// How long a connection may be idle after a response: longer than a proxy in front keeps it
+    #[arg(long, env, default_value = "75s", value_parser = positive_duration)]
+    pub idle_timeout: Duration,
+
+    /// How long a caller may take to send a head or a body
     #[arg(long, env, default_value = "10s", value_parser = positive_duration)]
     pub header_timeout: Duration,
 

@@ -16,12 +16,14 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use crate::{
     http_client, logging,
     readiness::Readiness,
-    server::{Handler, Limits, Peer, Response, Server},
+    server::{Handler, Limits, Refusal, Response, Server},
 };
 
 const LIMITS: Limits = Limits {
     max_connections: 64,
     header_timeout: Duration::from_secs(10),
+    // More than the usual interval of a scrape.
+    idle_timeout: Duration::from_secs(75),
 };
 
 /// The content type that Prometheus asks for.
@@ -99,7 +101,10 @@ impl AdminService {
 impl Handler for AdminService {
     type Head = Response;
 
-    fn read_head(&self, head: &Parts, _: Peer) -> Response {
+    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Response {
+        if let Err(refusal) = accepted {
+            return refused(refusal);
+        }
         if !matches!(head.method, Method::GET | Method::HEAD) {
             let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
             refused
@@ -118,6 +123,16 @@ impl Handler for AdminService {
     async fn respond(&self, response: Response, _: &mut Incoming) -> Response {
         response
     }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    let (status, text) = match refusal {
+        Refusal::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n"),
+        Refusal::InvalidHost => (StatusCode::BAD_REQUEST, "host must be present once, and valid\n"),
+        Refusal::InvalidTarget => (StatusCode::BAD_REQUEST, "the request target must be a path\n"),
+        Refusal::UnsupportedTransferCoding => (StatusCode::NOT_IMPLEMENTED, "transfer-encoding must be chunked\n"),
+    };
+    response(status, "text/plain", text)
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {

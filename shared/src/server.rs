@@ -1,11 +1,13 @@
 //! An HTTP/1.1 server: it accepts up to a bound, serves and drains. [`Handler`] says what it answers.
 //!
-//! - The handler also answers a connection beyond the bound (it sees [`Peer::Excess`]); then the server closes it. At most
+//! - The handler also answers a connection beyond the bound (it sees [`Refusal::TooManyConnections`]); then the server closes it. At most
 //!   64 such connections are open. Further ones wait in the kernel's backlog.
 //! - An error of `accept` never ends the server. Without descriptors or memory it pauses instead of spinning.
 //! - The server reads what a handler leaves of a request body if it is short and arrives soon. Otherwise it closes the
 //!   connection, and the response has `connection: close`.
 //! - The kernel resets the connection of a client that does not read its responses (`TCP_USER_TIMEOUT`).
+//! - Heads and idle connections have timeouts. A client that has finished sending gets its response (`connection.rs`).
+//! - A head that RFC 9112 forbids and hyper accepts is refused (`head.rs`). The handler makes the response.
 //! - A drain accepts no new connection. A request on an open connection is served, and its response closes the connection.
 
 use std::{
@@ -31,22 +33,30 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::unconstrained,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, warn};
 
-pub use self::listener::{BindError, bind};
+pub use self::{
+    head::Refusal,
+    listener::{BindError, bind},
+};
+use self::{
+    connection::{Connection, Timeouts},
+    stream::TimedStream,
+};
 
+mod connection;
+mod head;
 mod listener;
+mod stream;
 
 /// A response whose body is in memory.
 pub type Response = hyper::Response<Full<Bytes>>;
@@ -74,7 +84,7 @@ const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Whether a connection is within the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+enum Peer {
     /// Within the bound.
     Admitted,
     /// Beyond the bound: the connection gets one response.
@@ -88,7 +98,9 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Parses a request head. What is kept must be a copy: hyper allocates another read buffer while a part of the head
     /// lives. So the head is dropped before the future of [`respond`](Self::respond) is polled.
-    fn read_head(&self, head: &Parts, peer: Peer) -> Self::Head;
+    ///
+    /// With a [`Refusal`] the response must be an error; the server closes the connection after it.
+    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Self::Head;
 
     /// Answers one request. It may leave the body unread.
     fn respond(&self, head: Self::Head, body: &mut Incoming) -> impl Future<Output = Response> + Send;
@@ -99,9 +111,10 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Limits {
     /// Connections that are served at the same time.
     pub max_connections: usize,
-    /// Bound on three times: to receive a request head, to be idle, and for a client to acknowledge no byte of its
-    /// responses.
+    /// Bound on two times: to receive a request head, and for a client to acknowledge no byte of its responses.
     pub header_timeout: Duration,
+    /// How long a connection may be idle after a response.
+    pub idle_timeout: Duration,
 }
 
 /// A server that listens and does not accept yet.
@@ -123,8 +136,7 @@ struct Acceptor<H> {
     excess: Arc<Semaphore>,
     connections: GracefulShutdown,
     http: http1::Builder,
-    /// How long a client may acknowledge nothing of what it is sent.
-    write_timeout: Duration,
+    timeouts: Timeouts,
     context: Arc<Context<H>>,
 }
 
@@ -151,8 +163,11 @@ impl Server {
             admitted: Arc::new(Semaphore::new(limits.max_connections)),
             excess: Arc::new(Semaphore::new(MAX_EXCESS_CONNECTIONS)),
             connections: GracefulShutdown::new(),
-            http: http(limits.header_timeout),
-            write_timeout: limits.header_timeout,
+            http: http(),
+            timeouts: Timeouts {
+                header: limits.header_timeout,
+                idle: limits.idle_timeout,
+            },
             context: Arc::new(Context {
                 handler,
                 is_closing: AtomicBool::new(false),
@@ -219,20 +234,30 @@ impl<H: Handler> Acceptor<H> {
         let _ = stream.set_nodelay(true);
         // Covers a client that vanished and one whose receive window stays closed. A response that fits into the client's
         // receive buffer is acknowledged; then the bound on idle connections applies.
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout));
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.timeouts.header));
+        let connection = Arc::new(Mutex::new(Connection::accepted(self.timeouts, Instant::now())));
+        let stream = TimedStream::new(stream, Arc::clone(&connection));
         let context = Arc::clone(&self.context);
         let service = service_fn(move |request: Request<Incoming>| {
-            let context = Arc::clone(&context);
+            connection.lock().begin_request();
+            let (context, connection) = (Arc::clone(&context), Arc::clone(&connection));
             let (parts, mut body) = request.into_parts();
             let expects_continue = parts.headers.contains_key(EXPECT);
-            let head = context.handler.read_head(&parts, peer);
+            let accepted = match peer {
+                Peer::Admitted => head::check(&parts),
+                Peer::Excess => Err(Refusal::TooManyConnections),
+            };
+            let head = context.handler.read_head(&parts, accepted);
             async move {
                 let mut response = context.handler.respond(head, &mut body).await;
-                let closes = response.headers().contains_key(CONNECTION)
-                    || peer == Peer::Excess
-                    || is_large(&response)
-                    || context.is_closing.load(Ordering::Acquire)
-                    || !read_rest(body, expects_continue).await;
+                let reusable = accepted.is_ok()
+                    && !response.headers().contains_key(CONNECTION)
+                    && !is_large(&response)
+                    && !context.is_closing.load(Ordering::Acquire)
+                    && read_rest(body, expects_continue).await;
+                let mut connection = connection.lock();
+                connection.begin_response();
+                let closes = !reusable || connection.is_half_closed();
                 if closes {
                     response
                         .headers_mut()
@@ -241,10 +266,10 @@ impl<H: Handler> Acceptor<H> {
                 Ok::<_, Infallible>(response)
             }
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let connection = self.connections.watch(connection);
+        let serving = self.http.serve_connection(TokioIo::new(stream), service);
+        let serving = self.connections.watch(serving);
         // `map` instead of an async block, whose future would hold the connection twice.
-        tokio::spawn(connection.map(move |ended| {
+        tokio::spawn(serving.map(move |ended| {
             if let Err(error) = ended {
                 debug!(%error, "connection ended");
             }
@@ -273,13 +298,11 @@ impl Draining {
     }
 }
 
-fn http(header_timeout: Duration) -> http1::Builder {
+fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
-    // Bodies are short: copying one behind its head costs less than a vectored write. Without a timer hyper ignores the
-    // timeout.
+    // Bodies are short: copying one behind its head costs less than a vectored write. The timeouts are in `TimedStream`.
     http.writev(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER_BYTES);
     http
 }
@@ -313,3 +336,6 @@ fn is_connection_error(error: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests;
