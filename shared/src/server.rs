@@ -3,8 +3,8 @@
 //! - The handler also answers a connection beyond the bound (it sees [`Refusal::TooManyConnections`]); then the server closes it. At most
 //!   64 such connections are open. Further ones wait in the kernel's backlog.
 //! - An error of `accept` never ends the server. Without descriptors or memory it pauses instead of spinning.
-//! - The server reads what a handler leaves of a request body if it is short and arrives soon. Otherwise it closes the
-//!   connection, and the response has `connection: close`.
+//! - The server reads what a handler leaves of a request body if it is short and arrives soon. Otherwise the response has
+//!   `connection: close`, and the server reads on for a moment before it closes.
 //! - The kernel resets the connection of a client that does not read its responses (`TCP_USER_TIMEOUT`).
 //! - Heads and idle connections have timeouts. A client that has finished sending gets its response (`connection.rs`).
 //! - A head that RFC 9112 forbids and hyper accepts is refused (`head.rs`). The handler makes the response.
@@ -250,14 +250,14 @@ impl<H: Handler> Acceptor<H> {
             let head = context.handler.read_head(&parts, accepted);
             async move {
                 let mut response = context.handler.respond(head, &mut body).await;
-                let reusable = accepted.is_ok()
-                    && !response.headers().contains_key(CONNECTION)
-                    && !is_large(&response)
-                    && !context.is_closing.load(Ordering::Acquire)
-                    && read_rest(body, expects_continue).await;
+                let closes = accepted.is_err()
+                    || response.headers().contains_key(CONNECTION)
+                    || is_large(&response)
+                    || context.is_closing.load(Ordering::Acquire);
+                let is_read = body.is_end_stream() || !closes && read_rest(body, expects_continue).await;
                 let mut connection = connection.lock();
-                connection.begin_response();
-                let closes = !reusable || connection.is_half_closed();
+                connection.begin_response(!is_read);
+                let closes = closes || !is_read || connection.is_half_closed();
                 if closes {
                     response
                         .headers_mut()
@@ -316,9 +316,6 @@ fn is_large(response: &Response) -> bool {
 /// Reads the rest of a request body if it is short and arrives soon. `false` means that the next request cannot be found.
 /// A client that expects `100 Continue` has not sent its body, and reading would ask for it.
 async fn read_rest(body: Incoming, expects_continue: bool) -> bool {
-    if body.is_end_stream() {
-        return true;
-    }
     if expects_continue || body.size_hint().lower() > MAX_UNREAD_BYTES as u64 {
         return false;
     }

@@ -8,6 +8,8 @@
 //! - A client that has closed, and one that has only finished sending, both send a FIN. Within a request it starts
 //!   [`HALF_CLOSE_GRACE`]: a response in this time is delivered. After it the request ends. A reset ends it at once.
 //! - The deadline of a head does not move while its bytes arrive, so a slow sender cannot extend it.
+//! - When the server closes while the client may still send, it goes on reading for [`LINGER`]: a reset for unread bytes would
+//!   discard the response on its way (RFC 9112, 9.6).
 //! - Bytes of the next head that arrive before the response are not seen here: that head starts in `Idle`, and the next byte
 //!   starts its deadline.
 
@@ -17,6 +19,9 @@ use tokio::time::Instant;
 
 /// How long a request goes on after its client has sent a FIN.
 pub(super) const HALF_CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the server reads after its last response to a client that may still send. Less than the grace of a shutdown.
+pub(super) const LINGER: Duration = Duration::from_millis(250);
 
 /// How long the phases without a request may last.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ pub(super) struct Connection {
     deadline: Option<Instant>,
     /// The client has sent a FIN, and hyper does not know it yet.
     is_half_closed: bool,
+    /// The client may still be sending a body that the server does not read.
+    has_unread_body: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,7 @@ enum Phase {
     Head,
     Request,
     Response,
+    Lingering,
 }
 
 /// What the server does with the end of the client's bytes.
@@ -64,6 +72,7 @@ impl Connection {
             phase: Phase::Head,
             deadline: Some(now + timeouts.header),
             is_half_closed: false,
+            has_unread_body: false,
         }
     }
 
@@ -81,9 +90,10 @@ impl Connection {
         self.deadline = None;
     }
 
-    /// The handler has made the response.
-    pub(super) fn begin_response(&mut self) {
+    /// The handler has made the response. It closes the connection if a part of the body is unread.
+    pub(super) fn begin_response(&mut self, has_unread_body: bool) {
         self.phase = Phase::Response;
+        self.has_unread_body = has_unread_body;
     }
 
     /// Every byte that hyper had to write is written. `true` when that was a response: then the connection is idle.
@@ -106,6 +116,17 @@ impl Connection {
             self.deadline = Some(now + HALF_CLOSE_GRACE);
         }
         EndOfInput::Hold
+    }
+
+    /// The server has sent its FIN. Until the returned instant, it reads and drops what the client sends. In `Head`, hyper has
+    /// refused the head and left the rest unread.
+    pub(super) fn linger(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        let lingers = self.phase == Phase::Head || self.has_unread_body;
+        if self.phase != Phase::Lingering {
+            self.phase = Phase::Lingering;
+            self.deadline = lingers.then(|| now() + LINGER);
+        }
+        self.deadline
     }
 
     /// Whether the client has sent a FIN within a request. No further request can follow.

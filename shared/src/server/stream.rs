@@ -88,7 +88,24 @@ impl AsyncWrite for TimedStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        let Some(deadline) = this.connection.lock().linger(Instant::now) else {
+            return Poll::Ready(Ok(()));
+        };
+        // Before the reads: they may use up the task's budget in tokio each time.
+        if this.timer.poll(cx, deadline).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf));
+            // After a FIN or a reset the client sends no more.
+            if read.is_err() || buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

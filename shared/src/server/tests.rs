@@ -239,3 +239,35 @@ async fn refused_head_closes_the_connection() {
     assert!(response.contains("connection: close\r\n"), "{response}");
     assert!(response.ends_with("\r\n\r\nbody"), "{response}");
 }
+
+/// A client that is still sending when the response arrives sees no reset: a proxy would report it instead of the response.
+#[tokio::test]
+async fn close_is_no_reset_while_the_client_sends() {
+    let server = Running::start(LIMIT, LIMIT);
+    let part = [b'x'; 16 * 1024];
+    for head in [
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1048576\r\n\r\n",
+        // hyper refuses the head.
+        "POST / HTTP/1.1\r\nno colon\r\n\r\n",
+    ] {
+        let sent = loop {
+            let begun = Instant::now();
+            let mut stream = server.send(head).await;
+            let mut response = Vec::new();
+            timeout(LIMIT, stream.read_to_end(&mut response)).await.unwrap().unwrap();
+            assert!(String::from_utf8(response).unwrap().contains("connection: close\r\n"));
+            let sent = async {
+                for _ in 0..8 {
+                    stream.write_all(&part).await?;
+                }
+                Ok::<_, io::Error>(())
+            };
+            let sent = sent.await;
+            // Repeated when this machine was too slow for the limit.
+            if begun.elapsed() < connection::LINGER {
+                break sent;
+            }
+        };
+        sent.unwrap_or_else(|error| panic!("{head:?}: {error}"));
+    }
+}

@@ -38,7 +38,7 @@ async fn first_head_has_the_header_timeout_from_the_accept() {
 #[tokio::test(start_paused = true)]
 async fn idle_time_does_not_count_in_the_next_head() {
     let mut connection = in_request();
-    connection.begin_response();
+    connection.begin_response(false);
     assert!(connection.written(Instant::now));
     assert_eq!(left(&connection), Some(TIMEOUTS.idle));
 
@@ -61,7 +61,7 @@ async fn request_has_no_deadline_until_its_response_is_written() {
     connection.received(Instant::now);
     assert!(!connection.written(Instant::now));
     assert_eq!(left(&connection), None);
-    connection.begin_response();
+    connection.begin_response(false);
     assert_eq!(left(&connection), None);
     assert!(connection.written(Instant::now));
     // hyper flushes an empty buffer again.
@@ -73,7 +73,7 @@ async fn fin_outside_a_request_closes_at_once() {
     let mut connection = accepted();
     assert_eq!(connection.end_of_input(Instant::now()), EndOfInput::Close);
     let mut connection = in_request();
-    connection.begin_response();
+    connection.begin_response(false);
     connection.written(Instant::now);
     assert_eq!(connection.end_of_input(Instant::now()), EndOfInput::Close);
     assert!(!connection.is_half_closed());
@@ -83,7 +83,7 @@ async fn fin_outside_a_request_closes_at_once() {
 async fn fin_within_a_request_starts_the_grace_once() {
     let mut waiting = in_request();
     let mut writing = in_request();
-    writing.begin_response();
+    writing.begin_response(false);
     for connection in [&mut waiting, &mut writing] {
         assert_eq!(connection.end_of_input(Instant::now()), EndOfInput::Hold);
         assert!(connection.is_half_closed());
@@ -96,4 +96,20 @@ async fn fin_within_a_request_starts_the_grace_once() {
     // A held FIN closes the connection after the response.
     assert!(writing.written(Instant::now));
     assert_eq!(writing.end_of_input(Instant::now()), EndOfInput::Close);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_lingers_only_while_the_client_may_send() {
+    let answered = |has_unread_body| {
+        let mut connection = in_request();
+        connection.begin_response(has_unread_body);
+        connection.written(Instant::now);
+        connection
+    };
+    let now = Instant::now();
+    assert_eq!(answered(false).linger(Instant::now), None);
+    for mut connection in [answered(true), accepted()] {
+        assert_eq!(connection.linger(Instant::now), Some(now + LINGER));
+        assert_eq!(connection.linger(|| now + LINGER), Some(now + LINGER));
+    }
 }
