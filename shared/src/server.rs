@@ -1,7 +1,7 @@
 //! An HTTP/1.1 server: it accepts up to a bound, serves and drains. [`Handler`] says what it answers.
 //!
-//! - The handler also answers a connection beyond the bound (it sees [`Refusal::TooManyConnections`]); then the server closes it. At most
-//!   64 such connections are open. Further ones wait in the kernel's backlog.
+//! - The handler also answers a connection beyond the bound (it sees [`Refusal::TooManyConnections`]); then the server
+//!   closes it. At most 64 such connections are open. Further ones wait in the kernel's backlog.
 //! - An error of `accept` never ends the server. Without descriptors or memory it pauses instead of spinning.
 //! - The server reads what a handler leaves of a request body if it is short and arrives soon. Otherwise the response has
 //!   `connection: close`, and the server reads on for a moment before it closes.
@@ -44,13 +44,13 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-pub use self::{
-    head::Refusal,
-    listener::{BindError, bind},
-};
 use self::{
     connection::{Connection, Timeouts},
     stream::TimedStream,
+};
+pub use self::{
+    head::Refusal,
+    listener::{BindError, bind},
 };
 
 mod connection;

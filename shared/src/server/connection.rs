@@ -102,7 +102,9 @@ impl Connection {
             return false;
         }
         self.phase = Phase::Idle;
-        self.deadline = Some(now() + self.timeouts.idle);
+        // After a held FIN nothing follows: the next read, at once, tells hyper.
+        let idle = if self.is_half_closed { Duration::ZERO } else { self.timeouts.idle };
+        self.deadline = Some(now() + idle);
         true
     }
 

@@ -104,7 +104,9 @@ impl Running {
                 sleep(TICK).await;
             }
         };
-        timeout(LIMIT, reached).await.expect("the number of requests is reached");
+        timeout(LIMIT, reached)
+            .await
+            .expect("the number of requests is reached");
     }
 }
 
@@ -215,7 +217,10 @@ async fn fin_ends_a_request_after_the_grace() {
     server.until_waiting(0).await;
     let waited = begun.elapsed();
     let grace = connection::HALF_CLOSE_GRACE;
-    assert!((grace / 2..grace + Duration::from_secs(2)).contains(&waited), "{waited:?}");
+    assert!(
+        (grace / 2..grace + Duration::from_secs(2)).contains(&waited),
+        "{waited:?}"
+    );
 }
 
 #[tokio::test]
@@ -227,7 +232,11 @@ async fn reset_ends_a_request_at_once() {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     server.until_waiting(0).await;
-    assert!(begun.elapsed() < connection::HALF_CLOSE_GRACE / 2, "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < connection::HALF_CLOSE_GRACE / 2,
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -254,7 +263,10 @@ async fn close_is_no_reset_while_the_client_sends() {
             let begun = Instant::now();
             let mut stream = server.send(head).await;
             let mut response = Vec::new();
-            timeout(LIMIT, stream.read_to_end(&mut response)).await.unwrap().unwrap();
+            timeout(LIMIT, stream.read_to_end(&mut response))
+                .await
+                .unwrap()
+                .unwrap();
             assert!(String::from_utf8(response).unwrap().contains("connection: close\r\n"));
             let sent = async {
                 for _ in 0..8 {

@@ -95,6 +95,7 @@ async fn fin_within_a_request_starts_the_grace_once() {
     }
     // A held FIN closes the connection after the response.
     assert!(writing.written(Instant::now));
+    assert_eq!(left(&writing), Some(Duration::ZERO));
     assert_eq!(writing.end_of_input(Instant::now()), EndOfInput::Close);
 }
 
