@@ -73,6 +73,22 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).await
     }
 
+    /// Sends a FIN: no more requests follow.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Closes with a reset.
+    ///
+    /// # Panics
+    /// When the socket has no such option.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("a TCP socket has it");
+    }
+
     /// Waits for the next event.
     ///
     /// # Panics

@@ -20,9 +20,11 @@ mod coordinator;
 mod dialects;
 mod groups;
 mod health;
+mod http_connections;
 mod http_errors;
 mod http_requests;
 mod load;
+mod malformed_http;
 mod offsets;
 mod outage;
 mod partitions;
@@ -118,16 +120,24 @@ fn main() -> ExitCode {
                 }
                 http_requests::{
                     every_valid_form_of_a_request_is_accepted, expect_100_continue_is_answered,
-                    pipelined_requests_are_answered_in_order, connection_close_and_keep_alive_are_honoured,
-                    large_bodies_are_answered, connection_burst_fits_into_the_backlog,
+                    responses_have_a_date_and_head_has_no_body, pipelined_requests_are_answered_in_order,
+                    large_bodies_are_answered,
+                }
+                malformed_http::{
+                    malformed_http_returns_400, content_length_beside_chunks_closes_the_connection,
+                    host_missing_repeated_or_invalid_returns_400,
+                    other_forms_of_target_return_400_and_transfer_codings_501,
+                }
+                http_connections::{
+                    connection_close_and_keep_alive_are_honoured, connection_burst_fits_into_the_backlog,
+                    unread_request_body_is_drained_or_closes_the_connection, connection_limit_returns_503,
+                    slow_head_closes_the_connection, idle_connection_is_closed_at_the_idle_timeout,
+                    half_closed_client_is_answered, client_that_reads_no_responses_is_closed,
+                    descriptor_exhaustion_keeps_serving,
                 }
                 http_errors::{
                     unknown_path_returns_404_and_method_405, invalid_body_returns_400_and_content_type_415,
-                    large_body_returns_413, malformed_http_returns_400,
-                    content_length_beside_chunks_closes_the_connection,
-                    unread_request_body_is_drained_or_closes_the_connection, in_flight_limit_returns_503,
-                    connection_limit_returns_503, slow_head_closes_the_connection, slow_body_returns_408,
-                    client_that_reads_no_responses_is_closed, descriptor_exhaustion_keeps_serving,
+                    large_body_returns_413, in_flight_limit_returns_503, slow_body_returns_408,
                 }
                 timeouts::{
                     timeout_returns_500, client_disconnect_frees_its_place_in_flight,
