@@ -16,7 +16,7 @@ test: ## unit and end-to-end tests, and one fault scenario; real Kafka needs a J
 
 faults: ## fault scenarios under load (40 minutes; installs tools with apt-get); make faults ONLY="3 7"
 	scripts/install java:openjdk-17-jdk-headless mvn:maven kcat:kcat flock:util-linux faketime:faketime \
-		slowhttptest:slowhttptest
+		slowhttptest:slowhttptest nginx:nginx-light
 	cargo build --release --package gateway --package worker # scenario 28 needs both, and its time limit starts after the build
 	cargo test --release --package e2e --test faults -- $(ONLY)
 
