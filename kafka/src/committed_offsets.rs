@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::{config::StartFrom, error_chain::ErrorChain};
+use shared::{config::StartFrom, error_chain::ErrorChain, outage_log::OutageLog};
 use tracing::{info, warn};
 
 use crate::{
@@ -28,8 +28,7 @@ pub struct CommittedOffsets {
     first_partitions: Option<i32>,
     /// There have been committed offsets. If there are none any more, the topic was deleted and created again.
     had_offsets: bool,
-    /// A failure was logged. The next one is logged after a commit has succeeded.
-    failure_logged: bool,
+    outage_log: OutageLog,
     metrics: CommitMetrics,
 }
 
@@ -44,7 +43,7 @@ impl CommittedOffsets {
             start_from,
             first_partitions: None,
             had_offsets: false,
-            failure_logged: false,
+            outage_log: OutageLog::default(),
             metrics,
         }
     }
@@ -111,8 +110,8 @@ impl CommittedOffsets {
         }
     }
 
-    /// Commits offsets by partition. Returns the partitions whose offset Kafka has now. Failures are counted, and the first
-    /// of a series is logged.
+    /// Commits offsets by partition. Returns the partitions whose offset Kafka has now. Failures are counted, and logged as an
+    /// outage.
     ///
     /// # Errors
     /// After [`Error::Stale`] and [`Error::Fenced`] the membership must be revalidated; other errors are worth another
@@ -146,16 +145,19 @@ impl CommittedOffsets {
         }
         self.had_offsets |= !committed.is_empty();
         if refused.is_empty() {
-            self.failure_logged = false;
             self.metrics.commits.inc();
+            if let Some(age) = self.outage_log.on_success() {
+                info!(?age, "offsets are committed again");
+            }
         }
         Ok(committed)
     }
 
     fn on_failure(&mut self, error: &Error) {
         self.metrics.commits_failed.inc();
-        if !std::mem::replace(&mut self.failure_logged, true) {
-            warn!(error = %ErrorChain(error), "cannot commit offsets; records are processed all the same");
+        let error = ErrorChain(error).to_string();
+        if let Some(age) = self.outage_log.on_failure(&error) {
+            warn!(%error, ?age, "cannot commit offsets; records are processed all the same");
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod http_client;
 pub mod log_limiter;
 pub mod logging;
 pub mod message;
+pub mod outage_log;
 pub mod process;
 pub mod readiness;
 pub mod record_headers;

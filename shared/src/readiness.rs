@@ -2,7 +2,7 @@
 //!
 //! - A component owns a [`HealthCheck`] and reports when it is ready and when it is not. Dropping the check removes it.
 //! - The process is ready while all checks are ready.
-//! - A change is logged once, with its cause.
+//! - An outage of a component is logged when it begins, once a minute while it lasts, and when it ends.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +12,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
+
+use crate::outage_log::OutageLog;
 
 /// The cause before the first report.
 const STARTING: &str = "starting";
@@ -34,6 +36,7 @@ struct State {
     name: String,
     /// Why it is not ready; `None` when it is.
     cause: Option<String>,
+    log: OutageLog,
 }
 
 /// One health check, owned by the component that it describes.
@@ -54,6 +57,7 @@ impl Readiness {
         let state = State {
             name: name.into(),
             cause: Some(STARTING.to_owned()),
+            log: OutageLog::default(),
         };
         health_checks.states.insert(number, state);
         HealthCheck {
@@ -81,20 +85,23 @@ impl HealthCheck {
     pub fn ready(&self) {
         let mut health_checks = self.health_checks.lock();
         if let Some(state) = health_checks.states.get_mut(&self.number)
-            && state.cause.take().is_some()
+            && let Some(cause) = state.cause.take()
         {
-            info!(health_check = state.name, "ready");
+            match state.log.on_success() {
+                Some(age) => info!(health_check = state.name, ?age, "ready"),
+                None if cause == STARTING => info!(health_check = state.name, "ready"),
+                None => {}
+            }
         }
     }
 
-    /// Reports that the component is not ready. Of consecutive reports, only the first is logged.
+    /// Reports that the component is not ready.
     pub fn not_ready(&self, cause: &dyn Display) {
         let mut health_checks = self.health_checks.lock();
         if let Some(state) = health_checks.states.get_mut(&self.number) {
             let cause = cause.to_string();
-            let is_starting = state.cause.as_deref() == Some(STARTING);
-            if state.cause.is_none() || is_starting {
-                warn!(health_check = state.name, %cause, "not ready");
+            if let Some(age) = state.log.on_failure(&cause) {
+                warn!(health_check = state.name, %cause, ?age, "not ready");
             }
             state.cause = Some(cause);
         }
