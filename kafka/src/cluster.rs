@@ -105,7 +105,7 @@ impl Cluster {
     /// [`Error::TopicMissing`] or [`Error::TopicDenied`]; any other is worth another attempt.
     pub async fn partitions(&self, topic: &str) -> Result<BTreeSet<i32>, Error> {
         let mut connection = self.connection().await?;
-        let topic = self.describe(&mut connection, topic).await?;
+        let topic = self.describe(&mut connection, topic, "Describe").await?;
         self.give_back(connection);
         Ok(topic.leaders.into_keys().collect())
     }
@@ -121,9 +121,9 @@ impl Cluster {
         operation: Operation,
     ) -> Result<(Connection, i32), Error> {
         let mut connection = self.connection().await?;
-        let described = self.describe(&mut connection, topic).await?;
+        let described = self.describe(&mut connection, topic, operation.name()).await?;
         if !described.allows(operation) {
-            return Err(self.denied(topic, operation.name()));
+            return Err(self.denied(topic, operation.name(), false));
         }
         let Some(leader) = described.leaders.get(&partition) else {
             return Err(Error::PartitionMissing {
@@ -182,7 +182,9 @@ impl Cluster {
         };
         if !self.are_topics_created.load(Ordering::Acquire) {
             for topic in &self.own_topics {
-                self.create_if_missing(&mut connection, topic).await?;
+                if self.create_if_missing(&mut connection, topic).await? {
+                    info!(topic, "created");
+                }
             }
             self.are_topics_created.store(true, Ordering::Release);
         }
@@ -221,7 +223,13 @@ impl Cluster {
         Err(failed.unwrap_or_else(none))
     }
 
-    async fn describe(&self, connection: &mut Connection, topic: &str) -> Result<Topic, Error> {
+    /// What a broker says about a topic, to a user that wants to do `operation` with it.
+    async fn describe(
+        &self,
+        connection: &mut Connection,
+        topic: &str,
+        operation: &'static str,
+    ) -> Result<Topic, Error> {
         let response = metadata(connection, topic).await?;
         let brokers: BTreeMap<_, _> = response
             .brokers
@@ -234,7 +242,7 @@ impl Cluster {
         match ResponseError::try_from_code(found.error_code) {
             None => {}
             Some(ResponseError::UnknownTopicOrPartition) => return Err(Error::TopicMissing(topic.to_owned())),
-            Some(ResponseError::TopicAuthorizationFailed) => return Err(self.denied(topic, "Describe")),
+            Some(ResponseError::TopicAuthorizationFailed) => return Err(self.denied(topic, operation, true)),
             Some(code) => return Err(code_error(connection, "Metadata", code, None)),
         }
         let leaders = found.partitions.iter().map(|partition| {
@@ -252,11 +260,12 @@ impl Cluster {
         })
     }
 
-    async fn create_if_missing(&self, connection: &mut Connection, topic: &str) -> Result<(), Error> {
-        match self.describe(connection, topic).await {
+    /// Whether it was missing, and is created.
+    async fn create_if_missing(&self, connection: &mut Connection, topic: &str) -> Result<bool, Error> {
+        match self.describe(connection, topic, "Describe").await {
             Err(Error::TopicMissing(_)) => {}
             // Whether it exists cannot be seen; who writes or reads will say.
-            Ok(_) | Err(Error::TopicDenied { .. }) => return Ok(()),
+            Ok(_) | Err(Error::TopicDenied { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
         let controller = metadata(connection, topic).await?;
@@ -283,26 +292,36 @@ impl Cluster {
             .with_topics(vec![creatable])
             .with_timeout_ms(timeout_ms);
         let response = connection.call(CREATE_TIMEOUT, request).await?;
-        let created = response.topics.first();
-        match created.and_then(|created| ResponseError::try_from_code(created.error_code)) {
-            None => info!(topic, "created"),
-            Some(ResponseError::TopicAlreadyExists) => {}
+        let Some(created) = response.topics.first() else {
+            return Err(connection.error("CreateTopics", Failure::Malformed("the topic is missing".into())));
+        };
+        match ResponseError::try_from_code(created.error_code) {
+            None => Ok(true),
+            Some(ResponseError::TopicAlreadyExists) => Ok(false),
             Some(ResponseError::TopicAuthorizationFailed | ResponseError::ClusterAuthorizationFailed) => {
-                return Err(self.denied(topic, "Create"));
+                Err(Error::CreateDenied {
+                    topic: topic.to_owned(),
+                    user: self.user(),
+                })
             }
             Some(code) => {
-                let message = created.and_then(|created| created.error_message.as_ref());
-                return Err(code_error(connection, "CreateTopics", code, message));
+                let message = created.error_message.as_ref();
+                Err(code_error(connection, "CreateTopics", code, message))
             }
         }
-        Ok(())
     }
 
-    fn denied(&self, topic: &str, operation: &'static str) -> Error {
+    /// Who we are to the brokers, as far as this process knows.
+    pub(crate) fn user(&self) -> String {
+        self.client.security.user()
+    }
+
+    fn denied(&self, topic: &str, operation: &'static str, is_hidden: bool) -> Error {
         Error::TopicDenied {
             topic: topic.to_owned(),
             operation,
-            user: self.client.security.user(),
+            user: self.user(),
+            is_hidden,
         }
     }
 }
@@ -366,3 +385,6 @@ impl Operation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ use crate::{
     api::Request,
     cluster::Cluster,
     connection::Connection,
+    error::Error as CallError,
     membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicPartition},
 };
 
@@ -86,13 +87,14 @@ impl Coordinator {
     /// # Errors
     /// [`Error::Fenced`] if the member has to join again. After other errors the coordinator may have processed it.
     pub async fn heartbeat(&mut self, heartbeat: &Heartbeat, subscription: &Subscription) -> Result<Answer, Error> {
-        let answer = self.call(self.heartbeat_request(heartbeat, subscription)).await?;
+        let request = self.heartbeat_request(heartbeat, subscription);
+        let answer = self.call(&subscription.topic, request).await?;
         let code = ResponseError::try_from_code(answer.error_code);
         if code == Some(ResponseError::UnsupportedVersion) {
             // The broker has the call, but `group.version` is 0.
             return Err(Error::UnsupportedGroups);
         }
-        self.check(code)?;
+        self.check(&subscription.topic, code)?;
         self.check_heartbeat(answer, heartbeat.member_epoch.epoch)
     }
 
@@ -123,12 +125,12 @@ impl Coordinator {
             request.member_id = text(&member.member_id);
             request.generation_id_or_member_epoch = member.epoch;
         }
-        let answer = self.call(request).await?;
+        let answer = self.call(topic, request).await?;
         let mut missing: BTreeSet<_> = offsets.iter().map(|offset| offset.partition).collect();
         let mut failed = Vec::new();
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             let code = ResponseError::try_from_code(partition.error_code);
-            self.check_unless_for_partition(code)?;
+            self.check_unless_for_partition(topic, code)?;
             missing.remove(&partition.partition_index);
             failed.extend(code.map(|code| (partition.partition_index, code)));
         }
@@ -165,15 +167,15 @@ impl Coordinator {
         let request = OffsetFetchRequest::default()
             .with_groups(vec![group])
             .with_require_stable(true);
-        let answer = self.call(request).await?;
+        let answer = self.call(topic, request).await?;
         let Some(group) = answer.groups.into_iter().find(|group| **group.group_id == *self.group) else {
             return Err(self.invalid("the group"));
         };
-        self.check(ResponseError::try_from_code(group.error_code))?;
+        self.check(topic, ResponseError::try_from_code(group.error_code))?;
         let mut missing: BTreeSet<_> = partitions.iter().copied().collect();
         let mut committed = BTreeMap::new();
         for partition in group.topics.into_iter().flat_map(|topic| topic.partitions) {
-            self.check(ResponseError::try_from_code(partition.error_code))?;
+            self.check(topic, ResponseError::try_from_code(partition.error_code))?;
             missing.remove(&partition.partition_index);
             // -1 means that there is none.
             if partition.committed_offset >= 0 {
@@ -189,18 +191,21 @@ impl Coordinator {
         }
     }
 
-    /// One bounded attempt.
-    async fn call<R: Request>(&mut self, request: R) -> Result<R::Response, Error> {
+    /// One bounded attempt, about the group's offsets or assignment in `topic`.
+    async fn call<R: Request>(&mut self, topic: &str, request: R) -> Result<R::Response, Error> {
         // Taken, so that a call that fails or is dropped closes its connection.
         let mut connection = match self.connection.take().filter(Connection::is_usable) {
             Some(connection) => connection,
             None => {
                 let connected = self.cluster.coordinator(&self.group).await;
-                connected.map_err(|error| Error::of_call(error, R::KEY, &self.group))?
+                connected.map_err(|error| match error {
+                    CallError::Code { code, .. } => self.error(topic, code),
+                    error => Error::of_call(error, R::KEY),
+                })?
             }
         };
         let response = connection.call(CALL_TIMEOUT, request).await;
-        let response = response.map_err(|error| Error::of_call(error, R::KEY, &self.group))?;
+        let response = response.map_err(|error| Error::of_call(error, R::KEY))?;
         self.connection = Some(connection);
         Ok(response)
     }
@@ -253,9 +258,9 @@ impl Coordinator {
     }
 
     /// Fails on an error code. Closes the connection if the broker is not the coordinator.
-    fn check(&mut self, code: Option<ResponseError>) -> Result<(), Error> {
+    fn check(&mut self, topic: &str, code: Option<ResponseError>) -> Result<(), Error> {
         let Some(code) = code else { return Ok(()) };
-        let error = Error::of_code(code, &self.group);
+        let error = self.error(topic, code);
         if error.is_not_coordinator() {
             self.connection = None;
         }
@@ -263,10 +268,23 @@ impl Coordinator {
     }
 
     /// As [`Coordinator::check`], but ignores codes that are about one partition.
-    fn check_unless_for_partition(&mut self, code: Option<ResponseError>) -> Result<(), Error> {
-        match self.check(code) {
+    fn check_unless_for_partition(&mut self, topic: &str, code: Option<ResponseError>) -> Result<(), Error> {
+        match self.check(topic, code) {
             Err(Error::ErrorCode(_)) => Ok(()),
             checked => checked,
+        }
+    }
+
+    /// What an error code means, of a call about the group and `topic`.
+    fn error(&self, topic: &str, code: ResponseError) -> Error {
+        let resource = match code {
+            ResponseError::GroupAuthorizationFailed => format!("group {:?}", self.group),
+            ResponseError::TopicAuthorizationFailed => format!("topic {topic:?}"),
+            code => return Error::of_code(code, &self.group),
+        };
+        Error::Denied {
+            user: self.cluster.user(),
+            resource,
         }
     }
 

@@ -22,16 +22,25 @@ pub enum Error {
     /// The cluster does not have the topic.
     #[error("topic {0:?} does not exist")]
     TopicMissing(String),
-    /// The brokers do not let this user do that. They do not say whether the topic exists to a user that may not describe it.
-    #[error(
-        "{user} may not {operation} topic {topic:?}: allow {operation} on it to the user; if the user may not Describe it, it need not \
-         exist either"
-    )]
+    /// The brokers do not let this user do that.
+    #[error("{user} may not {operation} topic {topic:?}: allow {operation} on it to the user{}", hidden(*is_hidden, operation))]
     TopicDenied {
         /// The topic.
         topic: String,
         /// The operation, as ACLs name it.
         operation: &'static str,
+        /// The user, as far as this process knows.
+        user: String,
+        /// The user may not describe the topic either, and brokers do not say to such a user whether a topic exists.
+        is_hidden: bool,
+    },
+    /// The cluster does not have a topic of ours, and does not let this user create it.
+    #[error(
+        "topic {topic:?} does not exist, and {user} may not Create it: create it, or allow Create on it to the user"
+    )]
+    CreateDenied {
+        /// The topic.
+        topic: String,
         /// The user, as far as this process knows.
         user: String,
     },
@@ -210,8 +219,11 @@ impl fmt::Display for ConnectionError {
         let Self { broker, api, failure } = self;
         match failure {
             Failure::Address => write!(f, "{broker} is no address: it must be host:port"),
-            Failure::Unreachable(error) => write!(f, "{broker} cannot be reached: {error}"),
-            Failure::Tls(error) => write!(f, "TLS with {broker} failed: {error}{}", tls_advice(error)),
+            Failure::Unreachable(error) => write!(
+                f,
+                "{broker} cannot be reached: {error}; check KAFKA_BROKERS, and advertised.listeners of the brokers"
+            ),
+            Failure::Tls(error) => write!(f, "TLS with {broker} failed: {}{}", tls_cause(error), tls_advice(error)),
             Failure::Credentials(error) => write!(f, "no login to {broker}: {error}"),
             Failure::Mechanism {
                 code,
@@ -280,19 +292,68 @@ impl Failure {
                 format!("announces an answer of {length} bytes"),
                 ": is it a Kafka broker? check the port in KAFKA_BROKERS",
             ),
-            None if error.kind() == io::ErrorKind::UnexpectedEof && is_first => (
+            None if is_end(error) && is_first => (
                 "closed the connection at the first answer".to_owned(),
-                match (security.tls.is_some(), security.sasl.is_some()) {
-                    (false, false) => ": is this a TLS or SASL listener? set KAFKA_SECURITY_PROTOCOL",
-                    (false, true) => ": is this a TLS listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL",
-                    (true, false) => ": is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL",
-                    (true, true) => "",
-                },
+                first_answer_advice(security),
             ),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => ("closed the connection".to_owned(), ""),
-            None => (format!("ended the connection: {error}"), tls_advice(error)),
+            None if is_end(error) => ("closed the connection".to_owned(), ""),
+            None => (format!("ended the connection: {}", tls_cause(error)), tls_advice(error)),
         };
         Self::Disconnected { text, advice }
+    }
+}
+
+/// Whether the peer has closed the connection, or reset it since it had not read everything.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
+    )
+}
+
+/// What to do about a peer that closes the connection at the first answer.
+fn first_answer_advice(security: &Security) -> &'static str {
+    match (&security.tls, security.sasl.is_some()) {
+        (None, false) => ": is this a TLS or SASL listener? set KAFKA_SECURITY_PROTOCOL",
+        (None, true) => ": is this a TLS listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL",
+        (Some(tls), false) if tls.has_identity() => {
+            ": is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL; or check KAFKA_SSL_CERTIFICATE_LOCATION"
+        }
+        (Some(_), false) => {
+            ": is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL; or set KAFKA_SSL_CERTIFICATE_LOCATION"
+        }
+        (Some(_), true) => "",
+    }
+}
+
+/// An error of TLS. The text is the same at each attempt, so that it is logged once.
+fn tls_cause(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error as TlsError};
+
+    let cause = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
+    match cause {
+        Some(TlsError::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
+            let ago = time.as_secs().saturating_sub(not_after.as_secs());
+            format!("the certificate of the broker expired {} ago", rough(ago))
+        }
+        Some(TlsError::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before })) => {
+            let ahead = not_before.as_secs().saturating_sub(time.as_secs());
+            format!(
+                "the certificate of the broker is not valid before {} from now",
+                rough(ahead)
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// A time in its largest unit.
+fn rough(seconds: u64) -> String {
+    match seconds {
+        0..3_600 => "less than an hour".to_owned(),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -315,15 +376,30 @@ fn tls_advice(error: &io::Error) -> &'static str {
             | CertificateError::NotValidYetContext { .. },
         )) => "; renew the certificate of the broker, or check the clock of this machine",
         Some(TlsError::AlertReceived(
-            Alert::BadCertificate | Alert::CertificateRequired | Alert::CertificateUnknown | Alert::UnknownCA,
+            Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate,
         )) => {
             "; the broker wants a certificate of this client that it trusts: check KAFKA_SSL_CERTIFICATE_LOCATION and \
              KAFKA_SSL_KEY_LOCATION"
         }
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "; is this a plaintext listener? check KAFKA_SECURITY_PROTOCOL"
+        Some(TlsError::InvalidMessage(_)) => {
+            "; what answers does not speak TLS: check the port in KAFKA_BROKERS, and KAFKA_SECURITY_PROTOCOL"
         }
+        None if is_end(error) => "; is this a plaintext listener? check KAFKA_SECURITY_PROTOCOL",
         _ => "",
+    }
+}
+
+fn hidden(is_hidden: bool, operation: &str) -> &'static str {
+    match (is_hidden, operation) {
+        (true, "Describe") => "; without it the brokers do not say whether the topic exists",
+        (true, _) => ", which includes Describe; without it the brokers do not say whether the topic exists",
+        (false, _) => "",
     }
 }
 

@@ -201,6 +201,7 @@ impl PartitionLeader {
                 topic: self.topic.to_string(),
                 operation: if api == "Produce" { "Write" } else { "Read" },
                 user: self.connection.user(),
+                is_hidden: false,
             },
             ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge => Error::TooLarge { broker: broker() },
             // A timestamp whose time has not come (`message.timestamp.after.max.ms`) is taken later: our clock or the broker's

@@ -148,6 +148,49 @@ async fn ports_of_another_kind_are_named() {
 }
 
 #[tokio::test]
+async fn ports_without_tls_are_named() {
+    let client = Client {
+        security: security(&["--kafka-security-protocol", "SSL"]),
+        ..client()
+    };
+    for (bytes, closes, expected) in [
+        (
+            &b""[..],
+            true,
+            "is this a plaintext listener? check KAFKA_SECURITY_PROTOCOL",
+        ),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            false,
+            "what answers does not speak TLS: check the port in KAFKA_BROKERS, and KAFKA_SECURITY_PROTOCOL",
+        ),
+    ] {
+        let address = port(bytes, closes).await;
+        let error = Connection::open(&address, &client, TEST_TIMEOUT).await.unwrap_err();
+        let line = text(&error);
+        assert!(line.starts_with(&format!("TLS with {address} failed")), "{line}");
+        assert!(line.ends_with(expected), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn reset_at_the_first_answer_is_an_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let peer = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+        // What was received is not read, so the kernel resets the connection.
+    });
+    let line = text(&open(&address).await.unwrap_err());
+    assert!(
+        line.contains("closed the connection at the first answer (ApiVersions): is this a TLS or SASL listener?"),
+        "{line}"
+    );
+    peer.await.unwrap();
+}
+
+#[tokio::test]
 async fn silent_port_times_out() {
     let address = port(b"", false).await;
     let error = Connection::open(&address, &client(), LIMIT).await.unwrap_err();
@@ -313,6 +356,98 @@ async fn panic_in_the_client_is_an_error_of_the_call() {
     assert!(!connection.is_usable());
 }
 
+/// A request whose response cannot be decoded without a panic.
+#[derive(Debug)]
+struct PanicsInResponse;
+
+#[derive(Debug)]
+struct PanickingResponse;
+
+impl Encodable for PanicsInResponse {
+    fn encode<B: ByteBufMut>(&self, buf: &mut B, version: i16) -> anyhow::Result<()> {
+        metadata().encode(buf, version)
+    }
+
+    fn compute_size(&self, version: i16) -> anyhow::Result<usize> {
+        metadata().compute_size(version)
+    }
+}
+
+impl kafka_protocol::protocol::Decodable for PanickingResponse {
+    fn decode<B: kafka_protocol::protocol::buf::ByteBuf>(_: &mut B, _: i16) -> anyhow::Result<Self> {
+        panic!("on purpose")
+    }
+}
+
+impl Request for PanicsInResponse {
+    const NAME: &'static str = "Metadata";
+    const KEY: i16 = 3;
+    const VERSIONS: (i16, i16) = (12, 12);
+    const FIRST_FLEXIBLE_VERSION: i16 = 9;
+    const NEEDS: &'static str = "";
+    type Response = PanickingResponse;
+}
+
+#[tokio::test]
+async fn panic_in_a_response_is_an_error_of_the_call() {
+    let broker = broker(|_| None).await;
+    let mut connection = open(&broker.addr()).await.unwrap();
+    let error = connection.call(TEST_TIMEOUT, PanicsInResponse).await.unwrap_err();
+    assert!(text(&error).contains("panicked"), "{}", text(&error));
+    assert!(!connection.is_usable());
+    let error = connection.call(TEST_TIMEOUT, metadata()).await.unwrap_err();
+    assert!(error.is_before_request(), "{error:?}");
+}
+
+#[tokio::test]
+async fn response_beyond_the_bound_ends_the_connection() {
+    let broker = broker(|request| {
+        let length = i32::try_from(MAX_RESPONSE_BYTES + 1).unwrap().to_be_bytes();
+        (request.key == ApiKey::Metadata).then(|| Reaction::Bytes(Bytes::copy_from_slice(&length)))
+    })
+    .await;
+    let mut connection = open(&broker.addr()).await.unwrap();
+    let error = connection.call(TEST_TIMEOUT, metadata()).await.unwrap_err();
+    let line = text(&error);
+    assert!(
+        line.contains("announces an answer of 8388609 bytes (Metadata)"),
+        "{line}"
+    );
+    assert!(!error.is_timeout() && !connection.is_usable(), "{line}");
+}
+
+#[tokio::test]
+async fn response_without_a_header_times_out() {
+    let broker = broker(|request| (request.key == ApiKey::Metadata).then(|| Reaction::framed(b"ab"))).await;
+    let mut connection = open(&broker.addr()).await.unwrap();
+    // The messenger ignores it.
+    let error = connection.call(LIMIT, metadata()).await.unwrap_err();
+    assert!(error.is_timeout() && !connection.is_usable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn response_to_another_request_is_not_taken() {
+    let broker = broker(|request| {
+        let response = MetadataResponse::default().with_controller_id(9.into());
+        (request.key == ApiKey::Metadata).then(|| request.answer_as(77, &response))
+    })
+    .await;
+    let mut connection = open(&broker.addr()).await.unwrap();
+    let error = connection.call(LIMIT, metadata()).await.unwrap_err();
+    assert!(error.is_timeout() && !connection.is_usable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn dropped_connection_closes_its_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (gone, is_gone) = tokio::sync::oneshot::channel();
+    let peer = tokio::spawn(async move { reads_nothing(listener.accept().await.unwrap().0, is_gone).await });
+    drop(open(&address).await.unwrap());
+    gone.send(()).unwrap();
+    assert_eq!(timeout(TEST_TIMEOUT, peer).await.unwrap().unwrap(), 0);
+}
+
 #[tokio::test]
 async fn call_that_the_broker_does_not_have_names_the_release() {
     let broker = broker(|_| None).await;
@@ -406,6 +541,32 @@ async fn login_is_renewed_before_its_session_ends() {
             .iter()
             .all(|request| request.connection == 0)
     );
+}
+
+#[tokio::test]
+async fn refused_renewal_of_a_login_leaves_the_call_unwritten() {
+    let client = sasl_client(&[
+        "--kafka-sasl-mechanism=PLAIN",
+        "--kafka-sasl-username=alice",
+        "--kafka-sasl-password=secret",
+    ]);
+    let is_first = AtomicBool::new(true);
+    let broker = broker(move |request| {
+        (request.key == ApiKey::SaslAuthenticate).then(|| {
+            let response = SaslAuthenticateResponse::default();
+            request.answer(&if is_first.swap(false, Ordering::Relaxed) {
+                response.with_session_lifetime_ms(1)
+            } else {
+                response.with_error_code(58)
+            })
+        })
+    })
+    .await;
+    let mut connection = Connection::open(&broker.addr(), &client, TEST_TIMEOUT).await.unwrap();
+    sleep(Duration::from_millis(2)).await;
+    let error = connection.call(TEST_TIMEOUT, metadata()).await.unwrap_err();
+    assert!(error.is_login() && error.is_before_request(), "{error:?}");
+    assert_eq!(broker.requests(ApiKey::Metadata).len(), 0);
 }
 
 #[tokio::test]

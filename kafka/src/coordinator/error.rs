@@ -33,8 +33,16 @@ pub enum Error {
     /// The member's epoch is not the newest. Worth another attempt after the next heartbeat.
     #[error("the epoch of the member is not the newest")]
     Stale,
-    /// The broker does not allow this client to use the group or its topic.
-    #[error("the broker refuses the group {group:?} or its topic: allow it, or use PARTITIONS without WORKER_GROUP")]
+    /// The brokers do not let this user use the group, or the topic of the group.
+    #[error("{user} may not Read {resource}: allow Read on it to the user")]
+    Denied {
+        /// The user, as far as this process knows.
+        user: String,
+        /// The kind and the name of the resource.
+        resource: String,
+    },
+    /// The broker refuses the group for another reason.
+    #[error("the broker refuses the group {group:?}: use another name, or PARTITIONS without WORKER_GROUP")]
     Refused {
         /// The group.
         group: String,
@@ -50,12 +58,12 @@ pub enum Error {
 // === impl Error ===
 
 impl Error {
-    /// Classifies a call that failed, or a search for the coordinator.
-    pub(crate) fn of_call(error: CallError, api: i16, group: &str) -> Self {
-        match error {
-            CallError::Code { code, .. } => Self::of_code(code, group),
-            error if error.is_too_old() && api == CONSUMER_GROUP_HEARTBEAT => Self::UnsupportedGroups,
-            error => Self::Unreachable(error),
+    /// Classifies a call that failed without an error code.
+    pub(crate) fn of_call(error: CallError, api: i16) -> Self {
+        if error.is_too_old() && api == CONSUMER_GROUP_HEARTBEAT {
+            Self::UnsupportedGroups
+        } else {
+            Self::Unreachable(error)
         }
     }
 
@@ -67,10 +75,7 @@ impl Error {
             | ResponseError::CoordinatorLoadInProgress => Self::Unavailable(code),
             ResponseError::FencedMemberEpoch | ResponseError::UnknownMemberId => Self::Fenced(code),
             ResponseError::StaleMemberEpoch => Self::Stale,
-            ResponseError::GroupAuthorizationFailed
-            | ResponseError::TopicAuthorizationFailed
-            | ResponseError::InvalidGroupId
-            | ResponseError::GroupMaxSizeReached => Self::Refused {
+            ResponseError::InvalidGroupId | ResponseError::GroupMaxSizeReached => Self::Refused {
                 group: group.to_owned(),
                 code,
             },
@@ -81,7 +86,7 @@ impl Error {
     /// Whether another attempt will fail, too: the broker does not let us, or is too old.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
-            Self::Refused { .. } => true,
+            Self::Denied { .. } | Self::Refused { .. } => true,
             Self::Unreachable(error) => error.is_too_old(),
             _ => false,
         }

@@ -283,8 +283,8 @@ async fn error_codes_are_classified() {
     for (code, word) in [
         (ResponseError::FencedMemberEpoch, "Fenced"),
         (ResponseError::UnknownMemberId, "Fenced"),
-        (ResponseError::GroupAuthorizationFailed, "Refused"),
-        (ResponseError::TopicAuthorizationFailed, "Refused"),
+        (ResponseError::GroupAuthorizationFailed, "Denied"),
+        (ResponseError::TopicAuthorizationFailed, "Denied"),
         (ResponseError::InvalidGroupId, "Refused"),
         (ResponseError::CoordinatorNotAvailable, "Unavailable"),
         (ResponseError::UnknownServerError, "ErrorCode"),
@@ -294,6 +294,21 @@ async fn error_codes_are_classified() {
         let error = send_heartbeat(&mut broker.client()).await.unwrap_err();
         assert!(format!("{error:?}").starts_with(word), "{code:?}: {error:?}");
         assert_eq!(error.to_string().contains("PARTITIONS"), word == "Refused", "{error}");
+    }
+}
+
+#[tokio::test]
+async fn missing_right_names_group_or_topic() {
+    for (code, resource) in [
+        (ResponseError::GroupAuthorizationFailed, r#"group "g""#),
+        (ResponseError::TopicAuthorizationFailed, r#"topic "ping""#),
+    ] {
+        let broker = ScriptedBroker::coordinator(move |request| request.answer(&heartbeat_error(code))).await;
+        let line = send_heartbeat(&mut broker.client()).await.unwrap_err().to_string();
+        assert_eq!(
+            line,
+            format!("this client may not Read {resource}: allow Read on it to the user")
+        );
     }
 }
 
@@ -353,7 +368,7 @@ async fn commit_error_about_the_group_is_an_error() {
         (ResponseError::StaleMemberEpoch, "Stale"),
         (ResponseError::UnknownMemberId, "Fenced"),
         (ResponseError::NotCoordinator, "Unavailable"),
-        (ResponseError::TopicAuthorizationFailed, "Refused"),
+        (ResponseError::TopicAuthorizationFailed, "Denied"),
     ] {
         let broker =
             ScriptedBroker::coordinator(move |request| request.answer(&commit_answer(&[(0, code.code())]))).await;

@@ -72,6 +72,7 @@ impl Outcome {
                 topic: "ping".into(),
                 operation: "Write",
                 user: "user alice".into(),
+                is_hidden: false,
             }),
             Some(Self::Moved) => Err(Error::NotLeader(broker)),
             Some(Self::Fail) => {
