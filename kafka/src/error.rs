@@ -4,10 +4,13 @@ use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use kafka_protocol::error::ResponseError;
 
+use self::advice::{first_answer_advice, is_end, tls_advice, tls_cause};
 use crate::{
     security::{CredentialError, Security},
     transport::NotKafka,
 };
+
+mod advice;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -300,98 +303,6 @@ impl Failure {
             None => (format!("ended the connection: {}", tls_cause(error)), tls_advice(error)),
         };
         Self::Disconnected { text, advice }
-    }
-}
-
-/// Whether the peer has closed the connection, or reset it since it had not read everything.
-fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        error.kind(),
-        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
-    )
-}
-
-/// What to do about a peer that closes the connection at the first answer.
-fn first_answer_advice(security: &Security) -> &'static str {
-    match (&security.tls, security.sasl.is_some()) {
-        (None, false) => ": is this a TLS or SASL listener? set KAFKA_SECURITY_PROTOCOL",
-        (None, true) => ": is this a TLS listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL",
-        (Some(tls), false) if tls.has_identity() => {
-            ": is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL; or check KAFKA_SSL_CERTIFICATE_LOCATION"
-        }
-        (Some(_), false) => {
-            ": is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL; or set KAFKA_SSL_CERTIFICATE_LOCATION"
-        }
-        (Some(_), true) => "",
-    }
-}
-
-/// An error of TLS. The text is the same at each attempt, so that it is logged once.
-fn tls_cause(error: &io::Error) -> String {
-    use rustls::{CertificateError, Error as TlsError};
-
-    let cause = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
-    match cause {
-        Some(TlsError::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
-            let ago = time.as_secs().saturating_sub(not_after.as_secs());
-            format!("the certificate of the broker expired {} ago", rough(ago))
-        }
-        Some(TlsError::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before })) => {
-            let ahead = not_before.as_secs().saturating_sub(time.as_secs());
-            format!(
-                "the certificate of the broker is not valid before {} from now",
-                rough(ahead)
-            )
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// A time in its largest unit.
-fn rough(seconds: u64) -> String {
-    match seconds {
-        0..3_600 => "less than an hour".to_owned(),
-        3_600..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-/// What to do about an error of TLS.
-fn tls_advice(error: &io::Error) -> &'static str {
-    use rustls::{AlertDescription as Alert, CertificateError, Error as TlsError};
-
-    let cause = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
-    match cause {
-        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "; set KAFKA_SSL_CA_LOCATION to the certificate authority of the brokers"
-        }
-        Some(TlsError::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "; use a name in KAFKA_BROKERS and advertised.listeners that is in the certificate",
-        Some(TlsError::InvalidCertificate(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. },
-        )) => "; renew the certificate of the broker, or check the clock of this machine",
-        Some(TlsError::AlertReceived(
-            Alert::BadCertificate
-            | Alert::CertificateExpired
-            | Alert::CertificateRequired
-            | Alert::CertificateRevoked
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::UnsupportedCertificate,
-        )) => {
-            "; the broker wants a certificate of this client that it trusts: check KAFKA_SSL_CERTIFICATE_LOCATION and \
-             KAFKA_SSL_KEY_LOCATION"
-        }
-        Some(TlsError::InvalidMessage(_)) => {
-            "; what answers does not speak TLS: check the port in KAFKA_BROKERS, and KAFKA_SECURITY_PROTOCOL"
-        }
-        None if is_end(error) => "; is this a plaintext listener? check KAFKA_SECURITY_PROTOCOL",
-        _ => "",
     }
 }
 

@@ -89,6 +89,13 @@ impl Setup {
         self
     }
 
+    /// Takes an environment variable back.
+    #[must_use]
+    pub fn unset(mut self, variable: &str) -> Self {
+        self.command.env_remove(variable);
+        self
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {

@@ -107,12 +107,20 @@ impl SecureCluster {
     }
 
     /// A file with such a token, next to those of the nodes.
+    pub async fn token_file(&self, user: &str, seconds: i64) -> PathBuf {
+        self.write_file(&format!("{user}.token"), &self.token(user, seconds).await)
+    }
+
+    /// Writes or replaces a file next to those of the nodes, at once, as Kubernetes replaces a secret.
     ///
     /// # Panics
     /// When it cannot be written.
-    pub async fn token_file(&self, user: &str, seconds: i64) -> PathBuf {
-        let path = self.dir.join(format!("{user}.token"));
-        fs::write(&path, self.token(user, seconds).await).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    #[must_use]
+    pub fn write_file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.join(name);
+        let new = self.dir.join(format!("{name}.new"));
+        let written = fs::write(&new, contents).and_then(|()| fs::rename(&new, &path));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 

@@ -15,6 +15,7 @@
 
 mod configuration;
 mod conformance;
+mod connection_causes;
 mod contract;
 mod coordinator;
 mod dialects;
@@ -33,7 +34,10 @@ mod poison;
 mod presence;
 mod replies;
 mod reply_addresses;
+mod rights;
+mod rotation;
 mod runner;
+mod secrets;
 mod security;
 mod shutdown;
 mod timeouts;
@@ -70,10 +74,17 @@ fn main() -> ExitCode {
         (
             Kafka,
             tests! { alone:
-                security::{
-                    every_login_serves_requests, refused_login_and_missing_right_are_named,
-                    every_codec_and_committed_transaction_is_answered,
+                security::{ every_login_serves_requests, every_codec_and_committed_transaction_is_answered }
+                connection_causes::{
+                    wrong_protocol_is_named, refused_login_is_named, refused_certificate_is_named,
+                    port_that_is_not_kafka_is_named,
                 }
+                rotation::{
+                    sessions_are_renewed_without_an_error, changed_password_needs_no_restart,
+                    rotated_certificates_need_no_restart,
+                }
+                rights::{ missing_right_is_named_until_it_is_granted }
+                secrets::{ passwords_and_tokens_are_never_shown }
             },
         ),
         (

@@ -116,6 +116,26 @@ pub(crate) async fn killed_broker_returns_500_and_is_recovered_from(cluster: &Cl
     tokio::join!(gateway.until_ready(), worker.until_ready());
     assert_eq!(gateway.get("/ping").await.status, 200, "the first request when ready");
     assert_recovers(&gateway, &worker).await;
+    for process in [&gateway, &worker] {
+        assert_outage_is_logged(process);
+    }
+}
+
+/// The outage of each part has a beginning and an end in the log, and a line for each of a few causes: not for each attempt.
+fn assert_outage_is_logged(process: &Process) {
+    let log = process.log();
+    let lines = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    let part = if process.name() == "gateway" {
+        "replies"
+    } else {
+        "requests of partition 0"
+    };
+    for part in ["outbox", part] {
+        let begins = lines(&format!("not ready health_check=\"{part}\""));
+        assert!((1..=5).contains(&begins), "{part}: {begins} in {log:?}");
+        let ends = lines(&format!(" ready health_check=\"{part}\" age="));
+        assert!((1..=begins).contains(&ends), "{part}: {ends} in {log:?}");
+    }
 }
 
 /// The pause is longer than the silence after which a worker counts as gone: no request may get a 503.
