@@ -25,7 +25,7 @@ fn forms(secret: &str) -> [String; 4] {
 /// Fails if what the process shows has the secret in it.
 async fn check(process: &Process, secret: &str) {
     let log = process.log().join("\n");
-    assert!(log.contains("TRACE"), "the level is not set: {log}");
+    assert!(log.contains("DEBUG rskafka"), "the level is not set: {log}");
     let pages = [process.page("/metrics").await.1, process.page("/ready").await.1];
     for text in pages.iter().chain([&log]) {
         for form in forms(secret) {
@@ -41,7 +41,8 @@ async fn setup(cluster: &SecureCluster, user: &str, listener: Listener, mechanis
         Setup::worker()
     };
     let setup = log_in(cluster, setup, user, listener, mechanism).await;
-    setup.set("RUST_LOG", "trace")
+    // The messenger has a level of its own by default.
+    setup.set("RUST_LOG", "trace,rskafka=trace")
 }
 
 pub(crate) async fn passwords_and_tokens_are_never_shown() {
