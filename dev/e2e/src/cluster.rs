@@ -213,14 +213,6 @@ impl Drop for Scripted {
     }
 }
 
-/// Downloads Kafka if this machine does not have it. Otherwise the start of a cluster does, which takes minutes longer.
-///
-/// # Errors
-/// The error text of the script.
-pub async fn prepare() -> Result<(), String> {
-    script(Path::new(""), &["prepare"], "").await.map(drop)
-}
-
 /// Runs the script, whose waits are bounded, and returns its stdout.
 async fn script(dir: &Path, args: &[&str], properties: &str) -> Result<String, String> {
     let ended = Command::new(SCRIPT)

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    cluster::{self, Cluster, NodeSettings},
+    cluster::{Cluster, NodeSettings},
     environment::Environment,
 };
 
@@ -20,8 +20,6 @@ pub struct Engine {
     kind: Kind,
     /// Started by the first test that needs it. A failure fails every test that needs it.
     shared: OnceCell<Result<Cluster, String>>,
-    /// That this machine has Kafka.
-    prepared: OnceCell<Result<(), String>>,
     reusable: Mutex<BTreeMap<(u32, NodeSettings), Arc<Slot>>>,
 }
 
@@ -65,7 +63,6 @@ impl Engine {
         Self {
             kind,
             shared: OnceCell::new(),
-            prepared: OnceCell::new(),
             reusable: Mutex::default(),
         }
     }
@@ -127,18 +124,6 @@ impl Engine {
         match started {
             Ok(cluster) => cluster.brokers(),
             Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// Downloads what the engine's nodes need, for a test that starts nodes within its own time limit.
-    ///
-    /// # Panics
-    /// When that fails.
-    pub async fn prepare(&self) {
-        if let Kind::Kafka(_) = self.kind
-            && let Err(error) = self.prepared.get_or_init(cluster::prepare).await
-        {
-            panic!("{error}");
         }
     }
 

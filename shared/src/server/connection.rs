@@ -103,7 +103,11 @@ impl Connection {
         }
         self.phase = Phase::Idle;
         // After a held FIN nothing follows: the next read, at once, tells hyper.
-        let idle = if self.is_half_closed { Duration::ZERO } else { self.timeouts.idle };
+        let idle = if self.is_half_closed {
+            Duration::ZERO
+        } else {
+            self.timeouts.idle
+        };
         self.deadline = Some(now() + idle);
         true
     }

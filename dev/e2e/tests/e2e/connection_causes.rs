@@ -6,7 +6,7 @@ use e2e::{
 };
 use tokio::net::TcpListener;
 
-use crate::security::{CAUSE_LIMIT, cluster, log_in, until_cause};
+use crate::security::{CAUSE_LIMIT, log_in, until_cause};
 
 /// A gateway of a user, on a listener.
 async fn gateway(cluster: &SecureCluster, listener: Listener, mechanism: &str) -> Setup {
@@ -20,8 +20,7 @@ async fn expect(setup: Setup, broker: &str, words: &[&str]) {
     assert_eq!(gateway.get("/ping").await.status, 503);
 }
 
-pub(crate) async fn wrong_protocol_is_named() {
-    let cluster = cluster("").await;
+pub(crate) async fn wrong_protocol_is_named(cluster: &SecureCluster) {
     for (client, port, words) in [
         (
             Listener::SaslSsl,
@@ -64,14 +63,13 @@ pub(crate) async fn wrong_protocol_is_named() {
             &["is this a SASL listener? set KAFKA_SECURITY_PROTOCOL to SASL_SSL"],
         ),
     ] {
-        let gateway = gateway(&cluster, client, "PLAIN").await;
+        let gateway = gateway(cluster, client, "PLAIN").await;
         let broker = cluster.brokers(port);
         expect(gateway.set("KAFKA_BROKERS", broker), broker, words).await;
     }
 }
 
-pub(crate) async fn refused_login_is_named() {
-    let cluster = cluster("listener.name.sasl_plaintext.sasl.enabled.mechanisms=PLAIN").await;
+pub(crate) async fn refused_login_is_named(cluster: &SecureCluster) {
     for (listener, mechanism) in [
         (Listener::SaslPlaintext, "PLAIN"),
         (Listener::SaslSsl, "SCRAM-SHA-256"),
@@ -79,21 +77,21 @@ pub(crate) async fn refused_login_is_named() {
     ] {
         let broker = cluster.brokers(listener);
         let advice = "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD";
-        let wrong_password = gateway(&cluster, listener, mechanism)
+        let wrong_password = gateway(cluster, listener, mechanism)
             .await
             .set("KAFKA_SASL_PASSWORD", "wrong");
         let words = ["SaslAuthenticationFailed for user gateway", "nvalid", advice];
         expect(wrong_password, broker, &words).await;
-        let unknown_user = gateway(&cluster, listener, mechanism)
+        let unknown_user = gateway(cluster, listener, mechanism)
             .await
             .set("KAFKA_SASL_USERNAME", "nobody");
         let words = ["SaslAuthenticationFailed for user nobody", "nvalid", advice];
         expect(unknown_user, broker, &words).await;
     }
-    let not_enabled = gateway(&cluster, Listener::SaslPlaintext, "SCRAM-SHA-256").await;
+    let not_enabled = gateway(cluster, Listener::SaslPlaintext, "SCRAM-SHA-256").await;
     let words = ["SCRAM-SHA-256", "set KAFKA_SASL_MECHANISM to one that it has: PLAIN"];
     expect(not_enabled, cluster.brokers(Listener::SaslPlaintext), &words).await;
-    let expired_token = gateway(&cluster, Listener::SaslSsl, "OAUTHBEARER").await;
+    let expired_token = gateway(cluster, Listener::SaslSsl, "OAUTHBEARER").await;
     let expired_token = expired_token.set(
         "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
         cluster.token_file("gateway", -60).await,
@@ -105,10 +103,9 @@ pub(crate) async fn refused_login_is_named() {
     expect(expired_token, cluster.brokers(Listener::SaslSsl), &words).await;
 }
 
-pub(crate) async fn refused_certificate_is_named() {
-    let cluster = cluster("").await;
+pub(crate) async fn refused_certificate_is_named(cluster: &SecureCluster) {
     let (sasl_ssl, ssl) = (cluster.brokers(Listener::SaslSsl), cluster.brokers(Listener::Ssl));
-    let unknown_ca = gateway(&cluster, Listener::SaslSsl, "PLAIN").await;
+    let unknown_ca = gateway(cluster, Listener::SaslSsl, "PLAIN").await;
     let unknown_ca = unknown_ca.set("KAFKA_SSL_CA_LOCATION", cluster.tls_file("foreign-ca.crt"));
     expect(unknown_ca, sasl_ssl, &["UnknownIssuer; set KAFKA_SSL_CA_LOCATION"]).await;
 
@@ -117,7 +114,7 @@ pub(crate) async fn refused_certificate_is_named() {
         .set("KAFKA_SECURITY_PROTOCOL", "SSL")
         .set("KAFKA_SSL_CA_LOCATION", cluster.tls_file("ca.crt"));
     expect(no_certificate, ssl, &["KAFKA_SSL_CERTIFICATE_LOCATION"]).await;
-    let foreign_certificate = gateway(&cluster, Listener::Ssl, "").await;
+    let foreign_certificate = gateway(cluster, Listener::Ssl, "").await;
     let foreign_certificate = foreign_certificate
         .set("KAFKA_SSL_CERTIFICATE_LOCATION", cluster.tls_file("foreign.crt"))
         .set("KAFKA_SSL_KEY_LOCATION", cluster.tls_file("foreign.key"));
@@ -140,7 +137,7 @@ pub(crate) async fn refused_certificate_is_named() {
         ),
     ] {
         cluster.replace_certificate(certificate).await;
-        let gateway = gateway(&cluster, Listener::SaslSsl, "PLAIN").await;
+        let gateway = gateway(cluster, Listener::SaslSsl, "PLAIN").await;
         expect(gateway, sasl_ssl, &[&["TLS with"], &words[..]].concat()).await;
     }
 }

@@ -73,18 +73,30 @@ fn main() -> ExitCode {
         ),
         (
             Kafka,
-            tests! { alone:
+            tests! { secured "";
                 security::{ every_login_serves_requests, every_codec_and_committed_transaction_is_answered }
-                connection_causes::{
-                    wrong_protocol_is_named, refused_login_is_named, refused_certificate_is_named,
-                    port_that_is_not_kafka_is_named,
-                }
-                rotation::{
-                    sessions_are_renewed_without_an_error, changed_password_needs_no_restart,
-                    rotated_certificates_need_no_restart,
-                }
+                connection_causes::{ wrong_protocol_is_named, refused_certificate_is_named }
+                rotation::{ rotated_certificates_need_no_restart }
                 rights::{ missing_right_is_named_until_it_is_granted }
                 secrets::{ passwords_and_tokens_are_never_shown }
+            },
+        ),
+        (
+            Kafka,
+            tests! { secured "connections.max.reauth.ms=5000";
+                rotation::{ sessions_are_renewed_without_an_error, changed_password_needs_no_restart }
+            },
+        ),
+        (
+            Kafka,
+            tests! { secured "listener.name.sasl_plaintext.sasl.enabled.mechanisms=PLAIN";
+                connection_causes::{ refused_login_is_named }
+            },
+        ),
+        (
+            Kafka,
+            tests! { alone:
+                connection_causes::{ port_that_is_not_kafka_is_named }
             },
         ),
         (

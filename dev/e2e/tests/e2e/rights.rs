@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use e2e::{
     process::{Process, Setup},
-    secure_cluster::Listener,
+    secure_cluster::{Listener, SecureCluster},
     wait::until,
 };
 
-use crate::security::{CAUSE_LIMIT, cluster, log_in, request, until_cause};
+use crate::security::{CAUSE_LIMIT, log_in, request, until_cause};
 
 const DOCS: &str = include_str!("../../../../docs/operations.md");
 
@@ -78,8 +78,7 @@ async fn until_denied(process: &Process, gateway: &Process, cause: &str) {
     .await;
 }
 
-pub(crate) async fn missing_right_is_named_until_it_is_granted() {
-    let cluster = cluster("").await;
+pub(crate) async fn missing_right_is_named_until_it_is_granted(cluster: &SecureCluster) {
     let rights = rights();
     assert_eq!(rights.len(), 5, "{rights:?}");
     let removed = ACLS.lines().filter(|line| line.starts_with("acl add "));
@@ -89,7 +88,7 @@ pub(crate) async fn missing_right_is_named_until_it_is_granted() {
     let added: String = rights.iter().map(|right| right.acl("add")).collect();
     cluster.administer(&(removed + &added)).await;
 
-    let login = async |setup, user| log_in(&cluster, setup, user, Listener::SaslSsl, "PLAIN").await;
+    let login = async |setup, user| log_in(cluster, setup, user, Listener::SaslSsl, "PLAIN").await;
     let gateway = login(Setup::gateway().set("REPLY_TIMEOUT", "500ms"), "gateway").await;
     let member = login(Setup::worker(), "worker").await.set("WORKER_GROUP", "workers");
     let worker = login(Setup::worker(), "worker").await;

@@ -9,11 +9,10 @@ use e2e::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::security::{CAUSE_LIMIT, cluster, log_in, request, until_cause};
+use crate::security::{CAUSE_LIMIT, log_in, request, until_cause};
 
-/// How long a login lasts (`connections.max.reauth.ms`).
+/// How long a login lasts (`connections.max.reauth.ms` in `main.rs`).
 const SESSION: Duration = Duration::from_secs(5);
-const SHORT_SESSIONS: &str = "connections.max.reauth.ms=5000";
 
 /// A gateway or worker with SCRAM over TLS, and its password in a file.
 async fn with_password_file(cluster: &SecureCluster, setup: Setup, user: &str) -> Setup {
@@ -22,18 +21,10 @@ async fn with_password_file(cluster: &SecureCluster, setup: Setup, user: &str) -
     setup.unset("KAFKA_SASL_PASSWORD").set("KAFKA_SASL_PASSWORD_FILE", file)
 }
 
-pub(crate) async fn sessions_are_renewed_without_an_error() {
-    let cluster = cluster(SHORT_SESSIONS).await;
-    let gateway = log_in(
-        &cluster,
-        Setup::gateway(),
-        "gateway",
-        Listener::SaslSsl,
-        "SCRAM-SHA-512",
-    )
-    .await;
+pub(crate) async fn sessions_are_renewed_without_an_error(cluster: &SecureCluster) {
+    let gateway = log_in(cluster, Setup::gateway(), "gateway", Listener::SaslSsl, "SCRAM-SHA-512").await;
     let worker = log_in(
-        &cluster,
+        cluster,
         Setup::worker(),
         "worker",
         Listener::SaslPlaintext,
@@ -64,10 +55,9 @@ pub(crate) async fn sessions_are_renewed_without_an_error() {
     }
 }
 
-pub(crate) async fn changed_password_needs_no_restart() {
-    let cluster = cluster(SHORT_SESSIONS).await;
-    let gateway = with_password_file(&cluster, Setup::gateway(), "gateway").await;
-    let worker = with_password_file(&cluster, Setup::worker(), "worker").await;
+pub(crate) async fn changed_password_needs_no_restart(cluster: &SecureCluster) {
+    let gateway = with_password_file(cluster, Setup::gateway(), "gateway").await;
+    let worker = with_password_file(cluster, Setup::worker(), "worker").await;
     let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
     assert_eq!(request(&gateway).await, 200);
     cluster
@@ -86,14 +76,13 @@ pub(crate) async fn changed_password_needs_no_restart() {
     assert_eq!(request(&gateway).await, 200);
 }
 
-pub(crate) async fn rotated_certificates_need_no_restart() {
-    let cluster = cluster("").await;
+pub(crate) async fn rotated_certificates_need_no_restart(cluster: &SecureCluster) {
     let copy = |from: &str, to: &str| {
         let pem = fs::read(cluster.tls_file(from)).unwrap();
         cluster.write_file(to, pem)
     };
-    let gateway = log_in(&cluster, Setup::gateway(), "gateway", Listener::SaslSsl, "PLAIN").await;
-    let worker = log_in(&cluster, Setup::worker(), "worker", Listener::Ssl, "").await;
+    let gateway = log_in(cluster, Setup::gateway(), "gateway", Listener::SaslSsl, "PLAIN").await;
+    let worker = log_in(cluster, Setup::worker(), "worker", Listener::Ssl, "").await;
     let worker = worker
         .set("KAFKA_SSL_CERTIFICATE_LOCATION", copy("worker.crt", "client.crt"))
         .set("KAFKA_SSL_KEY_LOCATION", copy("worker.key", "client.key"));

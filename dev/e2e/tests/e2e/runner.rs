@@ -19,6 +19,7 @@ use e2e::{
     engine::Engine,
     environment::Environment,
     process,
+    secure_cluster::SecureCluster,
 };
 use libtest_mimic::{Arguments, Completion, Trial};
 use parking_lot::Mutex;
@@ -27,7 +28,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// The bound on one test. The download of Kafka, the start of its nodes and the wait for its turn on them do not count.
+use crate::security;
+
+/// The bound on one test. The start of its nodes and the wait for its turn on them do not count.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Tests per core that run at the same time. More of them starve the nodes of Kafka, and timeouts expire.
@@ -51,6 +54,8 @@ pub(crate) enum Run {
     Alone(fn() -> Running<'static>),
     /// The shared cluster of an engine.
     Shared(for<'a> fn(&'a Engine) -> Running<'a>),
+    /// A node with TLS, SASL and ACLs, with these properties.
+    Secured(&'static str, for<'a> fn(&'a SecureCluster) -> Running<'a>),
     /// Nodes to stop.
     OnNodes(u32, NodeSettings, for<'a> fn(&'a Cluster) -> Running<'a>),
     /// The shared clusters of the built-in broker and of Kafka.
@@ -80,6 +85,7 @@ macro_rules! tests {
     };
     (alone: $($tests:tt)*) => { tests!(@ Alone () () $($tests)*) };
     (shared: $($tests:tt)*) => { tests!(@ Shared () (engine) $($tests)*) };
+    (secured $properties:expr; $($tests:tt)*) => { tests!(@ Secured ($properties) (cluster) $($tests)*) };
     (compared: $($tests:tt)*) => { tests!(@ Compared () (built_in, kafka) $($tests)*) };
     ($nodes:literal nodes, $settings:expr; $($tests:tt)*) => {
         tests!(@ OnNodes ($nodes, $settings) (cluster) $($tests)*)
@@ -103,6 +109,8 @@ struct Suite {
     kafka: Counted,
     /// Bounds the tests that run. Those that wait for nodes hold no permit.
     running: Semaphore,
+    /// One test with a secured node at a time, like tests on nodes of their own.
+    secured: Semaphore,
     times: Mutex<Vec<(Duration, String)>>,
 }
 
@@ -132,6 +140,7 @@ pub(crate) fn run(groups: Vec<(On, Vec<Test>)>) -> ExitCode {
         built_in: Counted::new(Engine::built_in()),
         kafka: Counted::new(Engine::kafka(environment)),
         running: Semaphore::new(running),
+        secured: Semaphore::new(1),
         times: Mutex::default(),
     });
     let trials = trials(&suite, groups);
@@ -177,7 +186,7 @@ fn trials(suite: &Arc<Suite>, groups: Vec<(On, Vec<Test>)>) -> Vec<Trial> {
         for test in tests {
             for engine in [On::Kafka, On::BuiltIn] {
                 if on == engine || on == On::Both {
-                    let is_first = engine == On::Kafka && matches!(test.run, Run::OnNodes(..));
+                    let is_first = engine == On::Kafka && matches!(test.run, Run::OnNodes(..) | Run::Secured(..));
                     trials.push((!is_first, suite.trial(engine, &test)));
                 }
             }
@@ -194,7 +203,7 @@ impl Suite {
     fn trial(self: &Arc<Self>, on: On, test: &Test) -> Trial {
         let kafka = &self.kafka.engine;
         let (first_name, missing) = match (test.run, on) {
-            (Run::Alone(_), On::Kafka) => ("kafka", kafka.cannot_start_nodes()),
+            (Run::Secured(..), _) => ("kafka", kafka.cannot_start_nodes()),
             (Run::Alone(_), _) => ("no_engine", None),
             (Run::Compared(_), _) => ("both", kafka.cannot_share()),
             (_, On::BuiltIn) => ("built_in", None),
@@ -215,9 +224,12 @@ impl Suite {
     async fn run(&self, on: On, run: Run, name: &str) -> Completion {
         let on = if on == On::Kafka { &self.kafka } else { &self.built_in };
         match run {
-            Run::Alone(test) => {
-                on.engine.prepare().await;
-                self.bounded(name, test).await
+            Run::Alone(test) => self.bounded(name, test).await,
+            Run::Secured(properties, test) => {
+                on.count();
+                let _turn = self.secured.acquire().await.expect("it is never closed");
+                let cluster = security::cluster(properties).await;
+                self.bounded(name, || test(&cluster)).await
             }
             Run::Shared(test) => {
                 let engine = on.count();

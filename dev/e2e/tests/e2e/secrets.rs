@@ -7,7 +7,7 @@ use e2e::{
     secure_cluster::{Listener, SecureCluster},
 };
 
-use crate::security::{CAUSE_LIMIT, cluster, log_in, until_cause};
+use crate::security::{CAUSE_LIMIT, log_in, until_cause};
 
 /// The forms in which bytes are shown: as text, as a list of numbers, and in hexadecimal.
 fn forms(secret: &str) -> [String; 4] {
@@ -45,13 +45,12 @@ async fn setup(cluster: &SecureCluster, user: &str, listener: Listener, mechanis
     setup.set("RUST_LOG", "trace,rskafka=trace")
 }
 
-pub(crate) async fn passwords_and_tokens_are_never_shown() {
-    let cluster = cluster("").await;
+pub(crate) async fn passwords_and_tokens_are_never_shown(cluster: &SecureCluster) {
     for (listener, mechanism) in [(Listener::SaslPlaintext, "PLAIN"), (Listener::SaslSsl, "SCRAM-SHA-512")] {
         for user in ["gateway", "worker"] {
-            let right = setup(&cluster, user, listener, mechanism).await.ready().await;
+            let right = setup(cluster, user, listener, mechanism).await.ready().await;
             check(&right, cluster.password(user)).await;
-            let wrong = setup(&cluster, user, listener, mechanism).await;
+            let wrong = setup(cluster, user, listener, mechanism).await;
             let file = cluster.write_file("wrong.password", "Zebra-Quagga-7319");
             let wrong = wrong.unset("KAFKA_SASL_PASSWORD").set("KAFKA_SASL_PASSWORD_FILE", file);
             let wrong = wrong.start().await;
@@ -62,7 +61,7 @@ pub(crate) async fn passwords_and_tokens_are_never_shown() {
     for seconds in [600, -60] {
         for user in ["gateway", "worker"] {
             let token = cluster.token(user, seconds).await;
-            let process = setup(&cluster, user, Listener::SaslPlaintext, "OAUTHBEARER").await;
+            let process = setup(cluster, user, Listener::SaslPlaintext, "OAUTHBEARER").await;
             let file = cluster.write_file("trace.token", &token);
             let process = process.set("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", file).start().await;
             if seconds > 0 {

@@ -17,6 +17,7 @@ const PONG: &str = "pong";
 /// How soon a fault is named in `/ready` and in the log.
 pub(crate) const CAUSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// A node with these properties, and the topics of the contract.
 pub(crate) async fn cluster(properties: &str) -> SecureCluster {
     let cluster = SecureCluster::start(1, properties)
         .await
@@ -90,8 +91,7 @@ pub(crate) async fn request(gateway: &Process) -> u16 {
 }
 
 /// With the least rights, each of the worker in a group and without one.
-pub(crate) async fn every_login_serves_requests() {
-    let cluster = cluster("").await;
+pub(crate) async fn every_login_serves_requests(cluster: &SecureCluster) {
     for (listener, mechanism) in [
         (Listener::Ssl, "client certificate"),
         (Listener::SaslPlaintext, "PLAIN"),
@@ -99,8 +99,8 @@ pub(crate) async fn every_login_serves_requests() {
         (Listener::SaslSsl, "SCRAM-SHA-512"),
         (Listener::SaslSsl, "OAUTHBEARER"),
     ] {
-        let gateway = log_in(&cluster, Setup::gateway(), "gateway", listener, mechanism).await;
-        let worker = log_in(&cluster, Setup::worker(), "worker", listener, mechanism).await;
+        let gateway = log_in(cluster, Setup::gateway(), "gateway", listener, mechanism).await;
+        let worker = log_in(cluster, Setup::worker(), "worker", listener, mechanism).await;
         let worker = match listener {
             Listener::SaslSsl => worker.set("WORKER_GROUP", "workers"),
             _ => worker,
@@ -120,8 +120,7 @@ pub(crate) async fn every_login_serves_requests() {
     }
 }
 
-pub(crate) async fn every_codec_and_committed_transaction_is_answered() {
-    let cluster = cluster("").await;
+pub(crate) async fn every_codec_and_committed_transaction_is_answered(cluster: &SecureCluster) {
     let plaintext = cluster.brokers(Listener::Plaintext);
     let worker = Setup::worker().set("KAFKA_BROKERS", plaintext);
     let _worker = worker.ready().await;
