@@ -62,6 +62,14 @@ impl Admission {
         }
     }
 
+    /// The reply partition is to be chosen again. Whether a worker is there is unknown until then.
+    pub(crate) fn not_ready(&mut self) {
+        if self.phase == Phase::Ready {
+            self.phase = Phase::NotReady;
+        }
+        self.no_worker = None;
+    }
+
     /// Refuses every request from now on.
     pub(crate) fn shut_down(&mut self) {
         self.phase = Phase::ShuttingDown;
@@ -164,7 +172,17 @@ mod tests {
         assert_eq!(admission.admit(0, now), Err(GatewayError::NotReady));
         admission.ready();
         assert_eq!(admission.admit(0, now), Ok(false));
+        admission.set_no_worker(true, now);
+        admission.not_ready();
+        assert_eq!(admission.admit(0, now), Err(GatewayError::NotReady));
+        admission.ready();
+        assert_eq!(
+            admission.admit(0, now),
+            Ok(false),
+            "whether a worker is there is unknown"
+        );
         admission.shut_down();
+        admission.not_ready();
         admission.ready();
         assert_eq!(admission.admit(0, now), Err(GatewayError::ShuttingDown));
     }

@@ -4,14 +4,14 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka::{
     Cluster, ConsumerMetrics, MAX_PRODUCER_CONNECTIONS, Partition, PartitionConsumer, PartitionDiscovery, Producer,
-    ProducerMetrics, ProducerSettings, Security, Start, WhenHeldFull,
+    ProducerMetrics, ProducerSettings, Rebalance, Security, Start, WhenHeldFull,
 };
 use prometheus_client::registry::Registry;
 use shared::{
     admin::Admin,
     config::Partitions,
     process::Fatal,
-    readiness::{HealthCheck, Readiness},
+    readiness::Readiness,
     server::{Limits, Server, bind},
     tasks::{TaskPanicked, Tasks},
 };
@@ -178,7 +178,7 @@ fn wire(
         readiness.health_check("outbox"),
         ProducerMetrics::register(registry),
     );
-    tasks.spawn_endless(add_partitions(
+    tasks.spawn_endless(follow_partitions(
         producer.clone(),
         settings.request_partitions.clone(),
         Arc::clone(&cluster),
@@ -197,7 +197,7 @@ fn wire(
     tasks.spawn_endless(read_replies(
         Arc::clone(&reply_address),
         in_flight.clone(),
-        readiness.health_check("replies"),
+        readiness.clone(),
         ConsumerMetrics::register(registry),
         ReplyMetrics::register(registry),
     ));
@@ -214,8 +214,9 @@ fn wire(
     }
 }
 
-/// Adds the partitions of the request topic to the producer, including those created later.
-async fn add_partitions(
+/// Adds the partitions of the request topic to the producer, including those created later, and removes those that the topic
+/// no longer has.
+async fn follow_partitions(
     producer: Producer<InFlight>,
     partitions: Partitions,
     cluster: Arc<Cluster>,
@@ -224,29 +225,54 @@ async fn add_partitions(
 ) -> Infallible {
     let mut discovery = PartitionDiscovery::new(&cluster, &topic, partitions);
     loop {
-        for partition in discovery.next().await {
-            producer.add_partition(&tasks, Partition::new(&cluster, &topic, partition));
+        match discovery.next().await {
+            Rebalance::Assigned(added) => {
+                for partition in added {
+                    producer.add_partition(&tasks, Partition::new(&cluster, &topic, partition));
+                }
+            }
+            Rebalance::Revoked(removed) => {
+                for partition in removed {
+                    producer.remove_partition(partition);
+                }
+            }
+            // Only a group loses partitions.
+            Rebalance::Lost => {}
         }
     }
 }
 
-/// Chooses the reply partition, and reads it.
+/// Chooses the reply partition, and reads it until another one has to be chosen.
 async fn read_replies(
     reply_address: Arc<ReplyAddress>,
     in_flight: InFlight,
-    health_check: HealthCheck,
+    readiness: Readiness,
     consumer_metrics: ConsumerMetrics,
     reply_metrics: ReplyMetrics,
 ) -> Infallible {
-    let partition = reply_address.choose_partition(&health_check).await;
-    let consumer_metrics = consumer_metrics.for_partition(partition.number());
-    let consumer = PartitionConsumer::new(
-        partition,
-        Start::Latest,
-        // No caller waits as long as it takes to fill the memory for open transactions.
-        WhenHeldFull::DropOldest,
-        health_check,
-        consumer_metrics,
-    );
-    replies::run(consumer, in_flight, reply_metrics).await
+    let mut health_check = readiness.health_check("replies");
+    loop {
+        let partition = reply_address.choose_partition(&health_check).await;
+        let number = partition.number();
+        let consumer = PartitionConsumer::new(
+            partition,
+            Start::Latest,
+            // No caller waits as long as it takes to fill the memory for open transactions.
+            WhenHeldFull::DropOldest,
+            health_check,
+            consumer_metrics.for_partition(number),
+        );
+        // The next health check is there before the consumer drops its own: the gateway is not ready in between.
+        let removed = async {
+            reply_address.partition_removed(number).await;
+            in_flight.not_ready();
+            let next = readiness.health_check("replies");
+            next.not_ready(&format_args!("the reply topic no longer has partition {number}"));
+            next
+        };
+        health_check = tokio::select! {
+            never = replies::run(consumer, in_flight.clone(), reply_metrics.clone()) => match never {},
+            next = removed => next,
+        };
+    }
 }

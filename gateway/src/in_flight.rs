@@ -111,6 +111,11 @@ impl InFlight {
         self.shared.state.lock().admission.ready();
     }
 
+    /// The reply partition is to be chosen again: requests are refused until then.
+    pub(crate) fn not_ready(&self) {
+        self.shared.state.lock().admission.not_ready();
+    }
+
     /// Whether requests are refused because no worker is there; a probe is admitted now and then.
     pub(crate) fn set_no_worker(&self, no_worker: bool) {
         let now = Instant::now();

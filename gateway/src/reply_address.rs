@@ -1,15 +1,17 @@
 //! The reply address: the partition that this gateway's replies arrive in, and the request headers that name it.
 //!
-//! The partition is chosen before the reply offset is fixed, and so before the first request is admitted.
+//! - The partition is chosen before the reply offset is fixed, and so before the first request is admitted.
+//! - It is chosen again when the topic no longer has it. No request is admitted meanwhile.
 
 use std::{
     collections::BTreeSet,
     fmt::{self, Display},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
-use kafka::{Backoff, Cluster, Partition};
+use kafka::{Backoff, Cluster, Partition, PartitionDiscovery};
+use parking_lot::RwLock;
 use shared::{
     error_chain::ErrorChain,
     headers::{Deadline, Dialect, HeaderBuf, Template},
@@ -38,8 +40,8 @@ pub(crate) struct ReplyAddress {
     /// Random: distinguishes this process from every other gateway.
     gateway_id: String,
     reply_timeout: Duration,
-    /// The headers that name the partition; empty until it is chosen.
-    template: OnceLock<Template>,
+    /// The headers that name the partition; `None` until it is chosen.
+    template: RwLock<Option<Template>>,
 }
 
 // === impl ReplyPartition ===
@@ -73,7 +75,7 @@ impl ReplyAddress {
             dialect,
             gateway_id: format!("{:016x}", fastrand::u64(..)),
             reply_timeout,
-            template: OnceLock::new(),
+            template: RwLock::new(None),
         }
     }
 
@@ -84,15 +86,28 @@ impl ReplyAddress {
             ReplyPartition::Fixed(partition) => partition,
             ReplyPartition::Auto => self.choose_by_hostname(health_check).await,
         };
-        self.template.get_or_init(|| self.template(partition));
+        let template = self.template(partition);
+        *self.template.write() = Some(template);
         info!(topic = self.topic, partition, "reply address");
         Partition::new(&self.cluster, &self.topic, partition)
     }
 
     /// The headers of a request: correlation, reply address and deadline. Empty until the partition is chosen.
     pub(crate) fn headers(&self, id: Uuid) -> HeaderBuf {
-        let template = self.template.get();
-        template.map(|template| template.headers(id)).unwrap_or_default()
+        let template = self.template.read();
+        template
+            .as_ref()
+            .map(|template| template.headers(id))
+            .unwrap_or_default()
+    }
+
+    /// Waits until another partition has to be chosen, because the topic no longer has this one. A partition number in the
+    /// settings is kept.
+    pub(crate) async fn partition_removed(&self, partition: i32) {
+        match self.setting {
+            ReplyPartition::Fixed(_) => std::future::pending().await,
+            ReplyPartition::Auto => PartitionDiscovery::removal(&self.cluster, &self.topic, partition).await,
+        }
     }
 
     fn template(&self, partition: i32) -> Template {

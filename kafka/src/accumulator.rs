@@ -33,7 +33,7 @@ pub(crate) struct Accumulator<T> {
     /// How many queued entries end a linger. 0 and 1 turn the linger off.
     batch_target: usize,
     connections: Vec<ProducerConnection>,
-    /// The number of primary connections, which is the number of partitions.
+    /// The number of partitions, each of which has a primary connection.
     primaries: usize,
     /// The limit on connected connections. Primary connections may exceed it.
     max_connections: usize,
@@ -45,9 +45,12 @@ pub(crate) struct Accumulator<T> {
 
 #[derive(Debug, Clone, Copy)]
 struct ProducerConnection {
+    partition: i32,
     /// Its number within its partition; 0 is the primary connection.
     rank: usize,
     state: ConnectionState,
+    /// The topic no longer has its partition: it sends nothing more.
+    is_removed: bool,
     /// As far as it has reported.
     is_connected: bool,
 }
@@ -101,18 +104,32 @@ impl<T> Accumulator<T> {
         }
     }
 
-    /// Adds the connections of one more partition, all disconnected. Returns their indices, the primary connection's first.
-    pub(crate) fn add_partition(&mut self) -> Range<usize> {
+    /// Adds the connections of a partition, all disconnected. Returns their indices, the primary connection's first.
+    pub(crate) fn add_partition(&mut self, partition: i32) -> Range<usize> {
         let first = self.connections.len();
         self.primaries += 1;
         let per_partition = (self.max_connections / self.primaries).max(1);
         self.connections
             .extend((0..per_partition).map(|rank| ProducerConnection {
+                partition,
                 rank,
                 state: ConnectionState::Disconnected,
+                is_removed: false,
                 is_connected: false,
             }));
         first..self.connections.len()
+    }
+
+    /// Removes a partition: the other partitions get what is queued. Its connections disconnect, after the batch that is in
+    /// flight. The caller wakes every connection.
+    pub(crate) fn remove_partition(&mut self, partition: i32) {
+        let is_removed = |connection: &&mut ProducerConnection| connection.partition == partition;
+        for connection in self.connections.iter_mut().filter(is_removed) {
+            connection.is_removed = true;
+            connection.is_connected = false;
+        }
+        let is_primary = |connection: &&ProducerConnection| connection.rank == 0 && !connection.is_removed;
+        self.primaries = self.connections.iter().filter(is_primary).count();
     }
 
     /// Changes the limit on connections. The caller wakes every connection.
@@ -163,6 +180,11 @@ impl<T> Accumulator<T> {
             Action::Disconnect
         };
         (action, self.wake())
+    }
+
+    /// Whether a connection has nothing to do any more: its partition is removed, or the queue is closed.
+    pub(crate) fn has_ended(&self, connection: usize) -> bool {
+        self.closed || self.is_removed(connection)
     }
 
     /// Whether a disconnected connection should connect: a primary always, any other only if there is a batch for it.
@@ -226,6 +248,7 @@ impl<T> Accumulator<T> {
     /// Whether there is a batch for a connection, given the next sender.
     fn has_batch_for(&self, connection: usize, next_sender: Option<usize>) -> bool {
         match next_sender {
+            _ if self.is_removed(connection) => false,
             // Connections over the limit too: the others may have ended already.
             _ if self.closed => !self.queue.is_empty(),
             _ if !self.is_within_limit(connection) => false,
@@ -260,11 +283,19 @@ impl<T> Accumulator<T> {
 
     fn is_primary(&self, connection: usize) -> bool {
         let connection = self.connections.get(connection);
-        connection.is_some_and(|connection| connection.rank == 0)
+        connection.is_some_and(|connection| connection.rank == 0 && !connection.is_removed)
+    }
+
+    fn is_removed(&self, connection: usize) -> bool {
+        let connection = self.connections.get(connection);
+        connection.is_some_and(|connection| connection.is_removed)
     }
 
     /// Whether a connection may be connected. All partitions have the same number of connections, at least one.
     fn is_within_limit(&self, connection: usize) -> bool {
+        if self.is_removed(connection) {
+            return false;
+        }
         let connection = self.connections.get(connection);
         let rank = connection.map_or(0, |connection| connection.rank);
         rank == 0 || (rank + 1) * self.primaries <= self.max_connections
@@ -313,7 +344,7 @@ impl<T> Accumulator<T> {
     fn set(&mut self, connection: usize, state: ConnectionState, is_connected: bool) {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.state = state;
-            connection.is_connected = is_connected;
+            connection.is_connected = is_connected && !connection.is_removed;
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 /// The source of a worker's partitions.
 #[derive(Debug)]
 pub enum Assignment {
-    /// The settings; partitions are never revoked.
+    /// The settings. Only partitions that the topic no longer has are revoked.
     Static(PartitionDiscovery),
     /// The coordinator of a group.
     Group(Group),
@@ -25,7 +25,7 @@ impl Assignment {
     /// Waits for the next rebalance. Cancel safe.
     pub async fn next(&mut self) -> Rebalance {
         match self {
-            Self::Static(discovery) => Rebalance::Assigned(discovery.next().await),
+            Self::Static(discovery) => discovery.next().await,
             Self::Group(group) => group.next().await,
         }
     }

@@ -79,6 +79,7 @@ impl CommittedOffsets {
         self.had_offsets |= !committed.is_empty();
         if is_recreated {
             info!("the topic of the committed offsets was deleted; the new one is read from the beginning");
+            self.first_partitions = Some(first_partitions.min(count));
             return Ok(partitions
                 .iter()
                 .map(|partition| (*partition, Start::Earliest))
@@ -107,6 +108,13 @@ impl CommittedOffsets {
             (_, None) if partition >= first_partitions => Start::Earliest,
             (StartFrom::Resume | StartFrom::Latest, None) => Start::Latest,
             (StartFrom::Earliest, None) => Start::Earliest,
+        }
+    }
+
+    /// The topic no longer has `partitions`. If it gets them again, they are new, and the group has read nothing of them.
+    pub fn partitions_removed(&mut self, partitions: &BTreeSet<i32>) {
+        if let (Some(count), Some(lowest)) = (&mut self.first_partitions, partitions.first()) {
+            *count = (*count).min(*lowest);
         }
     }
 
@@ -161,3 +169,6 @@ impl CommittedOffsets {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,31 @@
-//! Discovers the partitions of a topic, and those that are added later.
+//! Discovers the partitions of a topic, those that are added later, and those that it no longer has.
 //!
-//! The metadata loop is a task of its own: its caller selects over other events too, which must not cancel a request in
-//! progress.
+//! - A topic that was deleted and created again may have fewer partitions. While a topic is missing, its partitions are kept:
+//!   how many a new one will have is not known yet.
+//! - The metadata loop is a task of its own: its caller selects over other events too, which must not cancel a request in
+//!   progress.
 
 use std::{collections::BTreeSet, mem::take, panic::resume_unwind, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::sleep};
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{backoff::Backoff, cluster::Cluster};
+use super::{backoff::Backoff, cluster::Cluster, membership::Rebalance};
 use shared::{config::Partitions, error_chain::ErrorChain};
 
-/// How often the topic's metadata is requested to find new partitions.
+/// How often the topic's metadata is requested to find changes.
 const METADATA_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Returns each partition of a topic once.
+/// Returns each change of the partitions of a topic once.
 #[derive(Debug)]
 pub struct PartitionDiscovery {
     cluster: Arc<Cluster>,
     topic: String,
     wanted: Partitions,
+    /// Those that were returned as assigned, and not as revoked since.
     found: BTreeSet<i32>,
     /// At most one task, which is aborted when the discovery is dropped.
-    task: JoinSet<BTreeSet<i32>>,
+    task: JoinSet<Rebalance>,
 }
 
 // === impl PartitionDiscovery ===
@@ -40,25 +43,38 @@ impl PartitionDiscovery {
         }
     }
 
-    /// Waits for partitions that it has not returned yet. Listed partitions are returned at once, whether they exist or not.
-    /// Cancel safe.
-    pub async fn next(&mut self) -> BTreeSet<i32> {
-        let new = match &mut self.wanted {
-            Partitions::Listed(listed) if listed.is_empty() => std::future::pending().await,
-            Partitions::Listed(listed) => return take(listed),
-            Partitions::All => self.discover().await,
-        };
-        self.found.extend(&new);
-        new
+    /// Waits until `topic`, which has had `partition`, no longer has it. A missing topic still counts as having it.
+    pub async fn removal(cluster: &Arc<Cluster>, topic: &str, partition: i32) {
+        let mut discovery = Self::new(cluster, topic, Partitions::All);
+        discovery.found.insert(partition);
+        while discovery.found.contains(&partition) {
+            discovery.next().await;
+        }
     }
 
-    async fn discover(&mut self) -> BTreeSet<i32> {
+    /// Waits for the next change: partitions to use, or partitions that the topic no longer has. Listed partitions are
+    /// assigned at once and never revoked, whether they exist or not. Cancel safe.
+    pub async fn next(&mut self) -> Rebalance {
+        let change = match &mut self.wanted {
+            Partitions::Listed(listed) if listed.is_empty() => std::future::pending().await,
+            Partitions::Listed(listed) => Rebalance::Assigned(take(listed)),
+            Partitions::All => self.discover().await,
+        };
+        match &change {
+            Rebalance::Assigned(added) => self.found.extend(added),
+            Rebalance::Revoked(removed) => self.found.retain(|partition| !removed.contains(partition)),
+            Rebalance::Lost => self.found.clear(),
+        }
+        change
+    }
+
+    async fn discover(&mut self) -> Rebalance {
         if self.task.is_empty() {
             let (cluster, topic) = (Arc::clone(&self.cluster), self.topic.clone());
-            self.task.spawn(find_new(cluster, topic, self.found.clone()));
+            self.task.spawn(find_change(cluster, topic, self.found.clone()));
         }
         match self.task.join_next().await {
-            Some(Ok(new)) => new,
+            Some(Ok(change)) => change,
             Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
             // Only the end of the runtime aborts the task.
             Some(Err(_)) | None => std::future::pending().await,
@@ -66,8 +82,8 @@ impl PartitionDiscovery {
     }
 }
 
-/// Requests metadata until the topic has partitions that are not in `found`.
-async fn find_new(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> BTreeSet<i32> {
+/// Requests metadata until the partitions of the topic are not those in `found`.
+async fn find_change(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> Rebalance {
     let mut backoff = Backoff::default();
     if !found.is_empty() {
         sleep(METADATA_INTERVAL).await;
@@ -75,9 +91,11 @@ async fn find_new(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) ->
     loop {
         let error = match cluster.partitions(&topic).await {
             Ok(partitions) => {
-                let new: BTreeSet<_> = partitions.difference(&found).copied().collect();
-                if !new.is_empty() {
-                    return new;
+                if let Some(change) = change(&found, &partitions) {
+                    if let Rebalance::Revoked(partitions) = &change {
+                        info!(topic, ?partitions, "the topic no longer has these partitions");
+                    }
+                    return change;
                 }
                 backoff.reset();
                 sleep(METADATA_INTERVAL).await;
@@ -91,3 +109,16 @@ async fn find_new(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) ->
         backoff.pause().await;
     }
 }
+
+/// The change from the partitions that were found to those that the topic has. Removed ones come first.
+fn change(found: &BTreeSet<i32>, partitions: &BTreeSet<i32>) -> Option<Rebalance> {
+    let removed: BTreeSet<i32> = found.difference(partitions).copied().collect();
+    if !removed.is_empty() {
+        return Some(Rebalance::Revoked(removed));
+    }
+    let added: BTreeSet<i32> = partitions.difference(found).copied().collect();
+    (!added.is_empty()).then_some(Rebalance::Assigned(added))
+}
+
+#[cfg(test)]
+mod tests;

@@ -102,16 +102,23 @@ impl<C: DeliveryCallback> Producer<C> {
         }
     }
 
-    /// Adds a partition to write to. Its connections are spawned on `tasks` and end after [`Producer::close`].
+    /// Adds a partition to write to. Its connections are spawned on `tasks` and end after [`Producer::close`], or when
+    /// the partition is removed.
     pub fn add_partition(&self, tasks: &Tasks, partition: Partition) {
-        self.add_connector(tasks, partition);
+        self.add_connector(tasks, partition.number(), partition);
     }
 
-    fn add_connector(&self, tasks: &Tasks, connector: impl Connector) {
+    /// Gives up a partition that the topic no longer has. Its connections end, and the other partitions get what is queued.
+    pub fn remove_partition(&self, partition: i32) {
+        self.shared.accumulator.lock().remove_partition(partition);
+        self.shared.wake_all();
+    }
+
+    fn add_connector(&self, tasks: &Tasks, partition: i32, connector: impl Connector) {
         let connector = Arc::new(connector);
         let connections = {
             let mut accumulator = self.shared.accumulator.lock();
-            let connections = accumulator.add_partition();
+            let connections = accumulator.add_partition(partition);
             let wakeups = connections.clone().map(|_| Arc::new(Notify::new()));
             // Under the lock of the accumulator, so that both have the same indices.
             self.shared.wakeups.write().extend(wakeups);

@@ -132,6 +132,10 @@ impl Consumer {
                 self.start_at = Instant::now();
             }
             Rebalance::Revoked(partitions) => {
+                if self.assignment.member_epoch().is_none() {
+                    // Without a group, only the topic revokes partitions.
+                    self.committed_offsets.partitions_removed(&partitions);
+                }
                 let (served, unstarted): (BTreeSet<_>, BTreeSet<_>) = partitions
                     .into_iter()
                     .partition(|partition| self.workers.contains_key(partition));

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use kafka::{PartitionDiscovery, Record};
+use kafka::{PartitionDiscovery, Rebalance, Record};
 use shared::headers::HEARTBEAT_KEY;
 use tokio::{
     sync::{Semaphore, watch},
@@ -47,11 +47,18 @@ async fn repeat(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            found = discovery.next() => {
-                partitions.extend(found.into_iter().map(|partition| (partition, Arc::new(Semaphore::new(1)))));
-                // The gateway of a new partition has not received any heartbeat yet.
-                ticks.reset_immediately();
-            }
+            change = discovery.next() => match change {
+                Rebalance::Assigned(added) => {
+                    partitions.extend(added.into_iter().map(|partition| (partition, Arc::new(Semaphore::new(1)))));
+                    // The gateway of a new partition has not received any heartbeat yet.
+                    ticks.reset_immediately();
+                }
+                Rebalance::Revoked(removed) => {
+                    partitions.retain(|partition, _| !removed.contains(partition));
+                    replies.remove_partitions(&removed);
+                }
+                Rebalance::Lost => partitions.clear(),
+            },
             _ = ticks.tick() => {
                 // An error means that the worker ends, which drops this future too.
                 let _ = partition_count.wait_for(|count| *count > 0).await;

@@ -158,6 +158,18 @@ impl ReplyProducers {
         let _ = producer.try_send(record, DeliveryToken::Heartbeat(permit), None);
     }
 
+    /// Closes the producers of partitions that our reply topic no longer has. Further replies to them are rejected.
+    pub(crate) fn remove_partitions(&self, partitions: &BTreeSet<i32>) {
+        let shared = &self.shared;
+        shared.metadata.lock().remove(&shared.topic, partitions);
+        for partition in partitions {
+            let removed = shared.pool.lock().remove(&shared.topic, *partition);
+            if let Some(producer) = removed {
+                shared.close_evicted(producer);
+            }
+        }
+    }
+
     /// Closes all producers, and waits up to `limit` until every record has its outcome. Returns whether all have.
     pub(crate) async fn close(&self, limit: Duration) -> bool {
         let producers = self.shared.pool.lock().producers();
@@ -284,13 +296,17 @@ impl Shared {
         producer.add_partition(&self.tasks, Partition::new(&self.cluster, topic, partition));
         info!(topic, partition, producers = count, "opened a producer for replies");
         if let Some(evicted) = evicted {
-            self.tasks.spawn(async move {
-                if !evicted.close(EVICTION_TIMEOUT).await {
-                    evicted.abandon();
-                }
-            });
+            self.close_evicted(evicted);
         }
         producer
+    }
+
+    fn close_evicted(&self, evicted: Producer) {
+        self.tasks.spawn(async move {
+            if !evicted.close(EVICTION_TIMEOUT).await {
+                evicted.abandon();
+            }
+        });
     }
 }
 

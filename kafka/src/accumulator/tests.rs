@@ -17,7 +17,7 @@ fn accumulator(connections: usize) -> Accumulator<usize> {
 fn disconnected(connections: usize, max_bytes: usize) -> Accumulator<usize> {
     let mut accumulator = Accumulator::new(connections, max_bytes);
     accumulator.set_batch_bytes(BATCH_BYTES);
-    assert_eq!(accumulator.add_partition(), 0..connections);
+    assert_eq!(accumulator.add_partition(0), 0..connections);
     accumulator
 }
 
@@ -25,7 +25,8 @@ fn disconnected(connections: usize, max_bytes: usize) -> Accumulator<usize> {
 fn partitions<const COUNT: usize>(max_connections: usize) -> (Accumulator<usize>, [usize; COUNT]) {
     let mut accumulator = Accumulator::new(max_connections, 1 << 20);
     accumulator.set_batch_bytes(BATCH_BYTES);
-    let primaries = [(); COUNT].map(|()| accumulator.add_partition().start);
+    let mut numbers = 0..;
+    let primaries = [(); COUNT].map(|()| accumulator.add_partition(numbers.next().unwrap()).start);
     primaries
         .iter()
         .for_each(|connection| drop(accumulator.next_action(*connection)));
@@ -316,8 +317,8 @@ fn disconnected_partition_is_skipped() {
 fn connection_limit_is_shared_equally_with_one_per_partition() {
     for (partitions, allowed) in [(1, 4), (2, 4), (3, 3), (4, 4), (6, 6)] {
         let mut accumulator = Accumulator::<usize>::new(4, 1 << 20);
-        for _ in 0..partitions {
-            accumulator.add_partition();
+        for partition in 0..partitions {
+            accumulator.add_partition(partition);
         }
         let connections = 0..accumulator.connections.len();
         assert_eq!(
@@ -344,6 +345,37 @@ fn connection_over_the_limit_disconnects_after_its_batch() {
     assert_eq!(entries(accumulator.next_action(0).0).len(), PER_BATCH);
 }
 
+#[test]
+fn removed_partition_sends_nothing_more() {
+    let (mut accumulator, [first, second]) = partitions(2);
+    accumulator.push(RECORD, 1).unwrap();
+    assert_eq!(entries(accumulator.next_action(first).0), [1]);
+    accumulator.push(RECORD, 2).unwrap();
+    accumulator.remove_partition(0);
+    assert!(!accumulator.is_idle(), "its batch is in flight");
+    assert_eq!(entries(accumulator.next_action(second).0), [2]);
+    // What failed in it goes to the other partition.
+    assert_eq!(accumulator.on_disconnect(first, vec![(RECORD, 1)]), None);
+    assert_eq!(accumulator.should_connect(first), (false, None));
+    assert!(accumulator.has_ended(first) && !accumulator.has_ended(second));
+    assert_eq!(entries(accumulator.next_action(second).0), [1]);
+    assert_eq!(accumulator.next_action(first), (Action::Disconnect, None));
+    assert!(accumulator.is_any_primary_connected());
+}
+
+#[test]
+fn removed_partition_gives_its_connections_to_the_others() {
+    let mut accumulator = Accumulator::<usize>::new(4, 1 << 20);
+    assert_eq!(accumulator.add_partition(0), 0..4);
+    accumulator.add_partition(1);
+    assert!(!accumulator.is_within_limit(3));
+    accumulator.remove_partition(1);
+    assert!(accumulator.is_within_limit(3));
+    // The topic has it again.
+    let again = accumulator.add_partition(1);
+    assert!(accumulator.is_within_limit(again.start) && !accumulator.is_within_limit(3));
+}
+
 mod model {
     //! Runs random steps of connections: no entry is lost, sent twice, or left queued.
 
@@ -351,7 +383,7 @@ mod model {
 
     use super::*;
 
-    const PARTITIONS: usize = 2;
+    const PARTITIONS: i32 = 2;
     const MAX_PRODUCER_CONNECTIONS: usize = 6;
 
     #[derive(Debug, Clone, Copy)]
@@ -370,6 +402,8 @@ mod model {
         BatchTarget {
             entries: usize,
         },
+        /// The last partition is removed.
+        RemovePartition,
     }
 
     #[derive(Debug)]
@@ -388,7 +422,13 @@ mod model {
             (1..=MAX_PRODUCER_CONNECTIONS).prop_map(|connections| Event::MaxConnections { connections });
         let batch_target = (0..5_usize).prop_map(|entries| Event::BatchTarget { entries });
         prop::collection::vec(
-            prop_oneof![8 => push, 8 => finish, 1 => max_connections, 1 => batch_target],
+            prop_oneof![
+                16 => push,
+                16 => finish,
+                2 => max_connections,
+                2 => batch_target,
+                1 => Just(Event::RemovePartition),
+            ],
             0..200,
         )
     }
@@ -472,8 +512,8 @@ mod model {
         fn every_entry_is_sent_exactly_once(events in events()) {
             let mut accumulator = Accumulator::new(MAX_PRODUCER_CONNECTIONS, usize::MAX);
             accumulator.set_batch_bytes(BATCH_BYTES);
-            for _ in 0..PARTITIONS {
-                accumulator.add_partition();
+            for partition in 0..PARTITIONS {
+                accumulator.add_partition(partition);
             }
             let connections = accumulator.connections.len();
             let mut world = World {
@@ -496,6 +536,10 @@ mod model {
                         world.wake_all();
                     }
                     Event::BatchTarget { entries } => world.accumulator.set_batch_target(entries),
+                    Event::RemovePartition => {
+                        world.accumulator.remove_partition(PARTITIONS - 1);
+                        world.wake_all();
+                    }
                 }
             }
             // From here on nothing fails and nothing is pushed. At worst one connection connects, then lingers and sends entry

@@ -86,7 +86,7 @@ pub(super) struct Entry<T> {
 type Batch<T> = accumulator::Batch<Entry<T>>;
 
 /// Runs one connection: connects, sends batch after batch, and reconnects after a failure. Ends when the producer is
-/// closed and empty.
+/// closed and empty, or its partition is removed.
 pub(super) async fn run_connection<C: DeliveryCallback, L: Connector>(
     shared: Arc<Shared<C>>,
     connector: Arc<L>,
@@ -110,7 +110,9 @@ pub(super) async fn run_connection<C: DeliveryCallback, L: Connector>(
                 }
                 Err(error) => {
                     shared.on_failure(&error, false);
-                    shared.fail_queued_unless_connected();
+                    // Twice, because a broker may learn late of a partition that was added.
+                    let is_missing = matches!(error, Error::PartitionMissing { .. }) && backoff.has_failed();
+                    shared.fail_queued_unless_connected(is_missing);
                     backoff.pause().await;
                 }
             }
@@ -137,7 +139,7 @@ pub(super) async fn run_connection<C: DeliveryCallback, L: Connector>(
                 shared.on_failure(&error, true);
                 shared.wake(wake);
                 if backoff.has_failed() && !(error.is_not_written() && shared.is_outage_short()) {
-                    shared.fail_queued_unless_connected();
+                    shared.fail_queued_unless_connected(false);
                 }
                 backoff.pause_unless_first().await;
             }
@@ -180,19 +182,19 @@ impl<C: DeliveryCallback> Shared<C> {
     }
 
     /// Waits until a disconnected connection should connect. Returns `false` when the producer is closed and has no batch
-    /// for it.
+    /// for it, or when its partition is removed.
     async fn wait_to_connect(&self, connection: usize) -> bool {
         loop {
-            let (should_connect, wake, closed) = {
+            let (should_connect, wake, has_ended) = {
                 let mut accumulator = self.accumulator.lock();
                 let (should_connect, wake) = accumulator.should_connect(connection);
-                (should_connect, wake, accumulator.is_closed())
+                (should_connect, wake, accumulator.has_ended(connection))
             };
             self.wake(wake);
             if should_connect {
                 return true;
             }
-            if closed {
+            if has_ended {
                 self.idle.notify_waiters();
                 return false;
             }
@@ -200,8 +202,8 @@ impl<C: DeliveryCallback> Shared<C> {
         }
     }
 
-    /// The next batch of a connected connection. `None` when it should disconnect: the producer is closed and empty, or the
-    /// limit on connections has fallen. While there is none it probes whether the broker still answers.
+    /// The next batch of a connected connection. `None` when it should disconnect: the producer is closed and empty, its
+    /// partition is removed, or the limit on connections has fallen. While there is none it probes whether the broker still answers.
     async fn next_batch(
         &self,
         connection: usize,
@@ -355,16 +357,21 @@ impl<C: DeliveryCallback> Shared<C> {
         }
     }
 
-    /// Without any connection, records that are not sent again fail at once instead of waiting.
-    fn fail_queued_unless_connected(&self) {
+    /// Without any connection, records that are not sent again fail at once instead of waiting. So do all records where the
+    /// partition is missing.
+    fn fail_queued_unless_connected(&self, is_partition_missing: bool) {
         if !self.accumulator.lock().is_any_connected() {
-            self.fail_queued();
+            self.fail_queued_while(|entry| is_partition_missing || !self.should_retry(entry));
         }
     }
 
     pub(super) fn fail_queued(&self) {
+        self.fail_queued_while(|entry| !self.should_retry(entry));
+    }
+
+    fn fail_queued_while(&self, predicate: impl Fn(&Entry<C::Token>) -> bool) {
         // The oldest records are at the front.
-        let failed = self.accumulator.lock().drain_while(|entry| !self.should_retry(entry));
+        let failed = self.accumulator.lock().drain_while(predicate);
         if !failed.is_empty() {
             let tokens = failed.into_iter().map(|entry| entry.token).collect();
             self.callback.on_delivery(tokens, DeliveryResult::NotSent);

@@ -30,6 +30,8 @@ enum Outcome {
     Deny,
     /// The broker is not the leader any more.
     Moved,
+    /// The topic does not have the partition.
+    Missing,
     /// The connection breaks.
     Fail,
     /// There is no connection.
@@ -75,6 +77,10 @@ impl Outcome {
                 is_hidden: false,
             }),
             Some(Self::Moved) => Err(Error::NotLeader(broker)),
+            Some(Self::Missing) => Err(Error::PartitionMissing {
+                topic: "ping".into(),
+                partition: 0,
+            }),
             Some(Self::Fail) => {
                 let failure = Failure::Disconnected {
                     text: "closed the connection".into(),
@@ -224,7 +230,7 @@ impl Fixture {
             readiness.health_check("outbox"),
             ProducerMetrics::default(),
         );
-        producer.add_connector(&tasks, broker.clone());
+        producer.add_connector(&tasks, 0, broker.clone());
         Self {
             broker,
             producer,
@@ -581,13 +587,78 @@ async fn abandon_fails_queued_records_and_ends_the_connections() {
 async fn batches_go_round_robin_over_the_partitions() {
     let mut fixture = Fixture::new(NO_RETRY, 4, vec![], vec![]);
     let other = Broker::new(Script::default());
-    fixture.producer.add_connector(&fixture.tasks, other.clone());
+    fixture.producer.add_connector(&fixture.tasks, 1, other.clone());
     tokio::time::sleep(Duration::from_millis(1)).await;
     for token in 0..10 {
         fixture.send(token);
         assert_eq!(fixture.next_result().await, (token, DeliveryResult::Acknowledged));
     }
     assert_eq!((fixture.accepted().len(), other.script.lock().batches.len()), (5, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn removed_partition_leaves_its_queued_records_to_the_others() {
+    let go = Arc::new(Notify::new());
+    let mut fixture = Fixture::new(RETRY_FOREVER, 1, vec![], vec![Outcome::Wait(Arc::clone(&go))]);
+    fixture.send(0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    fixture.send(1);
+    let other = Broker::new(Script::default());
+    other.script.lock().connects.push_back(Outcome::Hang);
+    fixture.producer.add_connector(&fixture.tasks, 1, other.clone());
+    fixture.producer.remove_partition(0);
+    assert!(
+        !fixture.producer.shared.accumulator.lock().is_idle(),
+        "a batch is in flight"
+    );
+    // Its batch is not cut off.
+    go.notify_one();
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::Acknowledged));
+    for token in 2..5 {
+        fixture.send(token);
+        assert_eq!(fixture.next_result().await, (token, DeliveryResult::Acknowledged));
+    }
+    assert_eq!(fixture.accepted(), [["0"]]);
+    assert_eq!(other.script.lock().batches.len(), 4);
+    // Its task has ended: it probes no more.
+    tokio::time::sleep(3 * PROBE_INTERVAL).await;
+    assert_eq!(fixture.broker.script.lock().probed, 0);
+    assert!(other.script.lock().probed > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removed_partition_is_not_connected_to_any_more() {
+    let unreachable = (0..10_000).map(|_| Outcome::Unreachable).collect();
+    let mut fixture = Fixture::new(RETRY_FOREVER, 1, unreachable, vec![]);
+    fixture.send(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let other = Broker::new(Script::default());
+    fixture.producer.add_connector(&fixture.tasks, 1, other.clone());
+    fixture.producer.remove_partition(0);
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let left = fixture.broker.script.lock().connects.len();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(fixture.broker.script.lock().connects.len(), left);
+    assert!(fixture.producer.close(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_for_a_missing_partition_fail_although_they_would_be_sent_again() {
+    let missing = (0..10_000).map(|_| Outcome::Missing).collect();
+    let mut fixture = Fixture::new(RETRY_FOREVER, 1, missing, vec![]);
+    let start = Instant::now();
+    fixture.send(0);
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::NotSent));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn partition_that_one_broker_does_not_know_yet_costs_no_record() {
+    let mut fixture = Fixture::new(RETRY_FOREVER, 1, vec![Outcome::Missing], vec![]);
+    fixture.send(0);
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
 }
 
 #[tokio::test(start_paused = true)]
@@ -686,6 +757,40 @@ async fn throttled_broker_gets_each_record_once_and_no_more_meanwhile() {
     assert_eq!(fixture.next_result().await, (1, DeliveryResult::Acknowledged));
     assert!(start.elapsed() >= throttle, "{:?}", start.elapsed());
     assert_eq!(fixture.accepted(), [["0"], ["1"]]);
+    assert_eq!(fixture.broker.script.lock().connections, 1, "a throttle is no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_queue_of_a_throttled_broker_rejects_before_anything_is_written() {
+    let throttle = Duration::from_secs(5);
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Throttle(throttle)]);
+    fixture.send(0);
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
+    let large = || Record::new(Vec::new(), vec![b'x'; MAX_BATCH_BYTES / 2]);
+    let mut queued = 0;
+    while fixture.producer.try_send(large(), queued + 1, None).is_ok() {
+        queued += 1;
+    }
+    assert_eq!(fixture.accepted().len(), 1, "nothing is written meanwhile");
+    for token in 1..=queued {
+        assert_eq!(fixture.next_result().await, (token, DeliveryResult::Acknowledged));
+    }
+    assert_eq!(fixture.accepted().concat().len(), queued + 1, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_whose_deadline_passes_during_a_throttle_is_not_sent() {
+    let throttle = Duration::from_secs(5);
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![Outcome::Throttle(throttle)]);
+    fixture.send(0);
+    assert_eq!(fixture.next_result().await, (0, DeliveryResult::Acknowledged));
+    let record = Record::new(Vec::new(), b"1".to_vec());
+    let deadline = Instant::now() + throttle / 2;
+    fixture.producer.try_send(record, 1, Some(deadline)).unwrap();
+    fixture.send(2);
+    assert_eq!(fixture.next_result().await, (1, DeliveryResult::NotSent));
+    assert_eq!(fixture.next_result().await, (2, DeliveryResult::Acknowledged));
+    assert_eq!(fixture.accepted(), [["0"], ["2"]]);
 }
 
 #[tokio::test(start_paused = true)]

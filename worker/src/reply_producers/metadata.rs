@@ -72,6 +72,13 @@ impl MetadataCache {
         self.last_failure = None;
     }
 
+    /// A topic no longer has these partitions.
+    pub(super) fn remove(&mut self, topic: &str, partitions: &BTreeSet<i32>) {
+        if let Some(listed) = self.topics.get_mut(topic) {
+            listed.partitions.retain(|partition| !partitions.contains(partition));
+        }
+    }
+
     /// The request has failed.
     pub(super) fn fail(&mut self, is_foreign: bool) {
         self.last_failure = Some(Failure {

@@ -81,6 +81,12 @@ impl ProducerPool {
         evicted
     }
 
+    /// Takes a producer out.
+    pub(super) fn remove(&mut self, topic: &str, partition: i32) -> Option<Producer> {
+        let index = self.entries.iter().position(|entry| entry.is_for(topic, partition))?;
+        Some(self.entries.swap_remove(index).producer)
+    }
+
     /// All producers in the pool.
     pub(super) fn producers(&self) -> Vec<Producer> {
         self.entries.iter().map(|entry| entry.producer.clone()).collect()

@@ -105,6 +105,36 @@ async fn metadata_outcome_is_cached_for_1_s() {
     assert_eq!(metadata.lookup("pong", 2, false), None);
 }
 
+#[tokio::test]
+async fn removed_partition_is_closed_and_takes_no_more_replies() {
+    let producers = unreachable();
+    let shared = &producers.shared;
+    shared.metadata.lock().update("pong", [0, 1, 2].into());
+    let (kept, removed) = (shared.open("pong", 1), shared.open("pong", 2));
+    producers.remove_partitions(&[2].into());
+    assert!(shared.pool.lock().get("pong", 1).is_some() && shared.pool.lock().get("pong", 2).is_none());
+    let known = |partition| shared.metadata.lock().lookup("pong", partition, false);
+    assert_eq!(
+        (known(1), known(2)),
+        (Some(Ok(())), Some(Err(Rejected::UnknownPartition)))
+    );
+    // Its task closes it; a closed producer takes nothing.
+    let permits = Arc::new(Semaphore::new(1_000));
+    let takes = |producer: &Producer| {
+        let token = DeliveryToken::Heartbeat(Arc::clone(&permits).try_acquire_owned().unwrap());
+        producer
+            .try_send(Record::new(Vec::new(), Vec::new()), token, None)
+            .is_ok()
+    };
+    let closed = async {
+        while takes(&removed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(TEST_TIMEOUT, closed).await.unwrap();
+    assert!(takes(&kept));
+}
+
 #[test]
 fn producers_of_foreign_topics_are_evicted_first() {
     let mut pool = ProducerPool::new("pong");
