@@ -12,7 +12,7 @@ use std::{
 
 use shared::config::{KafkaSettings, SaslMechanism, Secret};
 
-use crate::tls::Tls;
+use crate::tls::{CpuFeature, Tls, cpu_features};
 
 /// What a connection needs beside the address. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -59,15 +59,19 @@ pub(crate) struct CredentialError {
 // === impl Security ===
 
 impl Security {
-    /// Checks the settings, and the files that they name.
+    /// Checks the settings, the files that they name, and whether this processor can do TLS if it is needed.
     ///
     /// # Errors
     /// One line that names the setting, its value and what is allowed.
     pub fn new(settings: &KafkaSettings) -> Result<Self, String> {
+        Self::on_processor(settings, &cpu_features())
+    }
+
+    fn on_processor(settings: &KafkaSettings, features: &[CpuFeature]) -> Result<Self, String> {
         let protocol = settings.kafka_security_protocol;
         let tls = protocol
             .has_tls()
-            .then(|| Tls::new(settings))
+            .then(|| Tls::new(settings, features))
             .transpose()?
             .map(Arc::new);
         let sasl = protocol
@@ -218,3 +222,6 @@ impl CredentialError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ const CA: &str = "KAFKA_SSL_CA_LOCATION";
 const CERTIFICATE: &str = "KAFKA_SSL_CERTIFICATE_LOCATION";
 const KEY: &str = "KAFKA_SSL_KEY_LOCATION";
 
+/// An extension of a processor's instructions by its name, and whether the processor has it.
+pub(crate) type CpuFeature = (&'static str, bool);
+
 /// What TLS needs: whom to trust, and who we are.
 pub(crate) struct Tls {
     /// The certificate authorities; those of Mozilla if there is no file.
@@ -42,16 +45,18 @@ struct Files {
 // === impl Tls ===
 
 impl Tls {
-    /// Checks the settings, the files, and whether this processor can do the cryptography.
+    /// Checks the settings, the files, and whether a processor with `features` can do the cryptography.
     ///
     /// # Errors
     /// One line that names the setting and what is allowed.
-    pub(crate) fn new(settings: &KafkaSettings) -> Result<Self, String> {
-        if let Some(missing) = missing_cpu_features() {
+    pub(crate) fn new(settings: &KafkaSettings, features: &[CpuFeature]) -> Result<Self, String> {
+        let missing: Vec<_> = features.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect();
+        if !missing.is_empty() {
             return Err(format!(
-                "KAFKA_SECURITY_PROTOCOL: {} is not possible on this processor: TLS needs its {missing}; only PLAINTEXT and \
+                "KAFKA_SECURITY_PROTOCOL: {} is not possible on this processor, which has no {} instructions; only PLAINTEXT and \
                  SASL_PLAINTEXT are",
-                settings.kafka_security_protocol
+                settings.kafka_security_protocol,
+                missing.join(", ")
             ));
         }
         let identity = match (
@@ -172,10 +177,10 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The features of this processor that graviola needs and it does not have; graviola would panic at its first use.
-fn missing_cpu_features() -> Option<String> {
+/// The features that graviola needs, and whether this processor has them. Without one graviola would panic at its first use.
+pub(crate) fn cpu_features() -> Vec<CpuFeature> {
     #[cfg(target_arch = "x86_64")]
-    let features = [
+    let features = vec![
         ("adx", std::arch::is_x86_feature_detected!("adx")),
         ("aes", std::arch::is_x86_feature_detected!("aes")),
         ("avx", std::arch::is_x86_feature_detected!("avx")),
@@ -185,12 +190,11 @@ fn missing_cpu_features() -> Option<String> {
         ("pclmulqdq", std::arch::is_x86_feature_detected!("pclmulqdq")),
     ];
     #[cfg(target_arch = "aarch64")]
-    let features = [
+    let features = vec![
         ("aes", std::arch::is_aarch64_feature_detected!("aes")),
         ("neon", std::arch::is_aarch64_feature_detected!("neon")),
         ("pmull", std::arch::is_aarch64_feature_detected!("pmull")),
         ("sha2", std::arch::is_aarch64_feature_detected!("sha2")),
     ];
-    let missing: Vec<_> = features.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect();
-    (!missing.is_empty()).then(|| format!("{} instructions", missing.join(", ")))
+    features
 }
