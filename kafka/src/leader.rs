@@ -329,3 +329,6 @@ impl LeaderClient for PartitionLeader {
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests;
