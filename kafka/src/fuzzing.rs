@@ -6,7 +6,10 @@ use kafka_protocol::messages::{
     OffsetFetchResponse, ProduceResponse, SaslHandshakeResponse,
 };
 
-use crate::{connection, record_batch::RecordBatches};
+use crate::{
+    connection,
+    record_batch::{CHECKED_FROM, PREFIX_BYTES, RecordBatches},
+};
 
 /// The body of a response; the first byte says to which call.
 pub fn response(bytes: &[u8]) {
@@ -28,12 +31,19 @@ pub fn response(bytes: &[u8]) {
     }
 }
 
-/// The batches of a fetch.
+/// The batches of a fetch: as they are, and with the checksums that fit, without which hardly any would be decoded.
 ///
 /// # Panics
 /// When one does not go on behind the one before it.
 pub fn batches(bytes: &[u8]) {
-    for batch in RecordBatches::new(Bytes::copy_from_slice(bytes)) {
+    decode(Bytes::copy_from_slice(bytes));
+    let mut checked = bytes.to_vec();
+    set_checksums(&mut checked);
+    decode(checked.into());
+}
+
+fn decode(bytes: Bytes) {
+    for batch in RecordBatches::new(bytes) {
         match batch {
             Ok(batch) => {
                 assert!(batch.next_offset > batch.base_offset || batch.base_offset == i64::MAX);
@@ -44,6 +54,21 @@ pub fn batches(bytes: &[u8]) {
             }
             Err(corrupt) => assert!(corrupt.next_offset > corrupt.base_offset || corrupt.base_offset == i64::MAX),
         }
+    }
+}
+
+fn set_checksums(mut bytes: &mut [u8]) {
+    while let Some(length) = bytes.get(8..).and_then(|bytes| bytes.first_chunk()) {
+        let end = usize::try_from(i32::from_be_bytes(*length)).map(|length| length + PREFIX_BYTES);
+        let Some((batch, rest)) = end.ok().and_then(|end| bytes.split_at_mut_checked(end)) else {
+            return;
+        };
+        if let Some((header, checked)) = batch.split_at_mut_checked(CHECKED_FROM)
+            && let Some(checksum) = header.last_chunk_mut()
+        {
+            *checksum = crc32c::crc32c(checked).to_be_bytes();
+        }
+        bytes = rest;
     }
 }
 

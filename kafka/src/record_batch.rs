@@ -27,9 +27,9 @@ pub(crate) mod testing;
 pub(crate) use self::encode::{RecordToWrite, encode};
 
 /// Base offset and length; the length counts what follows it.
-const PREFIX_BYTES: usize = 12;
+pub(crate) const PREFIX_BYTES: usize = 12;
 /// The checksum (CRC-32C) covers everything from the attributes on.
-const CHECKED_FROM: usize = 21;
+pub(crate) const CHECKED_FROM: usize = 21;
 /// Everything before the records.
 const HEADER_BYTES: usize = 61;
 /// The smallest record: its length, attributes, two deltas, two lengths and the number of headers.
