@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::connection::{Entry, Shared, run_connection};
+use self::{
+    connection::run_connection,
+    state::{Entry, Shared},
+};
 use crate::{
     accumulator::Full,
     leader::{Connector, Partition},
@@ -26,6 +29,7 @@ use crate::{
 };
 
 mod connection;
+mod state;
 
 /// The outcome of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
