@@ -116,7 +116,10 @@ fn main() -> ExitCode {
                     start_from_latest_and_earliest_ignore_the_committed_offset, refused_commit_does_not_stop_the_worker,
                 }
                 groups::{ rebalance_moves_partitions_without_a_gap, group_grows_and_shrinks_under_load }
-                topics::{ missing_topics_are_created_with_one_partition }
+                topics::{
+                    missing_topics_are_created_with_one_partition,
+                    topics_recreated_with_fewer_partitions_are_used_again,
+                }
                 reply_addresses::{ unknown_reply_topic_is_skipped_and_not_created }
             },
         ),

@@ -9,7 +9,7 @@ use e2e::{
     http::get,
     process::Process,
     topic::{self, Topic},
-    wait::{WAIT_LIMIT, until, until_eq},
+    wait::{WAIT_LIMIT, until, until_eq, within},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -118,6 +118,58 @@ pub(crate) async fn recreated_reply_topic_is_read_from_its_beginning(engine: &En
     fixture.pong().await.write(Some(&key), Some(b"the first record")).await;
 
     assert_eq!(caller.response().await.message(), "the first record");
+}
+
+/// The worker uses all partitions, without a group and in one.
+pub(crate) async fn topics_recreated_with_fewer_partitions_are_used_again(engine: &Engine) {
+    for in_group in [false, true] {
+        recreated_with_fewer_partitions(engine, in_group).await;
+    }
+}
+
+/// The gateway reads the last reply partition, so that it has to choose another one.
+async fn recreated_with_fewer_partitions(engine: &Engine, in_group: bool) {
+    /// The next look at the metadata, the drain of the partitions that are gone, and a rebalance.
+    const RECREATED_LIMIT: Duration = Duration::from_secs(30);
+
+    let fixture = Fixture::shared(engine).await;
+    let names = [fixture.ping_name(), fixture.pong_name()];
+    for name in names {
+        topic::create(fixture.brokers(), name, 3).await;
+    }
+    let gateway = fixture.gateway().set("REQUEST_PARTITIONS", "all");
+    let gateway = gateway.set("REPLY_PARTITION", "auto").set("HOSTNAME", "gw-2");
+    let worker = if in_group {
+        fixture.member()
+    } else {
+        fixture.worker().set("PARTITIONS", "all")
+    };
+    let (gateway, worker) = tokio::join!(gateway.ready(), worker.ready());
+    worker.until_metric("worker_partitions", 3).await;
+    for _ in 0..100 {
+        assert_eq!(gateway.get("/ping").await.status, 200);
+    }
+
+    for name in names {
+        topic::delete(fixture.brokers(), name).await;
+    }
+    gateway.until_unready().await;
+    for name in names {
+        topic::create(fixture.brokers(), name, 1).await;
+    }
+
+    let used_again = async {
+        worker.until_metric("worker_partitions", 1).await;
+        tokio::join!(gateway.until_ready(), worker.until_ready());
+        until_eq("requests are answered again", WAIT_LIMIT, 200, async || {
+            gateway.get("/ping").await.status
+        })
+        .await;
+    };
+    within("the partition that is left is used", RECREATED_LIMIT, used_again).await;
+    for _ in 0..100 {
+        assert_eq!(gateway.get("/ping").await.status, 200);
+    }
 }
 
 /// The highest numbers of connections to Kafka during a load.
