@@ -4,7 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::batch::HEADER_BYTES;
 
-/// A batch that some clients cannot decode. A real broker can return all of them except `UnreadableCodec`.
+/// A batch that some clients cannot decode. A real broker can return all of them except `UnreadableCodec`; `WrongChecksum`
+/// only after its disk has damaged it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Poison {
@@ -14,6 +15,8 @@ pub enum Poison {
     HeaderKeyNotUtf8,
     /// The attributes name this codec (3 lz4, 4 zstd; 5 to 7 do not exist), but the records are not compressed with it.
     UnreadableCodec(u8),
+    /// The checksum is not that of the batch, which is valid otherwise.
+    WrongChecksum,
     /// A commit or abort marker: always one record. It ends the open transaction of its producer.
     Marker {
         /// The producer of the transaction.
@@ -44,7 +47,7 @@ impl Poison {
             records.max(1)
         };
         let (attributes, producer_id) = match self {
-            Poison::NullHeaderValue | Poison::HeaderKeyNotUtf8 => (0, -1),
+            Poison::NullHeaderValue | Poison::HeaderKeyNotUtf8 | Poison::WrongChecksum => (0, -1),
             Poison::UnreadableCodec(codec) => (i16::from(codec & 0x07), -1),
             Poison::Marker { producer_id, .. } => (TRANSACTIONAL | CONTROL, producer_id),
             Poison::OpenTransaction { producer_id } => (TRANSACTIONAL, producer_id),
@@ -56,7 +59,14 @@ impl Poison {
                 .take(count)
                 .for_each(|offset| self.put_record(&mut body, offset)),
         }
-        encode_batch(attributes, producer_id, i32::try_from(count).unwrap_or(i32::MAX), &body)
+        let damage = u32::from(self == Poison::WrongChecksum);
+        encode_batch(
+            attributes,
+            producer_id,
+            i32::try_from(count).unwrap_or(i32::MAX),
+            &body,
+            damage,
+        )
     }
 
     fn put_record(self, body: &mut BytesMut, offset: i64) {
@@ -81,8 +91,8 @@ impl Poison {
     }
 }
 
-/// Adds the batch header.
-fn encode_batch(attributes: i16, producer_id: i64, count: i32, records: &[u8]) -> Bytes {
+/// Adds the batch header. The bits of `damage` are wrong in its checksum.
+fn encode_batch(attributes: i16, producer_id: i64, count: i32, records: &[u8], damage: u32) -> Bytes {
     let mut checksummed = BytesMut::new();
     checksummed.put_i16(attributes);
     checksummed.put_i32(count - 1);
@@ -100,7 +110,7 @@ fn encode_batch(attributes: i16, producer_id: i64, count: i32, records: &[u8]) -
     batch.put_i32(i32::try_from(4 + 1 + 4 + checksummed.len()).unwrap_or(i32::MAX));
     batch.put_i32(-1);
     batch.put_i8(2);
-    batch.put_u32(crc32c::crc32c(&checksummed));
+    batch.put_u32(crc32c::crc32c(&checksummed) ^ damage);
     batch.put_slice(&checksummed);
     batch.freeze()
 }

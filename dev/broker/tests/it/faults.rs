@@ -190,6 +190,7 @@ async fn poison_batch_is_returned_unchanged() {
         Poison::HeaderKeyNotUtf8,
         Poison::UnreadableCodec(3),
         Poison::UnreadableCodec(4),
+        Poison::WrongChecksum,
     ] {
         partition.write(&["valid"]).await;
         let base = broker.faults.append("ping", 0, poison, 10).unwrap();
