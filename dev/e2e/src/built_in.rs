@@ -8,6 +8,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::cluster::NodeSettings;
+
 /// The nodes of one broker. The drop ends them.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
@@ -21,14 +23,16 @@ pub(crate) struct BuiltIn {
 // === impl BuiltIn ===
 
 impl BuiltIn {
-    /// Starts `nodes` nodes, which close idle connections after `max_idle`. Returns the bootstrap list as well.
-    pub(crate) async fn up(nodes: u32, max_idle: Option<Duration>) -> (Self, String) {
+    /// Starts `nodes` nodes. Returns the bootstrap list as well.
+    pub(crate) async fn up(nodes: u32, settings: NodeSettings) -> (Self, String) {
         let (end, ended) = oneshot::channel::<()>();
         let (started, start) = oneshot::channel();
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let broker = Broker::bind_with("127.0.0.1:0", config()).await.expect("any port");
+                let broker = Broker::bind_with("127.0.0.1:0", config(settings))
+                    .await
+                    .expect("any port");
                 // The test may have ended.
                 let _ = started.send((broker.local_addr(), broker.faults(), Handle::current()));
                 // An error means that the sender was dropped, which is the signal.
@@ -41,7 +45,7 @@ impl BuiltIn {
             runtime,
             _end: end,
         };
-        broker.faults.close_idle_after(max_idle);
+        broker.faults.close_idle_after(settings.max_idle);
         let mut brokers = vec![first.to_string()];
         for _ in 1..nodes {
             let faults = broker.faults.clone();
@@ -93,8 +97,12 @@ impl BuiltIn {
 }
 
 /// As in `scripts/kafka.d/node.properties`.
-fn config() -> Config {
+fn config(settings: NodeSettings) -> Config {
     let mut config = Config::default();
+    config.advertised = settings.advertised_port.map(|port| ("127.0.0.1".to_owned(), port));
+    if let Some(bytes) = settings.max_batch_bytes {
+        config.max_batch_bytes = usize::try_from(bytes).expect("it fits");
+    }
     config.session_timeout = Duration::from_secs(4);
     config.heartbeat_interval = Duration::from_millis(500);
     config

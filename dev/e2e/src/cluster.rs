@@ -1,6 +1,8 @@
 //! A cluster whose nodes a test can stop: Apache Kafka through `scripts/kafka`, or the built-in broker.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     process::{Command as BlockingCommand, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -10,7 +12,11 @@ use std::{
 use broker::Faults;
 use tokio::process::Command;
 
-use crate::{built_in::BuiltIn, environment::temporary};
+use crate::{
+    built_in::BuiltIn,
+    environment::temporary,
+    secure_cluster::{JavaProducer, output_of},
+};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/kafka");
 
@@ -32,6 +38,12 @@ pub struct NodeSettings {
     /// `broker.session.timeout.ms`: how long a node may be silent before it loses its partitions. (A built-in node never
     /// does.)
     pub session_timeout: Option<Duration>,
+    /// `compression.type`: the codec in which the nodes store every batch. (A built-in node stores batches as they came.)
+    pub compression: Option<&'static str>,
+    /// `message.max.bytes`: the largest batch.
+    pub max_batch_bytes: Option<u32>,
+    /// A port of the loopback that the only node advertises instead of its own: of a proxy in front of it.
+    pub advertised_port: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -63,7 +75,9 @@ impl Cluster {
         let scripted = Scripted {
             dir: temporary().join(name),
         };
-        let stdout = script(&scripted.dir, &["up", &nodes.to_string()], &settings.properties()).await?;
+        let mut up = command(&scripted.dir, &["up", &nodes.to_string()]);
+        up.env("KAFKA_PROPERTIES", settings.properties());
+        let stdout = output_of(up, "").await?;
         Ok(Self {
             nodes: Nodes::Kafka(scripted),
             brokers: stdout.trim().to_owned(),
@@ -72,7 +86,7 @@ impl Cluster {
 
     /// Starts `nodes` nodes of the built-in broker.
     pub async fn built_in(nodes: u32, settings: NodeSettings) -> Self {
-        let (broker, brokers) = BuiltIn::up(nodes, settings.max_idle).await;
+        let (broker, brokers) = BuiltIn::up(nodes, settings).await;
         Self {
             nodes: Nodes::BuiltIn(broker),
             brokers,
@@ -166,6 +180,66 @@ impl Cluster {
             Nodes::BuiltIn(broker) => broker.lead(topic, partition, node),
         }
     }
+
+    /// Runs commands of `scripts/kafka.d/Administer.java`, one a line, such as `quota client-id gateway
+    /// producer_byte_rate=20000`. They are in effect on all live nodes afterwards.
+    ///
+    /// # Panics
+    /// With the error text of the first that fails; on the built-in broker.
+    pub async fn administer(&self, commands: &str) {
+        let output = output_of(command(&self.scripted().dir, &["admin"]), commands).await;
+        output.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Starts Kafka's Java producer. `settings` are `key=value`, such as `compression.type=zstd`.
+    ///
+    /// # Panics
+    /// When the script cannot be run; on the built-in broker.
+    #[must_use]
+    pub fn java_producer(&self, settings: &[&str]) -> JavaProducer {
+        let mut command = command(&self.scripted().dir, &["produce"]);
+        command.args(settings);
+        JavaProducer::spawn(command)
+    }
+
+    /// The codecs of the batches of partition 0 of a topic, as node 1 has stored them: 0 none, 1 gzip, 2 snappy, 3 lz4,
+    /// 4 zstd.
+    ///
+    /// # Panics
+    /// When its log cannot be read; on the built-in broker.
+    #[must_use]
+    pub fn stored_codecs(&self, topic: &str) -> BTreeSet<u8> {
+        let log = self.scripted().dir.join(format!("node-1/data/{topic}-0"));
+        let files = fs::read_dir(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+        let paths = files.flatten().map(|file| file.path());
+        let segments = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        segments
+            .flat_map(|path| codecs(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))))
+            .collect()
+    }
+
+    fn scripted(&self) -> &Scripted {
+        match &self.nodes {
+            Nodes::Kafka(scripted) => scripted,
+            Nodes::BuiltIn(_) => panic!("it is for nodes of Apache Kafka"),
+        }
+    }
+}
+
+/// The codec of each batch in a segment. The length of a batch stands at 8 and does not count the bytes before its end; the
+/// codec is in the lowest three bits of the attributes, which end at 22.
+fn codecs(mut segment: &[u8]) -> Vec<u8> {
+    let mut codecs = Vec::new();
+    while let Some((prefix, rest)) = segment.split_first_chunk::<12>() {
+        let [.., a, b, c, d] = *prefix;
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        let Some((batch, next)) = rest.split_at_checked(length) else {
+            break;
+        };
+        codecs.extend(batch.get(10).map(|attributes| attributes & 0x07));
+        segment = next;
+    }
+    codecs
 }
 
 // === impl NodeSettings ===
@@ -174,19 +248,33 @@ impl NodeSettings {
     /// For nodes that are paused but never killed. Kafka admits a killed node again only after its session; it takes the
     /// partitions of a paused node, or of one without CPU for its heartbeats, when the session ends.
     pub const LONG_SESSION: Self = Self {
-        max_idle: None,
         session_timeout: Some(Duration::from_secs(60)),
+        ..Self::NONE
+    };
+
+    const NONE: Self = Self {
+        max_idle: None,
+        session_timeout: None,
+        compression: None,
+        max_batch_bytes: None,
+        advertised_port: None,
     };
 
     /// The lines of a properties file.
     fn properties(self) -> String {
+        let millis = |time: Duration| time.as_millis().to_string();
         let properties = [
-            ("connections.max.idle.ms", self.max_idle),
-            ("broker.session.timeout.ms", self.session_timeout),
+            ("connections.max.idle.ms", self.max_idle.map(millis)),
+            ("broker.session.timeout.ms", self.session_timeout.map(millis)),
+            ("compression.type", self.compression.map(str::to_owned)),
+            ("message.max.bytes", self.max_batch_bytes.map(|bytes| bytes.to_string())),
+            (
+                "advertised.listeners",
+                self.advertised_port.map(|port| format!("PLAINTEXT://127.0.0.1:{port}")),
+            ),
         ];
         let set = properties.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        set.map(|(key, value)| format!("{key}={}\n", value.as_millis()))
-            .collect()
+        set.map(|(key, value)| format!("{key}={value}\n")).collect()
     }
 }
 
@@ -195,7 +283,7 @@ impl NodeSettings {
 impl Scripted {
     /// Panics with the stderr of the script when it fails.
     async fn act(&self, args: &[&str]) {
-        if let Err(error) = script(&self.dir, args, "").await {
+        if let Err(error) = output_of(command(&self.dir, args), "").await {
             panic!("{error}");
         }
     }
@@ -213,23 +301,16 @@ impl Drop for Scripted {
     }
 }
 
-/// Runs the script, whose waits are bounded, and returns its stdout.
-async fn script(dir: &Path, args: &[&str], properties: &str) -> Result<String, String> {
-    let ended = Command::new(SCRIPT)
+/// A run of the script, whose waits are bounded.
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(SCRIPT);
+    command
         .args(args)
         .env("KAFKA_DIR", dir)
         .env("KAFKA_OWNER_PID", std::process::id().to_string())
         .env("KAFKA_TIMEOUT", "120")
         .env_remove("KAFKA_PORT")
-        .env("KAFKA_PROPERTIES", properties)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| format!("{SCRIPT} cannot be run: {error}"))?;
-    if ended.status.success() {
-        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
-    }
-    let stderr = String::from_utf8_lossy(&ended.stderr);
-    Err(format!("scripts/kafka {} failed: {stderr}", args.join(" ")))
+        .env_remove("KAFKA_PROPERTIES")
+        .kill_on_drop(true);
+    command
 }

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod environment;
 pub mod fixture;
 pub mod footprint;
+pub mod forgetting_proxy;
 pub mod http;
 pub mod kcat;
 pub mod process;

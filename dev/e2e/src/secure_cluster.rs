@@ -148,17 +148,8 @@ impl SecureCluster {
     #[must_use]
     pub fn java_producer(&self, settings: &[&str]) -> JavaProducer {
         let mut command = self.command(&["produce"]);
-        command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let spawned = command.spawn();
-        let mut process = spawned.unwrap_or_else(|error| panic!("{SCRIPT} cannot be run: {error}"));
-        let (Some(commands), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
-            panic!("the pipes of {SCRIPT} are missing");
-        };
-        JavaProducer {
-            _process: process,
-            commands,
-            answers: BufReader::new(answers).lines(),
-        }
+        command.args(settings);
+        JavaProducer::spawn(command)
     }
 
     /// Runs any other command of the script, such as `["kill", "1"]`, and gives its stdout.
@@ -202,7 +193,7 @@ impl Drop for SecureCluster {
 }
 
 /// Runs the script with `input` as its stdin, and gives its stdout. The script bounds its own waits.
-async fn output_of(mut command: Command, input: &str) -> Result<String, String> {
+pub(crate) async fn output_of(mut command: Command, input: &str) -> Result<String, String> {
     let output = async {
         let piped = command
             .stdin(Stdio::piped())
@@ -247,6 +238,20 @@ impl Listener {
 // === impl JavaProducer ===
 
 impl JavaProducer {
+    /// Starts the command of the script.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = spawned.unwrap_or_else(|error| panic!("{SCRIPT} cannot be run: {error}"));
+        let (Some(commands), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            panic!("the pipes of {SCRIPT} are missing");
+        };
+        Self {
+            _process: process,
+            commands,
+            answers: BufReader::new(answers).lines(),
+        }
+    }
+
     /// Runs one command of `scripts/kafka.d/Produce.java`, such as `["send", "id", "pong", "0", "key", "value", "h=1"]`, and
     /// gives the offsets in its answer.
     ///

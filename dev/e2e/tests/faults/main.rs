@@ -24,6 +24,7 @@ mod baseline;
 mod brokers;
 mod callers;
 mod fault;
+mod idle_flows;
 mod invariants;
 mod keep_alive;
 mod limits;
@@ -78,8 +79,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     18, Kafka, topics::records_deleted_on_three: "unread requests deleted (3 brokers)" => "99.9 % OK from 5 s on; lost ones counted";
     18, BuiltIn, topics::log_truncated: "logs truncated below the read offset" => "99.9 % OK from 5 s on; lost ones counted";
     19, Kafka, undecodable::values: "6,000 invalid records on each topic" => "exact counters; 99.9 % of valid ones OK";
-    20, Kafka, undecodable::encodings_of_kcat: "undecodable batches, open transactions (kcat)" => "waits ≤ 1 s; all valid ones OK";
-    20, BuiltIn, undecodable::encodings: "undecodable batches, open transactions" => "waits ≤ 1 s; all valid ones OK";
+    20, Kafka, undecodable::encodings_of_kcat: "unusual and compressed batches, transactions (kcat)" => "waits ≤ 1 s; all OK; every record delivered";
+    20, BuiltIn, undecodable::encodings: "undecodable and corrupt batches, open transactions" => "waits ≤ 1 s; all OK; the rest delivered";
     21, Kafka, workers::unmatched_replies: "replies in triplicate, late, foreign" => "one response each; each kind counted exactly";
     22, Kafka, workers::slow: "4,000/s to a worker of 2,000/s" => "goodput ≥ 90 %; 503 with Retry-After, p99 ≤ 50 ms";
     23, Kafka, callers::crowd: "10,240 clients, 10 × the limit, for 30 s" => "in flight ≤ 1024; ≤ 12 KiB/connection + 16 MiB";
@@ -89,5 +90,7 @@ const SCENARIOS: &[Scenario] = scenarios! {
     27, Kafka, limits::descriptors: "1,000 clients, 256 descriptors, then 64 left" => "< 30 % CPU; 200 ≤ 2 s after they left";
     28, Kafka, limits::clocks: "clock of one process off by an hour; a backlog" => "all OK; timeouts at 2 s; no unexpired one skipped";
     29, Kafka, soak::mixed: "ten minutes of mixed sizes" => "< 1 MiB/min after 2 min; p99 < 1.2 × a new pair's";
+    32, Kafka, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
+    32, BuiltIn, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
     36, Kafka, keep_alive::proxies: "nginx and a balancer keep idle connections, 10 ms away" => "no 502 in 1,000 POSTs each";
 };
