@@ -21,6 +21,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Records of each kind.
 const EACH: usize = 1_000;
 
+/// Records of a transaction that stays open.
+const HELD: usize = 10;
+
 /// Requests per second. At a higher rate, a delay of one second would reach `MAX_IN_FLIGHT`.
 const RATE: f64 = 500.0;
 
@@ -123,36 +126,53 @@ async fn undecodable(pair: &Pair) -> [i64; 2] {
     [of(&pair.gateway).await, of(&pair.worker).await]
 }
 
-/// Each process has skipped exactly `expected` records since `before`.
-async fn judge_undecodable(pair: &Pair, before: [i64; 2], expected: i64, verdict: &mut Verdict) {
-    let after = undecodable(pair).await;
-    let skipped = after.into_iter().zip(before).map(|(after, before)| after - before);
-    for (process, seen) in [&pair.gateway, &pair.worker].into_iter().zip(skipped) {
-        verdict.judge(
-            seen == expected,
-            format!("{} skipped {seen} of {expected}", process.name()),
-        );
+/// The records that no request and no caller matches, and that were decoded and delivered all the same.
+async fn delivered(pair: &Pair) -> [i64; 2] {
+    [
+        sum(&pair.gateway, "gateway_replies_total{kind=\"malformed").await,
+        sum(&pair.worker, "worker_records_skipped_total{reason=\"bad_value").await,
+    ]
+}
+
+/// The records of other producers that a process has counted.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    undecodable: [i64; 2],
+    delivered: [i64; 2],
+}
+
+impl Counts {
+    async fn of(pair: &Pair) -> Self {
+        Self {
+            undecodable: undecodable(pair).await,
+            delivered: delivered(pair).await,
+        }
+    }
+
+    /// Since `self`, each process has skipped and has delivered exactly as many.
+    async fn judge(self, pair: &Pair, skipped_records: i64, delivered_records: i64, verdict: &mut Verdict) {
+        let after = Self::of(pair).await;
+        for (index, process) in [&pair.gateway, &pair.worker].into_iter().enumerate() {
+            for (what, before, after, expected) in [
+                ("skipped", self.undecodable, after.undecodable, skipped_records),
+                ("delivered", self.delivered, after.delivered, delivered_records),
+            ] {
+                let seen = after[index] - before[index];
+                verdict.judge(
+                    seen == expected,
+                    format!("{} {what} {seen} of {expected}", process.name()),
+                );
+            }
+        }
     }
 }
 
-/// All requests were answered, within a second.
-fn judge_skip(verdict: &mut Verdict, what: &str, window: Window<'_>) {
+/// All requests were answered, within a second: what others write holds up nothing.
+fn judge_window(verdict: &mut Verdict, what: &str, window: Window<'_>) {
     let (ok, total, longest) = (window.ok(), window.total(), window.longest());
     verdict.judge(
         ok == total && total > 0 && longest <= SECOND,
         format!("{what}: longest wait {}, {ok} of {total} answered", ms(longest)),
-    );
-}
-
-/// All requests were answered: records behind an open transaction wait for its end and are not lost.
-fn judge_held(verdict: &mut Verdict, what: &str, window: Window<'_>) {
-    let (ok, total) = (window.ok(), window.total());
-    verdict.judge(
-        ok == total && total > 0,
-        format!(
-            "{what}: longest wait {}, {ok} of {total} answered",
-            ms(window.longest())
-        ),
     );
 }
 
@@ -170,7 +190,7 @@ pub(crate) async fn encodings(fault: &Fault<'_>) -> Verdict {
 }
 
 async fn append(pair: &Pair, fixture: &Fixture, faults: &Faults, verdict: &mut Verdict) {
-    let before = undecodable(pair).await;
+    let before = Counts::of(pair).await;
     let traffic = Traffic::start(pair.gateway.http(), RATE);
     traffic.run_for(SECOND).await;
     let mut windows = Vec::new();
@@ -178,6 +198,7 @@ async fn append(pair: &Pair, fixture: &Fixture, faults: &Faults, verdict: &mut V
     let undecodable_kinds = [
         ("damaged lz4", Poison::UnreadableCodec(3)),
         ("damaged zstd", Poison::UnreadableCodec(4)),
+        ("wrong checksum", Poison::WrongChecksum),
     ];
     let marker = |producer_id, commit| Poison::Marker { producer_id, commit };
     let decodable_kinds = [
@@ -195,30 +216,30 @@ async fn append(pair: &Pair, fixture: &Fixture, faults: &Faults, verdict: &mut V
         }
     }
     traffic.run_for(SECOND / 2).await;
-    // Transactions that stay open for a second, and are then committed or aborted.
-    let mut held = Vec::new();
+    // Transactions that stay open for two seconds, longer than a request may wait, and are then committed or aborted.
     for (commit, producer_id) in [(true, 8), (false, 9)] {
         for (short, name) in topics {
             let from = Instant::now();
             faults
-                .append(name, 0, Poison::OpenTransaction { producer_id }, 10)
+                .append(name, 0, Poison::OpenTransaction { producer_id }, HELD)
                 .unwrap();
-            traffic.run_for(SECOND).await;
-            faults.append(name, 0, marker(producer_id, commit), 1).unwrap();
             traffic.run_for(2 * SECOND).await;
-            held.push((format!("open for 1 s on {short}"), from, Instant::now()));
+            faults.append(name, 0, marker(producer_id, commit), 1).unwrap();
+            traffic.run_for(SECOND).await;
+            windows.push((format!("open for 2 s on {short}"), from, Instant::now()));
         }
     }
     let record = traffic.finish().await;
     record.judge_answers(verdict);
     for (what, from, to) in windows {
-        judge_skip(verdict, &what, record.due(from, to));
+        judge_window(verdict, &what, record.due(from, to));
     }
-    for (what, from, to) in held {
-        judge_held(verdict, &what, record.due(from, to));
-    }
-    let expected = i64::try_from(undecodable_kinds.len() * EACH).unwrap();
-    judge_undecodable(pair, before, expected, verdict).await;
+    // Of a batch whose checksum is wrong the number of records is not known: it counts as one.
+    let skipped = 2 * EACH + 1;
+    // Neither markers nor aborted records.
+    let delivered = 2 * EACH + HELD;
+    let [skipped, delivered] = [skipped, delivered].map(|count| i64::try_from(count).unwrap());
+    before.judge(pair, skipped, delivered, verdict).await;
 }
 
 /// The same on Kafka, as far as kcat can write it.
@@ -226,7 +247,7 @@ pub(crate) async fn encodings_of_kcat(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let fixture = Fixture::shared(fault.engine).await;
     let pair = Pair::ready(&fixture).await;
-    // The measurement warms the JVM up: a thousand fetches must take less than a second.
+    // The measurement warms the JVM up, whose first requests take long.
     fault.rate(1, &pair.gateway).await;
     twice(&pair.processes(), &mut verdict, async |verdict| {
         write_by_kcat(&pair, &fixture, verdict).await;
@@ -236,48 +257,47 @@ pub(crate) async fn encodings_of_kcat(fault: &Fault<'_>) -> Verdict {
 }
 
 async fn write_by_kcat(pair: &Pair, fixture: &Fixture, verdict: &mut Verdict) {
-    let before = undecodable(pair).await;
+    let before = Counts::of(pair).await;
     let traffic = Traffic::start(pair.gateway.http(), RATE);
     traffic.run_for(SECOND).await;
     let lines: Vec<Vec<u8>> = (0..EACH).map(|n| format!("poison {n}").into_bytes()).collect();
     let topics = [("ping", fixture.ping_name()), ("pong", fixture.pong_name())];
-    let transaction = ["-X", "transactional.id=other"].map(OsStr::new);
-    let kinds = [
-        ("null header value", ["-H", "name"].map(OsStr::new)),
-        (
-            "header key not UTF-8",
-            [OsStr::new("-H"), OsStr::from_bytes(b"n\xffme=value")],
-        ),
-        ("lz4", ["-z", "lz4"].map(OsStr::new)),
-        ("zstd", ["-z", "zstd"].map(OsStr::new)),
+    let kinds: [(&str, &[&[u8]]); 7] = [
+        ("null header value", &[b"-H", b"name"]),
+        ("two headers of one name", &[b"-H", b"name=1", b"-H", b"name=2"]),
+        ("header key not UTF-8", &[b"-H", b"n\xffme=value"]),
+        ("lz4", &[b"-z", b"lz4"]),
+        ("zstd", &[b"-z", b"zstd"]),
+        ("snappy", &[b"-z", b"snappy"]),
+        ("transaction", &TRANSACTION),
     ];
+    let args = |args: &[&'static [u8]]| -> Vec<&OsStr> { args.iter().copied().map(OsStr::from_bytes).collect() };
     let mut windows = Vec::new();
-    for (kind, args) in kinds.into_iter().chain([("transaction", transaction)]) {
+    for (kind, of_kind) in kinds {
         for (short, name) in topics {
             let from = Instant::now();
-            kcat::write(fixture.brokers(), name, &args, &lines).await;
+            kcat::write(fixture.brokers(), name, &args(of_kind), &lines).await;
             traffic.run_for(2 * SECOND).await;
             windows.push((format!("{kind} on {short}"), from, Instant::now()));
         }
     }
-    traffic.run_for(SECOND / 2).await;
     // kcat reads its input in blocks, so the last lines arrive only with its end.
-    let args = [&transaction[..], &["-X", "linger.ms=0"].map(OsStr::new)].concat();
-    let lines = vec![vec![b'x'; EACH]; EACH];
-    let mut held = Vec::new();
+    let open = args(&[&TRANSACTION[..], &[b"-X", b"linger.ms=0"]].concat());
+    let long_lines = vec![vec![b'x'; EACH]; EACH];
     for (short, name) in topics {
         let from = Instant::now();
-        kcat::write_held(fixture.brokers(), name, &args, &lines, sleep(SECOND)).await;
-        traffic.run_for(2 * SECOND).await;
-        held.push((format!("open for 1 s on {short}"), from, Instant::now()));
+        kcat::write_held(fixture.brokers(), name, &open, &long_lines, sleep(2 * SECOND)).await;
+        traffic.run_for(SECOND).await;
+        windows.push((format!("open for 2 s on {short}"), from, Instant::now()));
     }
     let record = traffic.finish().await;
     record.judge_answers(verdict);
     for (what, from, to) in windows {
-        judge_skip(verdict, &what, record.due(from, to));
+        judge_window(verdict, &what, record.due(from, to));
     }
-    for (what, from, to) in held {
-        judge_held(verdict, &what, record.due(from, to));
-    }
-    judge_undecodable(pair, before, 0, verdict).await;
+    let delivered = i64::try_from((kinds.len() + 1) * EACH).unwrap();
+    before.judge(pair, 0, delivered, verdict).await;
 }
+
+/// kcat writes its lines in a transaction.
+const TRANSACTION: [&[u8]; 2] = [b"-X", b"transactional.id=other"];
