@@ -28,6 +28,7 @@ mod idle_flows;
 mod invariants;
 mod keep_alive;
 mod limits;
+mod partitions;
 mod runner;
 mod scripted_worker;
 mod shutdown;
@@ -95,4 +96,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     32, Kafka, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
     32, BuiltIn, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
     36, Kafka, keep_alive::proxies: "nginx and a balancer keep idle connections, 10 ms away" => "no 502 in 1,000 POSTs each";
+    37, Kafka, partitions::another_number: "topics made anew with more and fewer partitions" => "ready and serving ≤ 30 s";
+    37, BuiltIn, partitions::another_number: "topics made anew with more and fewer partitions" => "ready and serving ≤ 30 s";
+    38, Kafka, partitions::first_start_of_a_group: "first members of a group join under load" => "no request after ready is skipped";
+    38, BuiltIn, partitions::first_start_of_a_group: "first members of a group join under load" => "no request after ready is skipped";
 };
