@@ -75,13 +75,7 @@ impl<'a> Fault<'a> {
         }
         let before = gateway.footprint().descriptors;
         let capacity = capacity(gateway.http()).await.floor();
-        // The clients have closed; connections to Kafka may remain.
-        until(
-            "the connections of the measurement are closed",
-            WAIT_LIMIT,
-            async || (gateway.footprint().descriptors <= before + KAFKA_CONNECTIONS).then_some(()),
-        )
-        .await;
+        until_closed(gateway, before).await;
         self.capacities.lock().insert(self.key(nodes), capacity);
         rate_of(capacity)
     }
@@ -99,6 +93,14 @@ impl<'a> Fault<'a> {
     fn key(&self, nodes: u32) -> String {
         format!("{} × {nodes}", self.engine.name())
     }
+}
+
+/// Waits until the clients of a load have closed their connections. Connections to Kafka may remain.
+pub(crate) async fn until_closed(gateway: &Process, descriptors_before: usize) {
+    until("the connections of the load are closed", WAIT_LIMIT, async || {
+        (gateway.footprint().descriptors <= descriptors_before + KAFKA_CONNECTIONS).then_some(())
+    })
+    .await;
 }
 
 fn rate_of(capacity: f64) -> f64 {

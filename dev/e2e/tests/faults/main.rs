@@ -21,6 +21,7 @@
 )]
 
 mod baseline;
+mod broker_limits;
 mod brokers;
 mod callers;
 mod fault;
@@ -95,6 +96,9 @@ const SCENARIOS: &[Scenario] = scenarios! {
     31, Kafka, transactions::of_others: "transactions of others, overlapping and abandoned" => "aborted: never; committed: all; waits ≤ 1 s";
     32, Kafka, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
     32, BuiltIn, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
+    33, Kafka, broker_limits::small_batches: "batches ≤ 20,000 and ≤ 10,000 bytes, 1,024 callers" => "each that fits OK, none written twice";
+    33, BuiltIn, broker_limits::small_batches: "batches ≤ 20,000 and ≤ 10,000 bytes, 1,024 callers" => "each that fits OK, none written twice";
+    34, Kafka, broker_limits::producer_quota: "quota of 10,000 bytes/s on gateway, then worker" => "none executed twice; 503 beyond the bound";
     36, Kafka, keep_alive::proxies: "nginx and a balancer keep idle connections, 10 ms away" => "no 502 in 1,000 POSTs each";
     37, Kafka, partitions::another_number: "topics made anew with more and fewer partitions" => "ready and serving ≤ 30 s";
     37, BuiltIn, partitions::another_number: "topics made anew with more and fewer partitions" => "ready and serving ≤ 30 s";
