@@ -24,6 +24,7 @@ mod baseline;
 mod broker_limits;
 mod brokers;
 mod callers;
+mod compression;
 mod fault;
 mod idle_flows;
 mod invariants;
@@ -93,6 +94,7 @@ const SCENARIOS: &[Scenario] = scenarios! {
     27, Kafka, limits::descriptors: "1,000 clients, 256 descriptors, then 64 left" => "< 30 % CPU; 200 ≤ 2 s after they left";
     28, Kafka, limits::clocks: "clock of one process off by an hour; a backlog" => "all OK; timeouts at 2 s; no unexpired one skipped";
     29, Kafka, soak::mixed: "ten minutes of mixed sizes" => "< 1 MiB/min after 2 min; p99 < 1.2 × a new pair's";
+    30, Kafka, compression::every_codec: "every codec of broker, topic, and other clients" => "all answered";
     31, Kafka, transactions::of_others: "transactions of others, overlapping and abandoned" => "aborted: never; committed: all; waits ≤ 1 s";
     32, Kafka, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
     32, BuiltIn, idle_flows::forgotten: "a proxy forgets idle flows without a word" => "next request 200 within 2 s";
