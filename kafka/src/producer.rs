@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod connection;
+mod size_refusals;
 mod state;
 
 /// The outcome of a record.

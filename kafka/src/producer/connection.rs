@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     DeliveryCallback, DeliveryResult,
+    size_refusals::SizeRefusals,
     state::{Batch, Entry, Shared},
 };
 use crate::{
@@ -185,6 +186,7 @@ impl<C: DeliveryCallback> Shared<C> {
     ) -> Result<(), (Error, Batch<C::Token>)> {
         // The parts that are left, the next one last.
         let mut parts = vec![batch];
+        let mut refusals = SizeRefusals::default();
         while let Some(mut part) = parts.pop() {
             self.metrics.batches.inc();
             let Err(error) = leader.produce(encoded(&part)).await else {
@@ -193,15 +195,17 @@ impl<C: DeliveryCallback> Shared<C> {
             };
             match error {
                 Error::TooLarge { .. } | Error::Refused { .. } if part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
                     if matches!(error, Error::TooLarge { .. }) {
-                        // Until the next connection: the limit may be raised meanwhile.
-                        self.accumulator.lock().set_batch_bytes(bytes(&part));
+                        refusals.add(part.iter().map(|(bytes, _)| *bytes));
                     }
+                    let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
                 Error::TooLarge { .. } | Error::Refused { .. } => {
+                    if matches!(error, Error::TooLarge { .. }) {
+                        refusals.add(part.iter().map(|(bytes, _)| *bytes));
+                    }
                     self.deliver(part, DeliveryResult::Refused);
                     tracing::warn!(error = %ErrorChain(&error), "record dropped");
                 }
@@ -221,6 +225,10 @@ impl<C: DeliveryCallback> Shared<C> {
                     return Err((error, parts.into_iter().rev().flatten().collect()));
                 }
             }
+        }
+        if let Some(batch_bytes) = refusals.batch_bytes() {
+            // Until the next connection: the limit may be raised meanwhile.
+            self.accumulator.lock().set_batch_bytes(batch_bytes);
         }
         Ok(())
     }

@@ -56,6 +56,8 @@ struct Script {
     probes: VecDeque<Outcome>,
     connections: usize,
     probed: usize,
+    /// The produce calls.
+    produced: usize,
     /// The values of each batch it accepted.
     batches: Vec<Vec<Vec<u8>>>,
     /// The largest batch it accepts, in bytes.
@@ -142,6 +144,7 @@ impl LeaderClient for Broker {
         let throttle = Outcome::play(outcome, PRODUCE_TIMEOUT).await?;
         self.throttled_until = throttle.map(|time| Instant::now() + time);
         let mut script = self.script.lock();
+        script.produced += 1;
         if script.max_bytes.is_some_and(|max| batch.len() > max) {
             return Err(Error::TooLarge {
                 broker: "kafka:9092".into(),
@@ -684,6 +687,56 @@ async fn too_large_batch_is_split_down_to_the_record_that_does_not_fit() {
     }
     assert_eq!(fixture.accepted().concat().len(), 21, "each once");
     assert_eq!(fixture.broker.script.lock().connections, 1, "the connection is good");
+}
+
+/// Sends all records but the first as one batch, with a record that does not fit at its end if `with_large` says so. Returns
+/// how many calls it takes.
+async fn send_as_one_batch(fixture: &mut Fixture, count: usize, with_large: bool) -> usize {
+    let go = Arc::new(Notify::new());
+    let before = {
+        let mut script = fixture.broker.script.lock();
+        script.produces.push_back(Outcome::Wait(Arc::clone(&go)));
+        script.produced
+    };
+    fixture.send(0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for token in 1..count {
+        fixture.send(token);
+    }
+    if with_large {
+        let large = Record::new(Vec::new(), vec![b'x'; 1_000]);
+        fixture.producer.try_send(large, count, None).unwrap();
+    }
+    go.notify_one();
+    for _ in 0..count + usize::from(with_large) {
+        fixture.next_result().await;
+    }
+    fixture.broker.script.lock().produced - before - 1
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_that_does_not_fit_leaves_later_batches_as_large_as_before() {
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![]);
+    fixture.broker.script.lock().max_bytes = Some(1_000);
+    assert!(
+        send_as_one_batch(&mut fixture, 20, true).await > 1,
+        "the batch is split"
+    );
+    assert_eq!(send_as_one_batch(&mut fixture, 20, false).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_are_no_larger_than_what_the_broker_accepted() {
+    let mut fixture = Fixture::new(NO_RETRY, 1, vec![], vec![]);
+    fixture.broker.script.lock().max_bytes = Some(1_000);
+    let refused_and_sent = send_as_one_batch(&mut fixture, 300, false).await;
+    let sent = send_as_one_batch(&mut fixture, 300, false).await;
+    assert!(sent < refused_and_sent, "{sent} of {refused_and_sent}");
+    let largest = fixture.accepted().iter().map(Vec::len).max().unwrap();
+    assert!(
+        sent <= 300_usize.div_ceil(largest) + 1,
+        "batches are full: {sent} of up to {largest} records"
+    );
 }
 
 #[tokio::test(start_paused = true)]
