@@ -120,11 +120,14 @@ async fn keys(topic: &Topic) -> Vec<Vec<u8>> {
     records.into_iter().map(|read| read.record.key.unwrap()).collect()
 }
 
-/// Requests per second, several times of what [`BYTES_PER_SECOND`] allows.
+/// Requests per second, three times what [`BYTES_PER_SECOND`] allows.
 const QUOTA_RATE: u32 = 100;
 
-/// Where a record has some 300 bytes, and a batch more than that.
+/// Of the quota. A record has some 300 bytes.
 const BYTES_PER_SECOND: u32 = 10_000;
+
+/// The bound beyond which callers get 503: less than the requests of a REPLY_TIMEOUT.
+const QUOTA_IN_FLIGHT: usize = 100;
 
 /// The time of the load under the quota. The broker measures over 11 s.
 const QUOTA_TIME: Duration = Duration::from_secs(20);
@@ -134,7 +137,12 @@ pub(crate) async fn producer_quota(fault: &Fault<'_>) -> Verdict {
     let cluster = fault.engine.reserve(1, NodeSettings::default()).await;
     for client_id in ["gateway", "worker"] {
         let fixture = Fixture::on(&cluster);
-        let pair = Pair::ready(&fixture).await;
+        let gateway = fixture
+            .gateway()
+            .common()
+            .set("MAX_IN_FLIGHT", QUOTA_IN_FLIGHT.to_string());
+        let (gateway, worker) = tokio::join!(gateway.ready(), fixture.worker().set("DRAIN_TIMEOUT", "5s").ready());
+        let pair = Pair { gateway, worker };
         let watch = Watch::of(&pair.processes());
         let quota = |value: &str| format!("quota client-id {client_id} producer_byte_rate={value}");
         cluster.administer(&quota(&BYTES_PER_SECOND.to_string())).await;

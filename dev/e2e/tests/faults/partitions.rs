@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     fault::{Common, Fault, Pair, seen_within},
-    invariants::{Watch, judge_log},
+    invariants::judge_log,
     traffic::{Traffic, open_loop},
     verdict::{Verdict, ms},
 };
@@ -27,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const SERVING_LIMIT: Duration = Duration::from_secs(30);
 
 /// Requests in a row that have to be answered.
-const IN_A_ROW: usize = 100;
+const IN_A_ROW: usize = 20;
 
 /// The request topic has so many partitions at first.
 const AT_FIRST: i32 = 3;
@@ -54,7 +54,6 @@ async fn make_anew(fixture: &Fixture, in_group: bool, count: i32, verdict: &mut 
     let (gateway, worker) = tokio::join!(gateway.ready(), worker.set("DRAIN_TIMEOUT", "5s").ready());
     let pair = Pair { gateway, worker };
     pair.worker.until_metric("worker_partitions", i64::from(AT_FIRST)).await;
-    let watch = Watch::of(&pair.processes());
 
     for name in [fixture.ping_name(), fixture.pong_name()] {
         topic::delete(fixture.brokers(), name).await;
@@ -66,16 +65,19 @@ async fn make_anew(fixture: &Fixture, in_group: bool, count: i32, verdict: &mut 
     let serving = async {
         pair.until_ready().await;
         pair.worker.until_metric("worker_partitions", i64::from(count)).await;
-        until_served(&pair.gateway).await;
+        let pings =
+            join_all((0..count).map(|index| Topic::partition(fixture.brokers(), fixture.ping_name(), index))).await;
         // Each new partition has requests, so the gateway knows them all.
-        for partition in 0..count {
-            let ping = Topic::partition(fixture.brokers(), fixture.ping_name(), partition).await;
-            until("requests in each partition", WAIT_LIMIT, async || {
-                until_served(&pair.gateway).await;
-                (ping.end().await > 0).then_some(())
-            })
-            .await;
-        }
+        until("requests in each partition are answered", WAIT_LIMIT, async || {
+            for _ in 0..IN_A_ROW {
+                if pair.gateway.get("/ping").await.status != 200 {
+                    return None;
+                }
+            }
+            let ends = join_all(pings.iter().map(Topic::end)).await;
+            ends.iter().all(|end| *end > 0).then_some(())
+        })
+        .await;
     };
     let is_serving = timeout(SERVING_LIMIT, serving).await.is_ok();
     let kind = if in_group { "in a group" } else { "PARTITIONS=all" };
@@ -90,19 +92,11 @@ async fn make_anew(fixture: &Fixture, in_group: bool, count: i32, verdict: &mut 
         let (gateway, worker) = tokio::join!(pair.gateway.page("/ready"), pair.worker.page("/ready"));
         verdict.note(format!("gateway {gateway:?}, worker {worker:?}"));
     }
-    watch.judge(verdict).await;
-}
-
-async fn until_served(gateway: &Process) {
-    until("requests in a row are answered", WAIT_LIMIT, async || {
-        for _ in 0..IN_A_ROW {
-            if gateway.get("/ping").await.status != 200 {
-                return None;
-            }
-        }
-        Some(())
-    })
-    .await;
+    // The number of connections follows that of the partitions.
+    for process in pair.processes() {
+        judge_log(process, verdict);
+        verdict.invariant(process.is_running(), format!("I4: {} has ended", process.name()));
+    }
 }
 
 /// Partitions of the request topic for a group.
