@@ -83,6 +83,11 @@ async fn requests(cluster: &Cluster, verdict: &mut Verdict) {
     let ping = fixture.ping().await;
     twice(&pair.processes(), verdict, async |verdict| {
         let mut crashing = Writer::start(cluster, fixture.ping_name(), &[SHORT_TIMEOUT]);
+        // The start of the producers takes CPU from the rest. A transaction is open from its first record on.
+        for transaction in ["first", "second", "third"] {
+            writer.begin(transaction).await;
+        }
+        crashing.begin("abandoned").await;
         let traffic = Traffic::start(pair.gateway.http(), RATE);
         traffic.run_for(SECOND).await;
         let mut committed = BTreeSet::new();
@@ -97,9 +102,6 @@ async fn requests(cluster: &Cluster, verdict: &mut Verdict) {
             writer.end(how, "alone").await;
         }
         // Overlapping ones.
-        for transaction in ["first", "second", "third"] {
-            writer.begin(transaction).await;
-        }
         for _ in 0..3 {
             committed.insert(writer.request("first").await);
             aborted.insert(writer.request("second").await);
@@ -110,7 +112,6 @@ async fn requests(cluster: &Cluster, verdict: &mut Verdict) {
         traffic.run_for(SECOND).await;
         writer.end("commit", "first").await;
         // One that its producer abandons.
-        crashing.begin("abandoned").await;
         let abandoned = crashing.request("abandoned").await;
         let open_from = Instant::now();
         drop(crashing);
