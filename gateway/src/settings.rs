@@ -78,7 +78,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "20000", value_parser = up_to_a_million)]
     pub max_connections: usize,
 
-    /// How long a connection may be idle after a response: longer than a proxy in front keeps it
+    /// How long a connection may be idle after a response
     #[arg(long, env, default_value = "75s", value_parser = positive_duration)]
     pub idle_timeout: Duration,
 
