@@ -123,7 +123,7 @@ const QUOTA_RATE: u32 = 100;
 /// Of the quota. A record has some 300 bytes.
 const BYTES_PER_SECOND: u32 = 10_000;
 
-/// The bound beyond which callers get 503: less than the requests of a REPLY_TIMEOUT.
+/// The bound beyond which callers get 503: less than the requests of a reply timeout.
 const QUOTA_IN_FLIGHT: usize = 100;
 
 /// The time of the load under the quota. The broker measures over 11 s.

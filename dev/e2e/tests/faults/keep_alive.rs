@@ -166,7 +166,7 @@ async fn relay(client: TcpStream, gateway: TcpStream) -> io::Result<()> {
 
 /// Copies bytes and the FIN after a delay.
 async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) -> io::Result<()> {
-    let mut bytes = [0; 16 * 1024];
+    let mut bytes = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut bytes).await?;
         sleep(DELAY).await;
