@@ -55,7 +55,7 @@ pub struct Settings {
     #[arg(long, env, value_parser = group)]
     pub worker_group: Option<String>,
 
-    /// Consumer group of the committed offsets, for a worker without a group
+    /// Group of the committed offsets, without a worker group
     #[arg(long, env, default_value = POSITION_GROUP, value_parser = group)]
     pub position_group: String,
 
