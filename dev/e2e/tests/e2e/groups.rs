@@ -231,9 +231,9 @@ pub(crate) async fn fenced_members_rejoin(cluster: &Cluster) {
 
 pub(crate) async fn broker_without_consumer_groups_is_not_ready(cluster: &Cluster) {
     let faults = cluster.faults().expect("it runs on the built-in broker");
-    for error in [
-        ResponseError::UnsupportedVersion,
-        ResponseError::GroupAuthorizationFailed,
+    for (error, advice) in [
+        (ResponseError::UnsupportedVersion, "PARTITIONS"),
+        (ResponseError::GroupAuthorizationFailed, "allow Read"),
     ] {
         faults.refuse(ApiKey::ConsumerGroupHeartbeat, error, Faults::ALWAYS);
         let worker = Fixture::on(cluster).member().start().await;
@@ -241,13 +241,13 @@ pub(crate) async fn broker_without_consumer_groups_is_not_ready(cluster: &Cluste
             (faults.seen(ApiKey::ConsumerGroupHeartbeat) >= 3).then_some(())
         })
         .await;
-        let line = worker.until_logged_once("PARTITIONS").await;
+        let line = worker.until_logged_once(advice).await;
         assert!(
             line.contains("WARN") && line.contains("health_check=\"group\""),
             "{line}"
         );
         let (status, causes) = worker.page("/ready").await;
-        assert!(status == 503 && causes.contains("PARTITIONS"), "{causes}");
+        assert!(status == 503 && causes.contains(advice), "{causes}");
 
         faults.heal();
         worker.until_ready().await;

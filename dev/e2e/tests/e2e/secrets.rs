@@ -48,12 +48,12 @@ async fn setup(cluster: &SecureCluster, user: &str, listener: Listener, mechanis
 pub(crate) async fn passwords_and_tokens_are_never_shown(cluster: &SecureCluster) {
     for (listener, mechanism) in [(Listener::SaslPlaintext, "PLAIN"), (Listener::SaslSsl, "SCRAM-SHA-512")] {
         for user in ["gateway", "worker"] {
-            let right = setup(cluster, user, listener, mechanism).await.ready().await;
-            check(&right, cluster.password(user)).await;
+            let right = setup(cluster, user, listener, mechanism).await.ready();
             let wrong = setup(cluster, user, listener, mechanism).await;
             let file = cluster.write_file("wrong.password", "Zebra-Quagga-7319");
             let wrong = wrong.unset("KAFKA_SASL_PASSWORD").set("KAFKA_SASL_PASSWORD_FILE", file);
-            let wrong = wrong.start().await;
+            let (right, wrong) = tokio::join!(right, wrong.start());
+            check(&right, cluster.password(user)).await;
             until_cause(&wrong, &["SaslAuthenticationFailed"], CAUSE_LIMIT).await;
             check(&wrong, "Zebra-Quagga-7319").await;
         }
