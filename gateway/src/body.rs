@@ -18,7 +18,6 @@ const MAX_TOTAL_BYTES: usize = 64 << 20;
 /// Reads bodies within their bounds.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
-    max_bytes: usize,
     timeout: Duration,
     /// A permit for each byte.
     budget: Semaphore,
@@ -29,10 +28,9 @@ pub(crate) struct BodyReader {
 // === impl BodyReader ===
 
 impl BodyReader {
-    /// For bodies of at most `max_bytes` that arrive within `timeout`.
-    pub(crate) fn new(max_bytes: usize, timeout: Duration) -> Self {
+    /// For bodies that arrive within `timeout`.
+    pub(crate) fn new(timeout: Duration) -> Self {
         Self {
-            max_bytes,
             timeout,
             budget: Semaphore::new(MAX_TOTAL_BYTES),
             shutdown: Semaphore::new(0),
@@ -44,17 +42,18 @@ impl BodyReader {
         self.shutdown.close();
     }
 
-    /// Reads a body and parses it. Its bytes count until `parse` returns.
+    /// Reads a body of at most `max_bytes` and parses it. Its bytes count until `parse` returns.
     pub(crate) async fn read<T, B>(
         &self,
         mut body: B,
-        parse: impl FnOnce(&[u8]) -> Result<T, GatewayError>,
+        max_bytes: usize,
+        parse: impl FnOnce(Vec<u8>) -> Result<T, GatewayError>,
     ) -> Result<T, GatewayError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         // By its content-length, before any of it is read and before `100 Continue` is sent.
-        if body.size_hint().lower() > u64::try_from(self.max_bytes).unwrap_or(u64::MAX) {
+        if body.size_hint().lower() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
             return Err(GatewayError::BodyTooLarge);
         }
         let read = async {
@@ -64,14 +63,14 @@ impl BodyReader {
                 let frame = frame.map_err(|_disconnected_or_malformed| GatewayError::BadBody)?;
                 // Trailers are ignored.
                 let Ok(data) = frame.into_data() else { continue };
-                if data.len() > self.max_bytes - bytes.len() {
+                if data.len() > max_bytes - bytes.len() {
                     return Err(GatewayError::BodyTooLarge);
                 }
                 let permits = u32::try_from(data.len()).map_err(|_| GatewayError::BodyTooLarge)?;
                 held.merge(self.budget.try_acquire_many(permits).map_err(|_| GatewayError::Full)?);
                 bytes.extend_from_slice(&data);
             }
-            parse(&bytes)
+            parse(bytes)
         };
         tokio::select! {
             biased;
@@ -109,23 +108,25 @@ mod tests {
         }
     }
 
-    fn body_reader(max_bytes: usize, max_total_bytes: usize) -> BodyReader {
+    const MAX_BYTES: usize = 10;
+
+    fn body_reader(max_total_bytes: usize) -> BodyReader {
         BodyReader {
             budget: Semaphore::new(max_total_bytes),
-            ..BodyReader::new(max_bytes, Duration::from_secs(1))
+            ..BodyReader::new(Duration::from_secs(1))
         }
     }
 
     async fn read(body_reader: &BodyReader, text: &'static str) -> Result<String, GatewayError> {
         let body = http_body_util::Full::new(Bytes::from_static(text.as_bytes()));
-        let text = |bytes: &[u8]| Ok(String::from_utf8(bytes.to_vec()).unwrap());
-        body_reader.read(body, text).await
+        let text = |bytes| Ok(String::from_utf8(bytes).unwrap());
+        body_reader.read(body, MAX_BYTES, text).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn incomplete_bodies_have_a_common_bound() {
-        let body_reader = body_reader(10, 12);
-        let mut first = Box::pin(body_reader.read(Unfinished(vec![b"four", b"four"]), |_| Ok(())));
+        let body_reader = body_reader(12);
+        let mut first = Box::pin(body_reader.read(Unfinished(vec![b"four", b"four"]), MAX_BYTES, |_| Ok(())));
         assert!(
             first
                 .as_mut()
@@ -141,8 +142,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn announced_bytes_do_not_count() {
-        let body_reader = body_reader(10, 10);
-        let mut silent = pin!(body_reader.read(Unfinished(vec![]), |_| Ok(())));
+        let body_reader = body_reader(10);
+        let mut silent = pin!(body_reader.read(Unfinished(vec![]), MAX_BYTES, |_| Ok(())));
         assert!(
             silent
                 .as_mut()
@@ -154,12 +155,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn body_above_the_bound_is_too_large() {
-        let body_reader = body_reader(8, 100);
-        assert_eq!(read(&body_reader, "12345678").await.unwrap(), "12345678");
-        assert_eq!(read(&body_reader, "123456789").await, Err(GatewayError::BodyTooLarge));
-        let chunks = Unfinished(vec![b"four", b"four", b"!"]);
+        let body_reader = body_reader(100);
+        assert_eq!(read(&body_reader, "1234567890").await.unwrap(), "1234567890");
+        assert_eq!(read(&body_reader, "12345678901").await, Err(GatewayError::BodyTooLarge));
+        let chunks = Unfinished(vec![b"four", b"four", b"!!!"]);
         assert_eq!(
-            body_reader.read(chunks, |_| Ok(())).await,
+            body_reader.read(chunks, MAX_BYTES, |_| Ok(())).await,
             Err(GatewayError::BodyTooLarge)
         );
         assert_eq!(body_reader.budget.available_permits(), 100);
@@ -167,9 +168,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn shutdown_fails_an_incomplete_body_at_once() {
-        let body_reader = body_reader(10, 10);
+        let body_reader = body_reader(10);
         let start = tokio::time::Instant::now();
-        let read = body_reader.read(Unfinished(vec![b"four"]), |_| Ok(()));
+        let read = body_reader.read(Unfinished(vec![b"four"]), MAX_BYTES, |_| Ok(()));
         let (read, ()) = tokio::join!(read, async { body_reader.shut_down() });
         assert_eq!(read, Err(GatewayError::ShuttingDown));
         assert_eq!(start.elapsed(), Duration::ZERO);

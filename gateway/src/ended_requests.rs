@@ -19,18 +19,20 @@ pub(crate) enum End {
     Failed,
     /// The caller disconnected first.
     Cancelled,
+    /// The caller asked for less time than the route gives, and got no reply in it.
+    Shortened,
 }
 
-/// The requests that ended last.
+/// The requests that ended last, and how.
 #[derive(Debug)]
-pub(crate) struct EndedRequests {
-    current: HashMap<Uuid, End>,
-    previous: HashMap<Uuid, End>,
+pub(crate) struct EndedRequests<T> {
+    current: HashMap<Uuid, T>,
+    previous: HashMap<Uuid, T>,
 }
 
 // === impl EndedRequests ===
 
-impl EndedRequests {
+impl<T: Copy> EndedRequests<T> {
     /// Allocates everything at once, so that no request waits for a map to grow.
     pub(crate) fn new() -> Self {
         Self {
@@ -40,7 +42,7 @@ impl EndedRequests {
     }
 
     /// Remembers a request. An id is inserted once.
-    pub(crate) fn insert(&mut self, id: Uuid, end: End) {
+    pub(crate) fn insert(&mut self, id: Uuid, end: T) {
         if self.current.len() == GENERATION {
             mem::swap(&mut self.current, &mut self.previous);
             self.current.clear();
@@ -49,7 +51,7 @@ impl EndedRequests {
     }
 
     /// How a request ended; `None` if it is not one of ours, or was forgotten.
-    pub(crate) fn get(&self, id: Uuid) -> Option<End> {
+    pub(crate) fn get(&self, id: Uuid) -> Option<T> {
         self.current.get(&id).or_else(|| self.previous.get(&id)).copied()
     }
 }

@@ -45,7 +45,7 @@ pub fn reply(value: &[u8]) {
         message: String,
     }
 
-    let body = response::reply(value).into_body();
+    let body = response::ping_reply(value).into_body();
     let size = body.size_hint().exact();
     let mut body = std::pin::pin!(body.collect());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -107,7 +107,7 @@ pub fn head(lines: &[u8]) {
 
     let context = RequestContext::from_headers(&head);
     let id = context.request_id().map(str::to_owned);
-    let mut response = response::reply(b"");
+    let mut response = response::ping_reply(b"");
     context.add_request_id(&mut response);
     let signed = response.headers().get("x-request-id").map(HeaderValue::as_bytes);
     assert_eq!(signed, id.as_ref().map(String::as_bytes));

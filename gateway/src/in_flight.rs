@@ -15,6 +15,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use kafka::{DeliveryCallback, DeliveryResult};
 use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use shared::headers::HeaderBuf;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -22,13 +23,36 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, RouteLimits},
     ended_requests::{End, EndedRequests},
     response::GatewayError,
 };
 
-/// The value of the reply, or why there is none.
-pub(crate) type Outcome = Result<Vec<u8>, GatewayError>;
+/// The reply, or why there is none.
+pub(crate) type Outcome = Result<Reply, GatewayError>;
+
+/// A reply record. Empty for a route without replies, whose outcome is the acknowledgement.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) value: Vec<u8>,
+    /// `None` without headers.
+    pub(crate) head: Option<Box<ReplyHead>>,
+}
+
+/// The headers of a reply record, and where it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ReplyHead {
+    pub(crate) headers: HeaderBuf,
+    pub(crate) offset: i64,
+}
+
+/// The metrics of a route that follow its requests in flight.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RouteGauges {
+    pub(crate) in_flight: Gauge,
+    /// Callers that disconnected before their outcome.
+    pub(crate) abandoned: Counter,
+}
 
 /// What a reply was matched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +78,18 @@ pub(crate) struct InFlight {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    reply_timeout: Duration,
+    /// There is a route without replies: its requests wait for the acknowledgement.
+    has_unreplied: bool,
     in_flight: Gauge,
-    abandoned: Counter,
+    /// By route.
+    gauges: Vec<RouteGauges>,
 }
 
 #[derive(Debug)]
 struct State {
     admission: Admission,
     entries: HashMap<Uuid, Entry>,
-    ended: EndedRequests,
+    ended: EndedRequests<(End, u16)>,
 }
 
 #[derive(Debug)]
@@ -73,6 +99,15 @@ struct Entry {
     sender: Option<oneshot::Sender<Outcome>>,
     /// How the request ends if its [`PendingReply`] is dropped now.
     end: End,
+    /// The index of its route.
+    route: u16,
+}
+
+/// When a request was registered, and for which route.
+#[derive(Debug)]
+struct Registered {
+    registered: Instant,
+    route: u16,
 }
 
 /// The guard of a request in flight: its drop removes the entry.
@@ -80,6 +115,8 @@ struct Entry {
 pub(crate) struct PendingReply {
     id: Uuid,
     registered: Instant,
+    timeout: Duration,
+    route: u16,
     is_probe: bool,
     receiver: oneshot::Receiver<Outcome>,
     shared: Arc<Shared>,
@@ -88,50 +125,64 @@ pub(crate) struct PendingReply {
 // === impl InFlight ===
 
 impl InFlight {
-    /// A table for `max_in_flight` requests, each with `reply_timeout`. The gauge `in_flight` follows their number;
-    /// `abandoned` counts callers that disconnect before their outcome.
-    pub(crate) fn new(max_in_flight: usize, reply_timeout: Duration, in_flight: Gauge, abandoned: Counter) -> Self {
+    /// A table for `max_in_flight` requests to these routes. The gauge `in_flight` follows their number, and `gauges` those
+    /// of each route.
+    pub(crate) fn new(
+        max_in_flight: usize,
+        routes: &[RouteLimits],
+        in_flight: Gauge,
+        gauges: Vec<RouteGauges>,
+    ) -> Self {
         let state = State {
-            admission: Admission::new(max_in_flight, reply_timeout),
+            admission: Admission::new(max_in_flight, routes),
             entries: HashMap::new(),
             ended: EndedRequests::new(),
         };
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
-                reply_timeout,
+                has_unreplied: routes.iter().any(|route| route.topic.is_none()),
                 in_flight,
-                abandoned,
+                gauges,
             }),
         }
     }
 
-    /// The reply offset is fixed: requests are admitted from now on.
-    pub(crate) fn ready(&self) {
-        self.shared.state.lock().admission.ready();
+    /// The reply offset is fixed: requests to the topic are admitted from now on.
+    pub(crate) fn ready(&self, topic: usize) {
+        let mut state = self.shared.state.lock();
+        if let Some(topic) = state.admission.topic(topic) {
+            topic.ready();
+        }
     }
 
-    /// The reply partition is to be chosen again: requests are refused until then.
-    pub(crate) fn not_ready(&self) {
-        self.shared.state.lock().admission.not_ready();
+    /// The reply partition of the topic is to be chosen again: requests are refused until then.
+    pub(crate) fn not_ready(&self, topic: usize) {
+        let mut state = self.shared.state.lock();
+        if let Some(topic) = state.admission.topic(topic) {
+            topic.not_ready();
+        }
     }
 
-    /// Whether requests are refused because no worker is there; a probe is admitted now and then.
-    pub(crate) fn set_no_worker(&self, no_worker: bool) {
+    /// Whether requests to a topic are refused because no worker is there; a probe is admitted now and then.
+    pub(crate) fn set_no_worker(&self, topic: usize, no_worker: bool) {
         let now = Instant::now();
-        self.shared.state.lock().admission.set_no_worker(no_worker, now);
+        let mut state = self.shared.state.lock();
+        if let Some(topic) = state.admission.topic(topic) {
+            topic.set_no_worker(no_worker, now);
+        }
     }
 
     /// Whether a request would be admitted now. It takes no place: [`InFlight::register`] decides again.
-    pub(crate) fn check_admission(&self) -> Result<(), GatewayError> {
+    pub(crate) fn check_admission(&self, route: usize, timeout: Duration) -> Result<(), GatewayError> {
         let now = Instant::now();
-        let mut state = self.shared.state.lock();
-        let in_flight = state.entries.len();
-        state.admission.check(in_flight, now)
+        self.shared.state.lock().admission.check(route, timeout, now)
     }
 
-    /// Admits a request and registers it. Its reply timeout starts here.
-    pub(crate) fn register(&self) -> Result<PendingReply, GatewayError> {
+    /// Admits a request and registers it. Its timeout starts here.
+    pub(crate) fn register(&self, route: usize, timeout: Duration) -> Result<PendingReply, GatewayError> {
+        // Routes are at most a thousand.
+        let index = u16::try_from(route).unwrap_or(u16::MAX);
         let id = Uuid::new_v4();
         let registered = Instant::now();
         let (sender, receiver) = oneshot::channel();
@@ -139,55 +190,72 @@ impl InFlight {
             registered,
             sender: Some(sender),
             end: End::Cancelled,
+            route: index,
         };
         let mut state = self.shared.state.lock();
-        let in_flight = state.entries.len();
-        let is_probe = state.admission.admit(in_flight, registered)?;
+        let is_probe = state.admission.admit(route, timeout, registered)?;
         state.entries.insert(id, entry);
         drop(state);
         self.shared.in_flight.inc();
+        if let Some(gauges) = self.shared.gauges.get(route) {
+            gauges.in_flight.inc();
+        }
         Ok(PendingReply {
             id,
             registered,
+            timeout,
+            route: index,
             is_probe,
             receiver,
             shared: Arc::clone(&self.shared),
         })
     }
 
-    /// Hands a batch of replies to their requests, and returns what each was matched with.
-    pub(crate) fn reply(&self, replies: Vec<(Uuid, Outcome)>) -> Vec<ReplyMatch> {
+    /// Hands a batch of replies to their requests. Returns what each was matched with, and the topic of its route.
+    pub(crate) fn reply(&self, replies: Vec<(Uuid, Outcome)>) -> Vec<(ReplyMatch, Option<usize>)> {
         let now = Instant::now();
         let mut senders = Vec::with_capacity(replies.len());
         let mut matches = Vec::with_capacity(replies.len());
-        let mut count = 0;
-        let mut last_latency = None;
+        // Replies of one topic in a row, and the latency of the last one.
+        let mut run: Option<(usize, u32, Duration)> = None;
 
         let mut state = self.shared.state.lock();
         for (id, _) in &replies {
             let taken = state.take_sender(*id, End::Answered);
-            let (reply_match, latency) = match &taken {
-                Some((_, registered)) => (ReplyMatch::Delivered, Some(now - *registered)),
+            let (reply_match, route) = match &taken {
+                Some((_, entry)) => (ReplyMatch::Delivered, Some(entry.route)),
                 None => match state.end(*id) {
-                    Some(End::Answered) => (ReplyMatch::Duplicate, None),
-                    // Late replies are the best sign of a queue. Replies to callers that left are no sign of anything.
-                    Some(End::Failed) => (ReplyMatch::Late, Some(self.shared.reply_timeout)),
-                    Some(End::Cancelled) => (ReplyMatch::Cancelled, None),
+                    Some((End::Answered, route)) => (ReplyMatch::Duplicate, Some(route)),
+                    Some((End::Failed | End::Shortened, route)) => (ReplyMatch::Late, Some(route)),
+                    Some((End::Cancelled, route)) => (ReplyMatch::Cancelled, Some(route)),
                     None => (ReplyMatch::Foreign, None),
                 },
             };
-            count += u32::from(latency.is_some());
-            last_latency = latency.or(last_latency);
-            senders.push(taken);
-            matches.push(reply_match);
+            let limits = route.and_then(|route| state.admission.limits(usize::from(route)));
+            let topic = limits.and_then(|limits| limits.topic);
+            let latency = match (&taken, limits) {
+                (Some((_, entry)), _) => Some(now - entry.registered),
+                // Late replies are the best sign of a queue. Replies to callers that left are no sign of anything.
+                (None, Some(limits)) if matches!(state.end(*id), Some((End::Failed, _))) => Some(limits.timeout),
+                _ => None,
+            };
+            if let (Some(topic), Some(latency)) = (topic, latency) {
+                run = match run {
+                    Some((same, count, _)) if same == topic => Some((topic, count + 1, latency)),
+                    other => {
+                        state.replied(other, now);
+                        Some((topic, 1, latency))
+                    }
+                };
+            }
+            senders.push(taken.map(|(sender, _)| sender));
+            matches.push((reply_match, topic));
         }
-        if let Some(latency) = last_latency {
-            state.admission.replied(count, latency, now);
-        }
+        state.replied(run, now);
         drop(state);
 
         for (taken, (_, outcome)) in senders.into_iter().zip(replies) {
-            if let Some((sender, _)) = taken {
+            if let Some(sender) = taken {
                 // The caller may have disconnected since the lock was released.
                 let _ = sender.send(outcome);
             }
@@ -208,13 +276,31 @@ impl InFlight {
         }
     }
 
+    /// Gives requests to routes without replies their outcome. Others wait on.
+    fn finish(&self, ids: &[Uuid], outcome: &Result<(), GatewayError>) {
+        let end = if outcome.is_ok() { End::Answered } else { End::Failed };
+        let mut senders = Vec::new();
+        let mut state = self.shared.state.lock();
+        for id in ids {
+            let route = state.entries.get(id).map(|entry| usize::from(entry.route));
+            let limits = route.and_then(|route| state.admission.limits(route));
+            if limits.is_some_and(|limits| limits.topic.is_none()) {
+                senders.extend(state.take_sender(*id, end));
+            }
+        }
+        drop(state);
+        for (sender, _) in senders {
+            let _ = sender.send(outcome.map(|()| Reply::default()));
+        }
+    }
+
     /// Admits no more requests, and fails all that are in flight.
     pub(crate) fn shut_down(&self) {
         let mut state = self.shared.state.lock();
         state.admission.shut_down();
         let ids: Vec<_> = state.entries.keys().copied().collect();
         drop(state);
-        self.fail(&ids, GatewayError::ShuttingDown);
+        self.fail(&ids, GatewayError::DrainEnded);
     }
 }
 
@@ -224,8 +310,11 @@ impl DeliveryCallback for InFlight {
 
     fn on_delivery(&self, ids: Vec<Uuid>, result: DeliveryResult) {
         match result {
-            DeliveryResult::NotSent | DeliveryResult::Refused => self.fail(&ids, GatewayError::SendFailed),
-            // With an unknown result the record may be in the log: the request waits on for its reply.
+            DeliveryResult::NotSent => self.fail(&ids, GatewayError::SendFailed),
+            DeliveryResult::Refused => self.fail(&ids, GatewayError::RecordRefused),
+            DeliveryResult::Acknowledged if self.shared.has_unreplied => self.finish(&ids, &Ok(())),
+            // The record may be in the log. A request with a reply waits on for it; another one has nothing to wait for.
+            DeliveryResult::Unknown if self.shared.has_unreplied => self.finish(&ids, &Err(GatewayError::TimedOut)),
             DeliveryResult::Acknowledged | DeliveryResult::Unknown => {}
         }
     }
@@ -234,18 +323,30 @@ impl DeliveryCallback for InFlight {
 // === impl State ===
 
 impl State {
-    /// Takes the sender of a request that has no outcome yet, with the time of its registration.
-    fn take_sender(&mut self, id: Uuid, end: End) -> Option<(oneshot::Sender<Outcome>, Instant)> {
+    /// Takes the sender of a request that has no outcome yet, with the time of its registration and its route.
+    fn take_sender(&mut self, id: Uuid, end: End) -> Option<(oneshot::Sender<Outcome>, Registered)> {
         let entry = self.entries.get_mut(&id)?;
         let sender = entry.sender.take()?;
         entry.end = end;
-        Some((sender, entry.registered))
+        let (registered, route) = (entry.registered, entry.route);
+        Some((sender, Registered { registered, route }))
     }
 
-    /// How a request without a sender ended, or is about to end.
-    fn end(&self, id: Uuid) -> Option<End> {
+    /// How a request without a sender ended, or is about to end, and its route.
+    fn end(&self, id: Uuid) -> Option<(End, u16)> {
         let entry = self.entries.get(&id);
-        entry.map(|entry| entry.end).or_else(|| self.ended.get(id))
+        entry
+            .map(|entry| (entry.end, entry.route))
+            .or_else(|| self.ended.get(id))
+    }
+
+    /// Tells a topic of some replies and the latency of the last.
+    fn replied(&mut self, run: Option<(usize, u32, Duration)>, now: Instant) {
+        if let Some((topic, count, latency)) = run
+            && let Some(topic) = self.admission.topic(topic)
+        {
+            topic.replied(count, latency, now);
+        }
     }
 }
 
@@ -261,18 +362,23 @@ impl PendingReply {
         self.registered
     }
 
-    /// When the reply timeout ends.
+    /// When the timeout ends.
     pub(crate) fn deadline(&self) -> Instant {
-        self.registered + self.shared.reply_timeout
+        self.registered + self.timeout
     }
 
-    /// Waits for the outcome: the reply, an error, or the reply timeout.
+    /// Waits for the outcome: the reply, an error, or the timeout.
     pub(crate) async fn outcome(mut self) -> Outcome {
-        let deadline = self.registered + self.shared.reply_timeout;
+        let deadline = self.registered + self.timeout;
         let received = match timeout_at(deadline, &mut self.receiver).await {
             Ok(received) => received,
             Err(_elapsed) => {
-                let taken = self.shared.state.lock().take_sender(self.id, End::Failed);
+                let taken = {
+                    let mut state = self.shared.state.lock();
+                    let limits = state.admission.limits(usize::from(self.route));
+                    let is_shortened = limits.is_some_and(|limits| self.timeout < limits.timeout);
+                    state.take_sender(self.id, if is_shortened { End::Shortened } else { End::Failed })
+                };
                 if taken.is_some() {
                     return Err(GatewayError::TimedOut);
                 }
@@ -289,8 +395,10 @@ impl PendingReply {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
         let taken = state.take_sender(self.id, End::Failed);
-        if self.is_probe {
-            state.admission.return_probe(now);
+        if self.is_probe
+            && let Some(topic) = state.admission.topic_of(usize::from(self.route))
+        {
+            topic.return_probe(now);
         }
         drop(state);
         drop(taken);
@@ -303,11 +411,15 @@ impl Drop for PendingReply {
         let mut state = self.shared.state.lock();
         let entry = state.entries.remove(&self.id);
         let end = entry.as_ref().map_or(End::Cancelled, |entry| entry.end);
-        state.ended.insert(self.id, end);
+        state.ended.insert(self.id, (end, self.route));
+        state.admission.leave(usize::from(self.route));
         drop(state);
         self.shared.in_flight.dec();
-        if end == End::Cancelled {
-            self.shared.abandoned.inc();
+        if let Some(gauges) = self.shared.gauges.get(usize::from(self.route)) {
+            gauges.in_flight.dec();
+            if end == End::Cancelled {
+                gauges.abandoned.inc();
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!            ┌─ register ─▶ in_flight ◀─ reply ── replies ◀── consumer of `pong`
 //! service ───┤
-//!            └─ record ───▶ producer of `ping`
+//!            └─ record ───▶ request_topic: producers of `ping`
 //! ```
 
 #![forbid(unsafe_code)]
@@ -12,22 +12,36 @@
 mod adaptive_limit;
 mod admission;
 mod body;
+mod check;
 mod descriptors;
 mod ended_requests;
+mod example;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod http_reply;
+mod http_request;
 mod in_flight;
 mod metrics;
 mod ping_body;
 mod replies;
 mod reply_address;
 mod request_context;
+mod request_topic;
 mod response;
-mod route;
+mod routes;
 mod service;
 mod settings;
+mod start;
+mod topic_admission;
+mod watched_topic;
 mod worker_presence;
 
-pub use self::{gateway::Gateway, reply_address::ReplyPartition, settings::Settings};
+pub use self::{
+    check::Check,
+    example::Example,
+    gateway::Gateway,
+    reply_address::ReplyPartition,
+    settings::{Command, Settings},
+};

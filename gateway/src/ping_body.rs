@@ -1,4 +1,4 @@
-//! The body of `POST /ping`, and the request record of `/ping`.
+//! The `ping` contract: requests to `/ping` and their record.
 //!
 //! The record is part of a fixed contract: the key is the correlation id as 36 ASCII characters, the value is
 //! `{"id":"<id>","name":"<name>","value":"<value>"}`.
@@ -8,6 +8,7 @@ use std::{
     fmt::{self, Display},
 };
 
+use hyper::{HeaderMap, Method, header::CONTENT_TYPE, http::request::Parts};
 use kafka::Record;
 use serde::{Deserialize, de::IgnoredAny};
 use shared::{
@@ -17,6 +18,15 @@ use shared::{
 use uuid::Uuid;
 
 use crate::response::GatewayError;
+
+/// A request to `/ping`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PingRequest {
+    /// The record has the default name and value; a body is ignored.
+    Get,
+    /// The body is a [`PingBody`].
+    Post,
+}
 
 /// The body of `POST /ping`: a JSON object with these strings. Other fields are ignored, an `id` too.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -47,6 +57,27 @@ pub(crate) enum BadJson {
     DuplicateField {
         field: &'static str,
     },
+}
+
+// === impl PingRequest ===
+
+impl PingRequest {
+    /// Reads the head of a request whose method is GET or POST.
+    pub(crate) fn from_head(head: &Parts) -> Result<Self, GatewayError> {
+        match head.method {
+            Method::POST if is_json(&head.headers) => Ok(Self::Post),
+            Method::POST => Err(GatewayError::UnsupportedMediaType),
+            _ => Ok(Self::Get),
+        }
+    }
+}
+
+/// Whether the content type is JSON. A request without one is taken for JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_none_or(|value| {
+        let media_type = value.as_bytes().split(|&byte| byte == b';').next();
+        media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+    })
 }
 
 // === impl PingBody ===
@@ -224,7 +255,9 @@ mod tests {
                 "field \"value\" of the body occurs twice",
             ),
         ] {
-            let (status, error) = PingBody::from_json(body).unwrap_err().status();
+            let (status, error) = PingBody::from_json(body)
+                .unwrap_err()
+                .status(crate::routes::Contract::Ping);
             assert_eq!((status.as_u16(), &*error), (400, text), "{}", body.escape_ascii());
         }
     }
@@ -235,5 +268,22 @@ mod tests {
         let id = Uuid::new_v4();
         let value = String::from_utf8(body.into_record(id, HeaderBuf::new()).value.unwrap()).unwrap();
         assert_eq!(value, format!(r#"{{"id":"{id}","name":"n","value":"v"}}"#));
+    }
+
+    #[test]
+    fn content_type_must_be_json_or_absent() {
+        let json = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(CONTENT_TYPE, value.parse().unwrap());
+            }
+            is_json(&headers)
+        };
+        assert!(json(None));
+        assert!(json(Some("application/json")));
+        assert!(json(Some("Application/JSON ; charset=utf-8")));
+        assert!(!json(Some("text/plain")));
+        assert!(!json(Some("application/jsonp")));
+        assert!(!json(Some("")));
     }
 }

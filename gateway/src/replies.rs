@@ -1,63 +1,66 @@
-//! The reply loop: from the consumer of the reply topic to the requests in flight.
+//! The reply loop of one reply topic: from its consumer to the requests in flight.
 //!
 //! Nothing in it waits for a caller. A batch is parsed before the table of requests is locked, and counted after that.
 
-use std::{convert::Infallible, mem};
+use std::convert::Infallible;
 
 use kafka::{ConsumedRecord, PartitionConsumer};
-use shared::headers;
+use shared::{headers, heartbeat::Heartbeat};
 use tokio::{task::yield_now, time::Instant};
-use tracing::{debug, info, warn};
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::{
-    in_flight::{InFlight, Outcome, ReplyMatch},
+    in_flight::{InFlight, Outcome, Reply, ReplyHead, ReplyMatch},
     metrics::ReplyMetrics,
     response::GatewayError,
-    worker_presence::{Sign, WorkerPresence},
+    watched_topic::WatchedTopic,
+    worker_presence::Sign,
 };
 
 /// Bytes of a service's error that are logged.
 const MAX_LOGGED_BYTES: usize = 1024;
 
-/// Reads replies for ever. Requests are admitted once the start offset is fixed.
-pub(crate) async fn run(mut consumer: PartitionConsumer, in_flight: InFlight, metrics: ReplyMetrics) -> Infallible {
+/// Reads replies for ever. Requests to the `topics` are admitted once the start offset is fixed.
+pub(crate) async fn run(
+    mut consumer: PartitionConsumer,
+    in_flight: InFlight,
+    mut topics: Vec<WatchedTopic>,
+    metrics: ReplyMetrics,
+) -> Infallible {
     consumer.wait_for_start().await;
-    in_flight.ready();
-    let mut presence = WorkerPresence::default();
-    let mut had_no_worker = false;
+    for topic in &topics {
+        in_flight.ready(topic.index());
+    }
     loop {
         let batch = consumer.poll().await;
-        let mut sign = Sign::Nothing;
+        let now = Instant::now();
         let mut replies = Vec::with_capacity(batch.records.len());
         for record in batch.records {
             if let Some(id) = headers::correlation_id(record.headers(), record.key()) {
                 replies.push((id, outcome(id, record)));
             } else if headers::is_heartbeat(record.key()) {
-                sign = Sign::Heartbeat;
                 metrics.heartbeat.inc();
+                // A value of a later kind names no topics.
+                let heartbeat = Heartbeat::from_value(record.value().unwrap_or_default()).unwrap_or_default();
+                topics.iter_mut().for_each(|topic| topic.heartbeat(&heartbeat, now));
             } else {
                 metrics.malformed.inc();
             }
         }
 
-        let matches = in_flight.reply(replies);
-        for reply_match in &matches {
-            metrics.count(*reply_match);
+        for (reply_match, index) in in_flight.reply(replies) {
+            metrics.count(reply_match);
+            // A late or duplicate reply comes from a worker as well; a foreign one may come from another gateway's.
+            if reply_match != ReplyMatch::Foreign
+                && let Some(topic) = topics.iter_mut().find(|topic| Some(topic.index()) == index)
+            {
+                topic.saw(Sign::Reply);
+            }
         }
-
-        // A late or duplicate reply comes from a worker as well; a foreign one may come from another gateway's.
-        if matches.iter().any(|reply_match| *reply_match != ReplyMatch::Foreign) {
-            sign = sign.max(Sign::Reply);
-        }
-        presence.fetched(sign, batch.at_end, Instant::now());
-        let has_no_worker = presence.has_no_worker();
-        if mem::replace(&mut had_no_worker, has_no_worker) != has_no_worker {
-            in_flight.set_no_worker(has_no_worker);
-            if has_no_worker {
-                warn!("no heartbeat and no reply for 3 s or more: requests are refused");
-            } else {
-                info!("a worker is there again");
+        for topic in &mut topics {
+            if let Some(has_no_worker) = topic.fetched(batch.at_end, now) {
+                in_flight.set_no_worker(topic.index(), has_no_worker);
             }
         }
 
@@ -66,12 +69,18 @@ pub(crate) async fn run(mut consumer: PartitionConsumer, in_flight: InFlight, me
     }
 }
 
-/// The value of a reply, or that the service failed. Its error is logged, and hidden from the caller.
+/// The reply, or that the service failed. Its error is logged, and hidden from the caller.
 fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
-    if let Some(error) = headers::handler_error(record.headers()) {
+    let headers = record.headers();
+    if let Some(error) = headers::handler_error(headers) {
         let logged = error.get(..MAX_LOGGED_BYTES).unwrap_or(error);
         debug!(%id, error = %logged.escape_ascii(), "the service failed");
         return Err(GatewayError::ServiceFailed);
     }
-    Ok(record.value().unwrap_or_default().to_vec())
+    let head = (!headers.is_empty()).then(|| {
+        let (headers, offset) = (headers.to_buf(), record.offset());
+        Box::new(ReplyHead { headers, offset })
+    });
+    let value = record.value().unwrap_or_default().to_vec();
+    Ok(Reply { value, head })
 }

@@ -29,19 +29,28 @@ pub enum ReplyPartition {
     Auto,
 }
 
-/// The address of this gateway for replies.
+/// The address of this gateway in one reply topic.
 #[derive(Debug)]
 pub(crate) struct ReplyAddress {
     cluster: Arc<Cluster>,
     topic: String,
     setting: ReplyPartition,
     hostname: Option<String>,
+    /// `None` until it is chosen.
+    partition: RwLock<Option<i32>>,
+}
+
+/// The headers by which a service answers the requests of a route.
+#[derive(Debug)]
+pub(crate) struct AddressHeaders {
+    /// `None` for a route without replies.
+    address: Option<Arc<ReplyAddress>>,
     dialect: Dialect,
-    /// Random: distinguishes this process from every other gateway.
-    gateway_id: String,
-    reply_timeout: Duration,
-    /// The headers that name the partition; `None` until it is chosen.
-    template: RwLock<Option<Template>>,
+    /// Distinguishes this process from every other gateway.
+    gateway_id: Arc<str>,
+    timeout: Duration,
+    /// With the partition that it names. `None` before the first request.
+    template: RwLock<Option<(Option<i32>, Template)>>,
 }
 
 // === impl ReplyPartition ===
@@ -59,23 +68,13 @@ impl Display for ReplyPartition {
 
 impl ReplyAddress {
     /// An address in `topic` whose partition is chosen later.
-    pub(crate) fn new(
-        cluster: &Arc<Cluster>,
-        topic: &str,
-        setting: ReplyPartition,
-        hostname: Option<String>,
-        dialect: Dialect,
-        reply_timeout: Duration,
-    ) -> Self {
+    pub(crate) fn new(cluster: &Arc<Cluster>, topic: &str, setting: ReplyPartition, hostname: Option<String>) -> Self {
         Self {
             cluster: Arc::clone(cluster),
             topic: topic.to_owned(),
             setting,
             hostname,
-            dialect,
-            gateway_id: format!("{:016x}", fastrand::u64(..)),
-            reply_timeout,
-            template: RwLock::new(None),
+            partition: RwLock::new(None),
         }
     }
 
@@ -86,19 +85,9 @@ impl ReplyAddress {
             ReplyPartition::Fixed(partition) => partition,
             ReplyPartition::Auto => self.choose_by_hostname(health_check).await,
         };
-        let template = self.template(partition);
-        *self.template.write() = Some(template);
+        *self.partition.write() = Some(partition);
         info!(topic = self.topic, partition, "reply address");
         Partition::new(&self.cluster, &self.topic, partition)
-    }
-
-    /// The headers of a request: correlation, reply address and deadline. Empty until the partition is chosen.
-    pub(crate) fn headers(&self, id: Uuid) -> HeaderBuf {
-        let template = self.template.read();
-        template
-            .as_ref()
-            .map(|template| template.headers(id))
-            .unwrap_or_default()
     }
 
     /// Waits until another partition has to be chosen, because the topic no longer has this one. A partition number in the
@@ -108,14 +97,6 @@ impl ReplyAddress {
             ReplyPartition::Fixed(_) => std::future::pending().await,
             ReplyPartition::Auto => PartitionDiscovery::removal(&self.cluster, &self.topic, partition).await,
         }
-    }
-
-    fn template(&self, partition: i32) -> Template {
-        let deadline = Deadline {
-            gateway: self.gateway_id.as_bytes(),
-            left: self.reply_timeout,
-        };
-        self.dialect.template(&self.topic, partition).with_deadline(deadline)
     }
 
     async fn choose_by_hostname(&self, health_check: &HealthCheck) -> i32 {
@@ -130,6 +111,66 @@ impl ReplyAddress {
             backoff.pause().await;
         }
     }
+}
+
+// === impl AddressHeaders ===
+
+impl AddressHeaders {
+    /// For requests with this timeout, unless they have another.
+    pub(crate) fn new(
+        address: Option<Arc<ReplyAddress>>,
+        dialect: Dialect,
+        gateway_id: Arc<str>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            address,
+            dialect,
+            gateway_id,
+            timeout,
+            template: RwLock::new(None),
+        }
+    }
+
+    /// The headers of a request: correlation, reply address and deadline; without a reply the correlation only. Empty until
+    /// the partition is chosen.
+    pub(crate) fn headers(&self, id: Uuid, timeout: Duration) -> HeaderBuf {
+        let partition = match &self.address {
+            None => None,
+            Some(address) => match *address.partition.read() {
+                None => return HeaderBuf::new(),
+                partition => partition,
+            },
+        };
+        if timeout == self.timeout
+            && let Some((of_partition, template)) = &*self.template.read()
+            && *of_partition == partition
+        {
+            return template.headers(id);
+        }
+        let template = self.template(partition, timeout);
+        let headers = template.headers(id);
+        if timeout == self.timeout {
+            *self.template.write() = Some((partition, template));
+        }
+        headers
+    }
+
+    fn template(&self, partition: Option<i32>, timeout: Duration) -> Template {
+        let (Some(address), Some(partition)) = (&self.address, partition) else {
+            return self.dialect.template_without_reply();
+        };
+        let deadline = Deadline {
+            gateway: self.gateway_id.as_bytes(),
+            left: timeout,
+        };
+        self.dialect.template(&address.topic, partition).with_deadline(deadline)
+    }
+}
+
+/// A new id for a gateway: random, so that no two have the same.
+pub(crate) fn new_gateway_id() -> Arc<str> {
+    format!("{:016x}", fastrand::u64(..)).into()
 }
 
 /// The partition at the index that ends `hostname`, modulo their number; a random one without an index.
@@ -153,6 +194,9 @@ fn pick(partitions: &BTreeSet<i32>, hostname: Option<&str>) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use kafka::Security;
+    use shared::readiness::Readiness;
+
     use super::*;
 
     fn picked(count: i32, hostname: &str) -> i32 {
@@ -181,6 +225,34 @@ mod tests {
             let all: BTreeSet<i32> = (0..3).collect();
             let picked: BTreeSet<_> = (0..1_000).filter_map(|_| pick(&all, hostname)).collect();
             assert_eq!(picked, all, "{hostname:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn headers_name_the_partition_that_was_chosen_last() {
+        let cluster = Arc::new(Cluster::new("gateway", Vec::new(), Security::default(), Vec::new()));
+        let address = Arc::new(ReplyAddress::new(&cluster, "replies", ReplyPartition::Fixed(3), None));
+        let timeout = Duration::from_secs(10);
+        let headers = AddressHeaders::new(Some(Arc::clone(&address)), Dialect::Common, new_gateway_id(), timeout);
+        let partition = |timeout| {
+            let headers = headers.headers(Uuid::new_v4(), timeout);
+            let mut found = headers
+                .as_headers()
+                .iter()
+                .filter(|(name, _)| *name == b"pingpong_replyPartition");
+            found
+                .next()
+                .map(|(_, value)| value.unwrap_or_default().escape_ascii().to_string())
+        };
+        assert_eq!(partition(timeout), None);
+        let check = Readiness::default().health_check("replies");
+        address.choose_partition(&check).await;
+        for _ in 0..2 {
+            assert_eq!(partition(timeout).as_deref(), Some("3"));
+        }
+        *address.partition.write() = Some(1);
+        for timeout in [timeout, Duration::from_secs(1), timeout] {
+            assert_eq!(partition(timeout).as_deref(), Some("1"));
         }
     }
 

@@ -1,69 +1,117 @@
 //! One request, from its head to its response.
 //!
-//! 1. The head is read: which route, which trace. A request without a route is refused.
+//! 1. The head is read: which route, which trace, and for the `http` contract the headers of the record. A request without a
+//!    route is refused.
 //! 2. Admission is checked before the body is read, so that a refused request costs neither memory nor time.
 //! 3. The body is read. Until it is complete the request is not in flight: it takes no place of `MAX_IN_FLIGHT` and no reply
 //!    timeout, so a slow sender cannot crowd out others. Its own bounds are `HEADER_TIMEOUT`, and [`BodyReader`]'s in bytes.
 //! 4. The request is registered, which decides on admission again, and after that its record is handed to the producer.
 //! 5. The outcome becomes the response.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
     body::{Body, Incoming},
+    header::{ALLOW, HeaderName, HeaderValue},
     http::request::Parts,
 };
-use kafka::Producer;
-use shared::server::{Handler, Refusal, Response};
-use tracing::{debug, field};
+use kafka::Record;
+use parking_lot::Mutex;
+use shared::{
+    headers::{HeaderBuf, http},
+    log_limiter::LogLimiter,
+    server::{Handler, Refusal, Response},
+};
+use tracing::{debug, field, warn};
+use uuid::Uuid;
 
 use crate::{
     body::BodyReader,
-    in_flight::{InFlight, Outcome},
-    metrics::RequestMetrics,
-    ping_body::PingBody,
-    reply_address::ReplyAddress,
+    http_reply::HttpReply,
+    http_request::HttpRequest,
+    in_flight::{InFlight, PendingReply, Reply},
+    metrics::{RequestMetrics, RouteMetrics},
+    ping_body::{PingBody, PingRequest},
+    reply_address::AddressHeaders,
     request_context::RequestContext,
+    request_topic::RequestTopic,
     response::{self, GatewayError},
-    route::Route,
+    routes::{Contract, Match, Route, Router},
 };
+
+static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Answers the requests of all connections.
 #[derive(Debug)]
 pub(crate) struct GatewayService {
+    pub(crate) router: Router,
+    /// By the indices of the router.
+    pub(crate) routes: Vec<RouteService>,
     pub(crate) in_flight: InFlight,
-    pub(crate) producer: Producer<InFlight>,
-    pub(crate) reply_address: Arc<ReplyAddress>,
     pub(crate) metrics: RequestMetrics,
     pub(crate) body_reader: Arc<BodyReader>,
+    pub(crate) bad_replies: Mutex<LogLimiter>,
+}
+
+/// A route, and what serves it.
+#[derive(Debug)]
+pub(crate) struct RouteService {
+    pub(crate) index: usize,
+    pub(crate) route: Route,
+    pub(crate) topic: Arc<RequestTopic>,
+    pub(crate) address: AddressHeaders,
+    pub(crate) metrics: RouteMetrics,
+}
+
+/// What the head of a request asks for.
+#[derive(Debug)]
+pub(crate) enum RequestHead {
+    /// The index of a route.
+    Route(usize, Result<Request, GatewayError>),
+    /// Answered with `Allow`.
+    Options(HeaderValue),
+    /// Refused without a route, perhaps with `Allow`.
+    Refused(GatewayError, Option<HeaderValue>),
+}
+
+/// A request by the contract of its route.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Ping(PingRequest),
+    Http(Box<HttpRequest>),
 }
 
 // === impl GatewayService ===
 
 impl Handler for GatewayService {
-    type Head = (RequestContext, Result<Route, GatewayError>);
+    type Head = (RequestContext, RequestHead);
 
     fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Self::Head {
-        let route = accepted
-            .map_err(GatewayError::from)
-            .and_then(|()| Route::from_head(head));
-        (RequestContext::from_headers(&head.headers), route)
+        let request = match accepted {
+            Ok(()) => self.find(head),
+            Err(refusal) => RequestHead::Refused(refusal.into(), None),
+        };
+        (RequestContext::from_headers(&head.headers), request)
     }
 
-    async fn respond(&self, (context, route): Self::Head, body: &mut Incoming) -> Response {
-        let outcome = match route {
-            Ok(route) => self.call(route, body, &context).await,
-            Err(error) => Err(error),
-        };
-        let mut response = match outcome {
-            Ok(value) => {
-                self.metrics.answered();
-                response::reply(&value)
+    async fn respond(&self, (context, head): Self::Head, body: &mut Incoming) -> Response {
+        let mut response = match head {
+            RequestHead::Route(index, request) => match self.routes.get(index) {
+                Some(route) => self.respond_by(route, request, body, &context).await,
+                None => GatewayError::NotFound.response(None),
+            },
+            RequestHead::Options(allow) => {
+                self.metrics.answered_options();
+                response::options(allow)
             }
-            Err(error) => {
+            RequestHead::Refused(error, allow) => {
                 self.metrics.refused(error);
-                error.response()
+                let mut response = error.response(None);
+                if let Some(allow) = allow {
+                    response.headers_mut().insert(ALLOW, allow);
+                }
+                response
             }
         };
         context.add_request_id(&mut response);
@@ -72,46 +120,201 @@ impl Handler for GatewayService {
 }
 
 impl GatewayService {
-    /// From the body of a request to the value of its reply.
-    async fn call<B>(&self, route: Route, body: B, context: &RequestContext) -> Outcome
+    fn find(&self, head: &Parts) -> RequestHead {
+        match self.router.find(&head.method, head.uri.path()) {
+            Match::Route { index, method, params } => {
+                let Some(RouteService { route, .. }) = self.routes.get(index) else {
+                    return RequestHead::Refused(GatewayError::NotFound, None);
+                };
+                let request = match route.contract {
+                    Contract::Ping => PingRequest::from_head(head).map(Request::Ping),
+                    Contract::Http => {
+                        let values = params.iter().map(|(_, value)| value);
+                        HttpRequest::from_head(route, method, values, head)
+                            .map(|request| Request::Http(Box::new(request)))
+                    }
+                };
+                RequestHead::Route(index, request)
+            }
+            Match::Options(allow) => RequestHead::Options(allow.clone()),
+            Match::MethodNotAllowed(allow) => RequestHead::Refused(GatewayError::MethodNotAllowed, Some(allow.clone())),
+            Match::NotFound => RequestHead::Refused(GatewayError::NotFound, None),
+        }
+    }
+
+    async fn respond_by<B>(
+        &self,
+        route: &RouteService,
+        request: Result<Request, GatewayError>,
+        body: B,
+        context: &RequestContext,
+    ) -> Response
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let body = match route {
-            Route::GetPing => PingBody::default(),
-            Route::PostPing => {
-                self.in_flight.check_admission()?;
-                self.body_reader.read(body, PingBody::from_json).await?
+        let (outcome, wait) = match request {
+            Ok(Request::Ping(request)) => (self.call_ping(route, request, body, context).await, None),
+            Ok(Request::Http(request)) => {
+                let wait = request.wait;
+                (self.call_http(route, *request, body, context).await, wait)
+            }
+            Err(error) => (Err(error), None),
+        };
+        let response = match outcome {
+            Ok((_, reply)) if route.route.contract == Contract::Ping => Ok(response::ping_reply(&reply.value)),
+            Ok((id, _)) if route.route.reply_topic.is_none() => Ok(response::stored(id)),
+            Ok((_, reply)) => self.http_reply(route, reply),
+            Err(error) => Err(error),
+        };
+        let mut response = match response {
+            Ok(response) => {
+                route.metrics.answered(response.status().as_u16());
+                response
+            }
+            Err(error) => {
+                route.metrics.refused(error);
+                error.response(Some(&route.route))
             }
         };
+        if let Some(wait) = wait
+            && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
+        {
+            response.headers_mut().insert(&PREFERENCE_APPLIED, applied);
+        }
+        response
+    }
 
-        // Before the record is sent: the reply may arrive before `try_send` returns.
-        let pending_reply = self.in_flight.register()?;
-        let (id, registered) = (pending_reply.id(), pending_reply.registered());
+    /// From a request to `/ping` to its reply.
+    async fn call_ping<B>(
+        &self,
+        route: &RouteService,
+        request: PingRequest,
+        body: B,
+        context: &RequestContext,
+    ) -> Result<(Uuid, Reply), GatewayError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let timeout = route.route.timeout;
+        let body = match request {
+            PingRequest::Get => PingBody::default(),
+            PingRequest::Post => {
+                self.check_admission(route, timeout)?;
+                let parse = |bytes: Vec<u8>| PingBody::from_json(&bytes);
+                self.body_reader.read(body, route.route.max_body, parse).await?
+            }
+        };
+        let pending_reply = self.register(route, timeout, context)?;
+        let id = pending_reply.id();
+        let mut headers = route.address.headers(id, timeout);
+        context.add_trace(&mut headers);
+        let record = body.into_record(id, headers);
+        self.outcome(route, pending_reply, record, None, context).await
+    }
+
+    /// From a request of the `http` contract to its reply, or to the acknowledgement.
+    async fn call_http<B>(
+        &self,
+        route: &RouteService,
+        request: HttpRequest,
+        body: B,
+        context: &RequestContext,
+    ) -> Result<(Uuid, Reply), GatewayError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let timeout = request
+            .wait
+            .map_or(route.route.timeout, |wait| wait.min(route.route.timeout));
+        self.check_admission(route, timeout)?;
+        let value = self.body_reader.read(body, route.route.max_body, Ok).await?;
+        let pending_reply = self.register(route, timeout, context)?;
+        let id = pending_reply.id();
+        let mut headers: HeaderBuf = request.headers;
+        headers.extend(route.address.headers(id, timeout).as_headers());
+        context.add_trace(&mut headers);
+        if let Some(request_id) = context.request_id() {
+            headers.push(http::REQUEST_ID, request_id.as_bytes());
+        }
+        let key = request.key.as_deref();
+        let record = Record {
+            headers,
+            ..Record::new(key.map_or_else(|| id.to_string().into_bytes(), <[u8]>::to_vec), value)
+        };
+        self.outcome(route, pending_reply, record, key, context).await
+    }
+
+    fn check_admission(&self, route: &RouteService, timeout: Duration) -> Result<(), GatewayError> {
+        self.in_flight.check_admission(route.index, timeout)?;
+        if route.topic.is_known() {
+            Ok(())
+        } else {
+            Err(GatewayError::NotReady)
+        }
+    }
+
+    /// Before the record is sent: the reply may arrive before the producer returns.
+    fn register(
+        &self,
+        route: &RouteService,
+        timeout: Duration,
+        context: &RequestContext,
+    ) -> Result<PendingReply, GatewayError> {
+        let pending_reply = self.in_flight.register(route.index, timeout)?;
         debug!(
-            %id,
+            id = %pending_reply.id(),
+            route = route.route.on,
             traceparent = context.traceparent(),
             tracestate = context.tracestate(),
             x_request_id = context.request_id(),
             "request"
         );
+        Ok(pending_reply)
+    }
 
-        let mut headers = self.reply_address.headers(id);
-        context.add_trace(&mut headers);
-        if self
-            .producer
-            .try_send(body.into_record(id, headers), id, Some(pending_reply.deadline()))
-            .is_err()
-        {
+    /// Hands the record to the producer, and waits. `key` is the record's, if it is not the correlation id.
+    async fn outcome(
+        &self,
+        route: &RouteService,
+        pending_reply: PendingReply,
+        record: Record,
+        key: Option<&[u8]>,
+        context: &RequestContext,
+    ) -> Result<(Uuid, Reply), GatewayError> {
+        let (id, registered) = (pending_reply.id(), pending_reply.registered());
+        let producer = route.topic.producer(key).filter(|_| route.topic.is_known());
+        let Some(producer) = producer else {
+            return Err(pending_reply.cancel(GatewayError::NotReady));
+        };
+        let _counted = producer.count();
+        let sent = producer.producer.try_send(record, id, Some(pending_reply.deadline()));
+        if sent.is_err() {
             return Err(pending_reply.cancel(GatewayError::Full));
         }
-
         let outcome = pending_reply.outcome().await;
         debug!(%id, x_request_id = context.request_id(), error = outcome.as_ref().err().map(field::debug), "outcome");
         if outcome.is_ok() {
-            self.metrics.latency.observe(registered.elapsed().as_secs_f64());
+            route.metrics.latency.observe(registered.elapsed().as_secs_f64());
         }
-        outcome
+        Ok((id, outcome?))
+    }
+
+    fn http_reply(&self, route: &RouteService, reply: Reply) -> Result<Response, GatewayError> {
+        let reply = HttpReply::from_reply(reply, &route.route).map_err(|bad_status| {
+            let allowed = self.bad_replies.lock().allow();
+            if let Some(suppressed) = allowed {
+                warn!(
+                    reply_topic = route.route.reply_topic,
+                    offset = bad_status.offset,
+                    status = %bad_status.value.escape_ascii(),
+                    suppressed,
+                    "reply with an invalid :status, which must be three digits from 200 to 599"
+                );
+            }
+            GatewayError::BadReply
+        })?;
+        self.metrics.headers_dropped.inc_by(reply.dropped);
+        Ok(response::http_reply(reply))
     }
 }
 

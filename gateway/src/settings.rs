@@ -1,20 +1,28 @@
 //! The gateway's settings.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use bytesize::ByteSize;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use shared::{
-    config::{Command, Common, Partitions, address, heading, partition, partitions, positive_duration},
+    config::{self, Common, Partitions, address, heading, partition, partitions, positive_duration},
     headers::Dialect,
+    message::PING_TOPIC,
     process,
 };
 
-use crate::reply_address::ReplyPartition;
+use crate::{
+    check::{self, Check},
+    reply_address::ReplyPartition,
+    routes::{Defaults, Routes},
+};
 
 /// The upper limit of `MAX_BODY`: half of the largest batch that a broker accepts by default (`message.max.bytes`, 1 MiB).
 /// Escapes do not enlarge it: what is escaped in the record was escaped in the body.
 const MAX_BODY_BYTES: u64 = 512 * 1024;
+
+/// The upper limit of `MAX_IN_FLIGHT` and `MAX_CONNECTIONS`.
+pub(crate) const MAX_CALLERS: usize = 1_000_000;
 
 /// What `--help` prints last.
 const EXAMPLES: &str = "\
@@ -22,7 +30,8 @@ Each flag is also an environment variable: --reply-timeout 5s is REPLY_TIMEOUT=5
 
 Examples:
   gateway --kafka-brokers localhost:9092 --reply-timeout 5s
-  KAFKA_BROKERS=kafka-1:9092,kafka-2:9092 LOG_FORMAT=json gateway";
+  KAFKA_BROKERS=kafka-1:9092,kafka-2:9092 LOG_FORMAT=json gateway
+  gateway --routes routes.toml --kafka-brokers localhost:9092";
 
 /// Settings of the gateway: each is a flag and an environment variable.
 #[derive(Debug, Clone, Parser)]
@@ -42,9 +51,17 @@ pub struct Settings {
     #[arg(long, env, default_value = "0.0.0.0:8080", value_parser = address)]
     pub http_addr: SocketAddr,
 
+    /// File with the routes, TOML [default: the built-in route /ping]
+    #[arg(long, env)]
+    pub routes: Option<PathBuf>,
+
     /// Settings that the worker has as well
     #[command(flatten)]
     pub common: Common,
+
+    /// Create missing topics [default: only without ROUTES]
+    #[arg(long, env, help_heading = heading::TOPICS)]
+    pub create_topics: Option<bool>,
 
     /// Where /live, /ready and /metrics are
     #[arg(long, env, default_value = "0.0.0.0:8081", value_parser = address, help_heading = heading::PROCESS)]
@@ -91,7 +108,54 @@ pub struct Settings {
     pub max_body: ByteSize,
 }
 
+/// The subcommands. Without one, the gateway serves.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Ask /ready of the process that runs with the same settings; exit 0 when ready, else 1
+    Healthcheck,
+    /// Check a file of routes and print its table; exit 64 with every problem
+    Check(Check),
+}
+
 // === impl Settings ===
+
+impl Settings {
+    /// The routes of the file, or the built-in one.
+    ///
+    /// # Errors
+    /// Every problem of the file, one a line.
+    pub(crate) fn read_routes(&self) -> Result<Routes, String> {
+        match &self.routes {
+            Some(path) => Routes::read(path, &self.defaults()),
+            None => Routes::built_in(&self.common.ping_topic, &self.request_partitions, &self.defaults()),
+        }
+    }
+
+    /// The settings of the built-in route that a file of routes makes useless.
+    pub(crate) fn unused(&self) -> Vec<&'static str> {
+        let default_partitions = Partitions::Listed([0].into());
+        let settings = [
+            ("PING_TOPIC", self.common.ping_topic != PING_TOPIC),
+            ("REQUEST_PARTITIONS", self.request_partitions != default_partitions),
+        ];
+        let unused = settings
+            .into_iter()
+            .filter(|(_, is_set)| self.routes.is_some() && *is_set);
+        unused.map(|(name, _)| name).collect()
+    }
+
+    /// What a route has that does not say otherwise.
+    pub(crate) fn defaults(&self) -> Defaults {
+        Defaults {
+            reply_topic: self.common.pong_topic.clone(),
+            timeout: self.reply_timeout,
+            max_in_flight: self.max_in_flight,
+            max_body: usize::try_from(self.max_body.as_u64()).unwrap_or(usize::MAX),
+            dialect: self.wire_headers,
+            reply_partition: self.reply_partition,
+        }
+    }
+}
 
 impl process::Settings for Settings {
     fn common(&self) -> &Common {
@@ -102,8 +166,15 @@ impl process::Settings for Settings {
         self.admin_addr
     }
 
-    fn command(&self) -> Option<Command> {
-        self.command
+    fn command(&self) -> Option<config::Command> {
+        matches!(self.command, Some(Command::Healthcheck)).then_some(config::Command::Healthcheck)
+    }
+
+    fn run_alone(&self) -> Option<ExitCode> {
+        match &self.command {
+            Some(Command::Check(check)) => Some(check::run(check, self)),
+            _ => None,
+        }
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -111,17 +182,22 @@ impl process::Settings for Settings {
         kafka::Security::new(&self.common.kafka)?;
         let topic = &self.common.pong_topic;
         match (self.wire_headers, self.reply_partition) {
-            (Dialect::None, ReplyPartition::Fixed(0)) => Ok(()),
-            (Dialect::None, choice) => Err(format!(
-                "REPLY_PARTITION: \"{choice}\" is not allowed with WIRE_HEADERS=none: it must be 0, because requests \
-                 that do not say where their replies go get them there"
-            )),
-            _ if topic.starts_with("__") => Err(format!(
-                "PONG_TOPIC: {topic:?} is not allowed unless WIRE_HEADERS=none: it must not begin with __, which is \
-                 for Kafka's own topics; workers refuse to reply there"
-            )),
-            _ => Ok(()),
+            (Dialect::None, ReplyPartition::Fixed(0)) => {}
+            (Dialect::None, choice) => {
+                return Err(format!(
+                    "REPLY_PARTITION: \"{choice}\" is not allowed with WIRE_HEADERS=none: it must be 0, because requests \
+                     that do not say where their replies go get them there"
+                ));
+            }
+            _ if topic.starts_with("__") => {
+                return Err(format!(
+                    "PONG_TOPIC: {topic:?} is not allowed unless WIRE_HEADERS=none: it must not begin with __, which is \
+                     for Kafka's own topics; workers refuse to reply there"
+                ));
+            }
+            _ => {}
         }
+        self.read_routes().map(drop)
     }
 }
 
@@ -135,12 +211,16 @@ fn reply_partition(text: &str) -> Result<ReplyPartition, String> {
 
 fn up_to_a_million(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(number @ 1..=1_000_000) => Ok(number),
+        Ok(number @ 1..=MAX_CALLERS) => Ok(number),
         _ => Err("a whole number from 1 to 1000000".to_owned()),
     }
 }
 
-fn body_size(text: &str) -> Result<ByteSize, String> {
+/// Parses a size of a body.
+///
+/// # Errors
+/// What is allowed.
+pub(crate) fn body_size(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
         Ok(size) if (1..=MAX_BODY_BYTES).contains(&size.as_u64()) => Ok(size),
         _ => Err("a size from 1B to 512KiB, such as 64KiB".to_owned()),

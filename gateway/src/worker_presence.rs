@@ -21,7 +21,7 @@ const OUTAGE: Duration = Duration::from_millis(1500);
 const OUTAGE_GRACE: Duration = Duration::from_secs(8);
 
 /// Watches the fetches of the reply topic. Does no I/O, and is told the time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct WorkerPresence {
     /// The workers send heartbeats.
     has_heartbeats: bool,

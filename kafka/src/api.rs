@@ -56,6 +56,7 @@ requests! {
     // Not flexible in any version.
     SaslHandshakeRequest => SaslHandshakeResponse, 17, 1..=1, flexible 100, "Kafka 1.0";
     CreateTopicsRequest => CreateTopicsResponse, 19, 5..=7, flexible 5, "Kafka 2.4";
+    DescribeConfigsRequest => DescribeConfigsResponse, 32, 4..=4, flexible 4, "Kafka 2.8";
     SaslAuthenticateRequest => SaslAuthenticateResponse, 36, 2..=2, flexible 2, "Kafka 2.5";
     // From 1 on the member id is the client's (KIP-1082).
     ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse, 68, 1..=1, flexible 0,

@@ -39,7 +39,7 @@ impl Backoff {
     }
 
     /// Records a success.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 }

@@ -33,6 +33,10 @@ use crate::{
     security::Security,
 };
 
+mod description;
+
+pub use self::description::TopicDescription;
+
 /// Bound on the first contact, over all bootstrap brokers.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
 

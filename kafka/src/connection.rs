@@ -288,6 +288,7 @@ const fn api_key(key: i16) -> ApiKey {
         17 => ApiKey::SaslHandshake,
         18 => ApiKey::ApiVersions,
         19 => ApiKey::CreateTopics,
+        32 => ApiKey::DescribeConfigs,
         36 => ApiKey::SaslAuthenticate,
         key => ApiKey::Unknown(Int16(key)),
     }

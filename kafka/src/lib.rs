@@ -30,6 +30,7 @@ mod offset_tracker;
 mod open_transactions;
 mod partition_consumer;
 mod partition_discovery;
+mod partitioner;
 mod producer;
 mod record;
 mod record_batch;
@@ -44,7 +45,7 @@ pub use self::{
     accumulator::Full,
     assignment::Assignment,
     backoff::Backoff,
-    cluster::Cluster,
+    cluster::{Cluster, TopicDescription},
     committed_offsets::CommittedOffsets,
     coordinator::{Coordinator, Error as CoordinatorError, Subscription},
     cursor::{Start, WhenHeldFull},
@@ -56,6 +57,7 @@ pub use self::{
     offset_tracker::{InFlightOffset, OffsetTracker},
     partition_consumer::{ConsumerRecords, PartitionConsumer},
     partition_discovery::PartitionDiscovery,
+    partitioner::partition_for_key,
     producer::{DeliveryCallback, DeliveryResult, MAX_PRODUCER_CONNECTIONS, Producer, ProducerSettings, SendError},
     record::Record,
     record_batch::ConsumedRecord,

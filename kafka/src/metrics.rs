@@ -1,7 +1,7 @@
 //! Metrics of the Kafka client.
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -23,8 +23,10 @@ pub struct ConsumerMetrics {
     pub(crate) reconnects: Counter,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PartitionLabel {
+    /// Where the process consumes several topics.
+    topic: Option<String>,
     partition: i32,
 }
 
@@ -86,7 +88,17 @@ impl ConsumerMetrics {
     /// The metrics of one partition's consumer.
     #[must_use]
     pub fn for_partition(&self, partition: i32) -> Self {
-        let label = PartitionLabel { partition };
+        self.with_label(PartitionLabel { topic: None, partition })
+    }
+
+    /// The metrics of one partition's consumer, where several topics are consumed.
+    #[must_use]
+    pub fn for_topic_partition(&self, topic: &str, partition: i32) -> Self {
+        let topic = Some(topic.to_owned());
+        self.with_label(PartitionLabel { topic, partition })
+    }
+
+    fn with_label(&self, label: PartitionLabel) -> Self {
         Self {
             lag: self.lags.get_or_create_owned(&label),
             label: Some(label),
@@ -99,6 +111,17 @@ impl ConsumerMetrics {
         if let Some(label) = &self.label {
             self.lags.remove(label);
         }
+    }
+}
+
+// === impl PartitionLabel ===
+
+impl EncodeLabelSet for PartitionLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        if let Some(topic) = &self.topic {
+            ("topic", topic.as_str()).encode(encoder.encode_label())?;
+        }
+        ("partition", self.partition).encode(encoder.encode_label())
     }
 }
 

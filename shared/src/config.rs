@@ -3,10 +3,11 @@
 //! A bad value ends the process with exit code 64 (`EX_USAGE` of sysexits.h) and one line on stderr. The line names the
 //! variable, the value and what is allowed.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
 
+pub use self::command_line::EX_USAGE;
 pub(crate) use self::command_line::{misspelled_variables, parse, usage_error};
 pub use self::kafka::{KafkaSettings, SaslMechanism, Secret, SecurityProtocol};
 use crate::{logging::LogFormat, message};
@@ -137,7 +138,11 @@ fn broker(text: &str) -> Result<String, String> {
     }
 }
 
-fn topic(text: &str) -> Result<String, String> {
+/// Parses the name of a topic.
+///
+/// # Errors
+/// What is allowed.
+pub fn topic(text: &str) -> Result<String, String> {
     if is_topic_name(text) {
         return Ok(text.to_owned());
     }
@@ -148,6 +153,21 @@ fn topic(text: &str) -> Result<String, String> {
 pub(crate) fn is_topic_name(text: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     matches!(text.len(), 1..=249) && !matches!(text, "." | "..") && text.bytes().all(is_legal)
+}
+
+// === impl Partitions ===
+
+/// As [`partitions`] parses it.
+impl fmt::Display for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Listed(listed) => {
+                let numbers: Vec<_> = listed.iter().map(i32::to_string).collect();
+                f.write_str(&numbers.join(","))
+            }
+        }
+    }
 }
 
 // === impl Common ===

@@ -122,6 +122,18 @@ impl Dialect {
     }
 }
 
+impl Dialect {
+    /// The template of requests without a reply: the correlation id alone.
+    #[must_use]
+    pub fn template_without_reply(self) -> Template {
+        match self {
+            Self::None => Template::default(),
+            Self::SmallRye => Template::new(SMALLRYE_CORRELATION_ID, BTreeMap::new()),
+            Self::Common | Self::Spring | Self::Nest => Template::new(CORRELATION_ID, BTreeMap::new()),
+        }
+    }
+}
+
 // === impl Template ===
 
 impl Template {

@@ -29,6 +29,11 @@ pub trait Settings: clap::Parser {
     /// The subcommand; `None` to serve.
     fn command(&self) -> Option<Command>;
 
+    /// Runs a subcommand that needs neither the other settings nor the logs; `None` when there is none.
+    fn run_alone(&self) -> Option<ExitCode> {
+        None
+    }
+
     /// Checks that the settings agree with each other.
     ///
     /// # Errors
@@ -48,6 +53,9 @@ where
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(code) = settings.run_alone() {
+        return code;
+    }
     if let Err(line) = settings.validate() {
         return config::usage_error(&line);
     }

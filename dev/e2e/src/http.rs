@@ -202,9 +202,9 @@ fn parse(bytes: &[u8], head_only: bool) -> Option<(Response, usize)> {
         headers,
         body: Vec::new(),
     };
-    let informational = response.status < 200;
+    let is_without_body = response.status < 200 || matches!(response.status, 204 | 304);
     let body_length = match response.header("content-length") {
-        _ if head_only || informational => 0,
+        _ if head_only || is_without_body => 0,
         Some(length) => length.parse().expect("a length is a number"),
         None => panic!("a response without a length: {}", bytes.escape_ascii()),
     };

@@ -9,24 +9,13 @@ use worker::Worker;
 
 use crate::{
     settings::AllInOne,
-    welcome::{self, Addresses, Example},
+    welcome::{self, Addresses},
 };
-
-/// Requests that the welcome text shows. The first one must have no body: it is sent once.
-const EXAMPLES: &[Example] = &[
-    Example {
-        path: "/ping",
-        json: None,
-    },
-    Example {
-        path: "/ping",
-        json: Some(r#"{"name":"Hello","value":"World"}"#),
-    },
-];
 
 /// Runs all parts until the first signal. Shutdown order: gateway, worker, broker, so that requests in flight get their
 /// replies.
 pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), Fatal> {
+    settings.gateway.create_topics.get_or_insert(true);
     let (stop_broker, on_stop_broker) = oneshot::channel::<()>();
     let mut broker = None;
     if settings.has_built_in_broker() {
@@ -46,7 +35,7 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
         worker_admin: worker.admin_addr()?,
         brokers,
     };
-    let welcome = welcome::print_when_ready(addresses, EXAMPLES);
+    let welcome = welcome::print_when_ready(addresses, gateway.examples());
 
     let (stop_worker, on_stop_worker) = oneshot::channel::<()>();
     let mut worker = tokio::spawn(worker.run(async { _ = on_stop_worker.await }));

@@ -1,6 +1,6 @@
 //! The settings of `make run`: those of the gateway, and a few for broker and worker.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
 use shared::{
@@ -84,11 +84,15 @@ impl process::Settings for AllInOne {
     }
 
     fn command(&self) -> Option<Command> {
-        self.gateway.command
+        process::Settings::command(&self.gateway)
+    }
+
+    fn run_alone(&self) -> Option<ExitCode> {
+        process::Settings::run_alone(&self.gateway)
     }
 
     fn validate(&self) -> Result<(), String> {
-        self.gateway.validate()
+        process::Settings::validate(&self.gateway)
     }
 }
 

@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
+use gateway::Example;
 use shared::http_client;
 use tokio::time::{Instant, sleep};
 
 /// How often `/ready` is polled.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Bound on the wait for an answer that is not 503.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where the parts listen.
 #[derive(Debug)]
@@ -23,17 +27,9 @@ pub(crate) struct Addresses {
     pub(crate) brokers: String,
 }
 
-/// A request to try.
-#[derive(Debug)]
-pub(crate) struct Example {
-    pub(crate) path: &'static str,
-    /// The body of a `POST`; without one it is a `GET`.
-    pub(crate) json: Option<&'static str>,
-}
-
-/// Waits until gateway and worker are ready, requests the path of the first example once and prints the text. Then it stays
-/// pending.
-pub(crate) async fn print_when_ready(addresses: Addresses, examples: &[Example]) -> Infallible {
+/// Waits until gateway and worker are ready, requests `/ping` once and prints the text. Then it stays pending. Only `/ping` is
+/// requested: another route may write to a topic of the user.
+pub(crate) async fn print_when_ready(addresses: Addresses, examples: Vec<Example>) -> Infallible {
     for admin_addr in [addresses.gateway_admin, addresses.worker_admin] {
         while !http_client::get(admin_addr, "/ready")
             .await
@@ -42,48 +38,83 @@ pub(crate) async fn print_when_ready(addresses: Addresses, examples: &[Example])
             sleep(INTERVAL).await;
         }
     }
-    let path = examples.first().map_or("/", |example| example.path);
-    let start = Instant::now();
-    let response = http_client::get(addresses.http, path).await;
-    let latency_ms = start.elapsed().as_secs_f64() * 1000.0;
-    let answer = match response {
-        Ok(response) => format!("{} {} in {latency_ms:.1} ms", response.status, response.body),
-        Err(error) => error.to_string(),
+    let ping = examples
+        .iter()
+        .find(|example| example.is_ping && example.method == "GET");
+    let answer = match ping {
+        Some(ping) => Some(first_answer(addresses.http, &ping.path).await),
+        None => None,
     };
     // An error means that stdout is closed.
     let _ = io::stdout()
         .lock()
-        .write_all(text(&addresses, examples, &answer).as_bytes());
+        .write_all(text(&addresses, &examples, answer.as_deref()).as_bytes());
     std::future::pending().await
 }
 
-fn text(addresses: &Addresses, examples: &[Example], answer: &str) -> String {
+/// Status, body and time of a request. A 503 is repeated: another route may be ready before this one.
+async fn first_answer(http: SocketAddr, path: &str) -> String {
+    let give_up = Instant::now() + ANSWER_LIMIT;
+    loop {
+        let start = Instant::now();
+        let response = http_client::get(http, path).await;
+        let latency_ms = start.elapsed().as_secs_f64() * 1000.0;
+        match response {
+            Ok(response) if response.status == 503 && start < give_up => sleep(INTERVAL).await,
+            Ok(response) => return format!("{} {} in {latency_ms:.1} ms", response.status, response.body),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+fn text(addresses: &Addresses, examples: &[Example], answer: Option<&str>) -> String {
     let http = http_client::reachable(addresses.http);
     let admin = http_client::reachable(addresses.gateway_admin);
-    let commands: Vec<_> = examples.iter().map(|example| example.curl(http)).collect();
+    let commands: Vec<_> = examples.iter().map(|example| curl(example, http)).collect();
+    let answer = answer.map_or_else(String::new, |answer| format!("  first answer  {answer}\n"));
     format!(
         "\n  gateway       http://{http}\n  \
            status        http://{admin}/ready, /metrics, /live\n  \
            kafka         {brokers}\n  \
-           try           {commands}\n  \
-           first answer  {answer}\n  \
+           try           {commands}\n\
+         {answer}  \
            stop          Ctrl-C\n\n",
         brokers = addresses.brokers,
         commands = commands.join("\n                "),
     )
 }
 
-// === impl Example ===
-
-impl Example {
-    /// The command for a POSIX shell.
-    fn curl(&self, http: SocketAddr) -> String {
-        let path = self.path;
-        match self.json {
-            None => format!("curl -i http://{http}{path}"),
-            Some(json) => format!("curl -i http://{http}{path} --json '{json}'"),
+/// The command for a POSIX shell.
+fn curl(example: &Example, http: SocketAddr) -> String {
+    let mut command = "curl -i ".to_owned();
+    match (example.method.as_str(), example.json) {
+        ("GET", None) | ("POST", Some(_)) => {}
+        ("HEAD", _) => command.push_str("--head "),
+        (method, _) => {
+            command.push_str("-X ");
+            command.push_str(method);
+            command.push(' ');
         }
     }
+    command.push_str(&quoted(&format!("http://{http}{}", example.path)));
+    for name in &example.headers {
+        command.push_str(" -H ");
+        command.push_str(&quoted(&format!("{name}: 1")));
+    }
+    if let Some(json) = example.json {
+        command.push_str(" --json ");
+        command.push_str(&quoted(json));
+    }
+    command
+}
+
+/// In single quotes, where the shell needs them.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:.-_%[]".contains(&byte);
+    if word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -98,28 +129,32 @@ mod tests {
             worker_admin: "0.0.0.0:8082".parse().unwrap(),
             brokers: "127.0.0.1:9092".to_owned(),
         };
+        let example = |method: &str, path: &str, headers: &[&str], json| Example {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: headers.iter().map(|name| (*name).to_owned()).collect(),
+            json,
+            is_ping: false,
+        };
         let examples = [
-            Example {
-                path: "/ping",
-                json: None,
-            },
-            Example {
-                path: "/orders",
-                json: Some(r#"{"quantity":1}"#),
-            },
+            example("GET", "/ping", &[], None),
+            example("POST", "/orders", &["x-customer"], Some("{}")),
+            example("DELETE", "/a'b/1", &[], None),
         ];
         assert_eq!(
-            text(&addresses, &examples, "200 {} in 0.6 ms"),
+            text(&addresses, &examples, Some("200 {} in 0.6 ms")),
             r#"
   gateway       http://127.0.0.1:8080
   status        http://127.0.0.1:8081/ready, /metrics, /live
   kafka         127.0.0.1:9092
   try           curl -i http://127.0.0.1:8080/ping
-                curl -i http://127.0.0.1:8080/orders --json '{"quantity":1}'
+                curl -i http://127.0.0.1:8080/orders -H 'x-customer: 1' --json '{}'
+                curl -i -X DELETE 'http://127.0.0.1:8080/a'\''b/1'
   first answer  200 {} in 0.6 ms
   stop          Ctrl-C
 
 "#
         );
+        assert!(!text(&addresses, &examples, None).contains("first answer"));
     }
 }

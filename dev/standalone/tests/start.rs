@@ -29,11 +29,40 @@ impl Drop for Running {
 
 #[test]
 fn start_prints_a_short_log_and_the_first_answer() {
+    let welcome = welcome(&[]);
+    for text in [
+        "gateway ",
+        "/ping\n",
+        "/ping --json '{\"name\":\"Hello\",\"value\":\"World\"}'",
+        "first answer  200 {\"message\":\"Ping Pong ( ",
+    ] {
+        assert!(welcome.contains(text), "{text:?}: {welcome}");
+    }
+}
+
+#[test]
+fn start_prints_an_example_for_each_route_of_the_file() {
+    let routes = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/routes.toml");
+    let welcome = welcome(&[("ROUTES", routes)]);
+    for text in [
+        "/ping\n",
+        "/orders -H 'x-customer: 1' --json '{}'\n",
+        "/customers/1\n",
+        "/events --json '{}'\n",
+        "first answer  200 {\"message\":\"Ping Pong ( ",
+    ] {
+        assert!(welcome.contains(text), "{text:?}: {welcome}");
+    }
+}
+
+/// Starts the process with these settings, checks the length of its log, and returns the welcome text.
+fn welcome(settings: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pingpong"));
     command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
     for port in ["HTTP_ADDR", "ADMIN_ADDR", "BROKER_ADDR"] {
         command.env(port, "127.0.0.1:0");
     }
+    command.envs(settings.iter().copied());
     let mut running = Running(command.spawn().unwrap());
     let stdout = running.0.stdout.take().unwrap();
     let (sender, lines) = mpsc::channel();
@@ -49,18 +78,11 @@ fn start_prints_a_short_log_and_the_first_answer() {
         welcome.push(lines.recv_timeout(START_LIMIT).expect("the welcome text is printed"));
     }
     let welcome = welcome.join("\n");
-    for text in [
-        "gateway ",
-        "/ping\n",
-        "/ping --json '{\"name\":\"Hello\",\"value\":\"World\"}'",
-        "first answer  200 {\"message\":\"Ping Pong ( ",
-    ] {
-        assert!(welcome.contains(text), "{text:?}: {welcome}");
-    }
 
     let mut stderr = running.0.stderr.take().unwrap();
     drop(running);
     let mut log = String::new();
     stderr.read_to_string(&mut log).unwrap();
     assert!(log.lines().count() <= MAX_LOG_LINES, "{log}");
+    welcome
 }

@@ -10,7 +10,7 @@ use clap::{
 use super::misspelled;
 
 /// Exit code for a bad command line or environment.
-const EX_USAGE: u8 = 64;
+pub const EX_USAGE: u8 = 64;
 
 /// Parses command line and environment.
 ///

@@ -141,6 +141,8 @@ pub(crate) async fn help_lists_every_setting() {
     ];
     let gateway = [
         "HTTP_ADDR",
+        "ROUTES",
+        "CREATE_TOPICS",
         "REPLY_TIMEOUT",
         "MAX_IN_FLIGHT",
         "MAX_CONNECTIONS",

@@ -187,7 +187,7 @@ pub(crate) async fn nest_error_reply_returns_500(engine: &Engine) {
         pong.write_batch(vec![failed]).await;
 
         assert_eq!(caller.response().await.error(), (500, "the service failed".to_owned()));
-        let series = "gateway_requests_total{outcome=\"service_failed\",status=\"500\"}";
+        let series = "gateway_requests_total{outcome=\"service_failed\",status=\"500\",route=\"GET, POST /ping\"}";
         assert_eq!(gateway.metric(series).await, 1);
     }
     let line = debug.until_logged("table").await;
@@ -331,7 +331,7 @@ pub(crate) async fn auto_reply_partition_is_not_ready_without_kafka() {
 
     until("/ready names the cause", WAIT_LIMIT, async || {
         let (status, causes) = gateway.page("/ready").await;
-        let replies = causes.split("\"replies\":\"").nth(1)?.to_owned();
+        let replies = causes.split("\"replies in ").nth(1)?.split("\":\"").nth(1)?.to_owned();
         (status == 503 && !replies.starts_with("starting")).then_some(())
     })
     .await;

@@ -60,7 +60,7 @@ async fn until_assigned(workers: &[&Process], expected: &[i64]) {
 
 /// Waits until a second's worth of further requests is answered.
 async fn until_answered(gateway: &Process) {
-    let series = "gateway_requests_total{outcome=\"answered\",status=\"200\"}";
+    let series = "gateway_requests_total{outcome=\"answered\",status=\"200\",route=\"GET, POST /ping\"}";
     let enough = gateway.metric(series).await + i64::from(RATE);
     until("more responses", WAIT_LIMIT, async || {
         (gateway.metric(series).await >= enough).then_some(())

@@ -41,11 +41,16 @@ pub(crate) async fn admin_listener_serves_live_ready_and_metrics(engine: &Engine
     assert!(response.text().ends_with("# EOF\n"), "{}", response.text());
     assert_eq!(
         gateway
-            .metric("gateway_requests_total{outcome=\"answered\",status=\"200\"}")
+            .metric("gateway_requests_total{outcome=\"answered\",status=\"200\",route=\"GET, POST /ping\"}")
             .await,
         1
     );
-    assert_eq!(gateway.metric("gateway_request_duration_seconds_count").await, 1);
+    assert_eq!(
+        gateway
+            .metric("gateway_request_duration_seconds_count{route=\"GET, POST /ping\"}")
+            .await,
+        1
+    );
     assert_eq!(gateway.metric("gateway_replies_total{kind=\"answered\"}").await, 1);
     assert_eq!(worker.metric("worker_requests_total").await, 1);
     worker

@@ -146,7 +146,7 @@ pub(crate) async fn large_body_returns_413(engine: &Engine) {
     assert_eq!(gateway.exchange(head).await.error(), too_large);
 
     assert_eq!(fixture.ping().await.end().await, 2);
-    let series = "gateway_requests_total{outcome=\"body_too_large\",status=\"413\"}";
+    let series = "gateway_requests_total{outcome=\"body_too_large\",status=\"413\",route=\"GET, POST /ping\"}";
     assert_eq!(gateway.metric(series).await, 3);
 }
 

@@ -144,7 +144,7 @@ pub(crate) async fn host_missing_repeated_or_invalid_returns_400(engine: &Engine
             }
         }
     }
-    let series = "gateway_requests_total{outcome=\"invalid_host\",status=\"400\"}";
+    let series = "gateway_requests_total{outcome=\"invalid_host\",status=\"400\",route=\"\"}";
     assert_eq!(gateway.metric(series).await, 14);
     assert_nothing_sent(&fixture, &gateway).await;
 }

@@ -117,20 +117,23 @@ pub(crate) async fn killed_broker_returns_500_and_is_recovered_from(cluster: &Cl
     assert_eq!(gateway.get("/ping").await.status, 200, "the first request when ready");
     assert_recovers(&gateway, &worker).await;
     for process in [&gateway, &worker] {
-        assert_outage_is_logged(process);
+        assert_outage_is_logged(&fixture, process);
     }
 }
 
 /// The outage of each part has a beginning and an end in the log, and a line for each of a few causes: not for each attempt.
-fn assert_outage_is_logged(process: &Process) {
+fn assert_outage_is_logged(fixture: &Fixture, process: &Process) {
     let log = process.log();
     let lines = |text: &str| log.iter().filter(|line| line.contains(text)).count();
-    let part = if process.name() == "gateway" {
-        "replies"
+    let parts = if process.name() == "gateway" {
+        [
+            format!("requests to {}", fixture.ping_name()),
+            format!("replies in {}", fixture.pong_name()),
+        ]
     } else {
-        "requests of partition 0"
+        ["outbox".to_owned(), "requests of partition 0".to_owned()]
     };
-    for part in ["outbox", part] {
+    for part in parts {
         let begins = lines(&format!("not ready health_check=\"{part}\""));
         assert!((1..=5).contains(&begins), "{part}: {begins} in {log:?}");
         let ends = lines(&format!(" ready health_check=\"{part}\" age="));
@@ -259,7 +262,7 @@ pub(crate) async fn unacknowledged_request_is_not_sent_twice(cluster: &Cluster) 
     caller.send(get("/ping")).await.unwrap();
     until("the producer drops its connection", WAIT_LIMIT, async || {
         let causes = gateway.until_unready().await;
-        causes.contains("\"outbox\"").then_some(())
+        causes.contains("\"requests to ").then_some(())
     })
     .await;
     cluster.resume().await;

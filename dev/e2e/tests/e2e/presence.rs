@@ -36,7 +36,7 @@ async fn until_present(gateway: &Process) {
 }
 
 async fn refused(gateway: &Process) -> i64 {
-    let series = "gateway_requests_total{outcome=\"no_worker\",status=\"503\"}";
+    let series = "gateway_requests_total{outcome=\"no_worker\",status=\"503\",route=\"GET, POST /ping\"}";
     gateway.metric(series).await
 }
 

@@ -193,7 +193,8 @@ pub(crate) async fn drain_timeout_returns_503(engine: &Engine) {
 
     assert_eq!(response.error(), (503, "shutting down".to_owned()));
     assert_eq!(response.header("connection"), Some("close"));
-    assert_eq!(response.header("retry-after"), Some("1"));
+    // It may have been executed.
+    assert_eq!(response.header("retry-after"), None);
     assert!(
         (Duration::from_millis(900)..BELOW_DEFAULT_DRAIN).contains(&waited),
         "{waited:?}"

@@ -31,7 +31,7 @@ pub(crate) async fn timeout_returns_500(engine: &Engine) {
     // Less than the default of 10 s.
     assert!((REPLY_TIMEOUT..3 * REPLY_TIMEOUT).contains(&waited), "{waited:?}");
     gateway.until_metric("gateway_in_flight", 0).await;
-    let series = "gateway_requests_total{outcome=\"timeout\",status=\"500\"}";
+    let series = "gateway_requests_total{outcome=\"timeout\",status=\"500\",route=\"GET, POST /ping\"}";
     assert_eq!(gateway.metric(series).await, 1);
 
     // A late reply is counted and delivered to no other request.
@@ -55,7 +55,7 @@ pub(crate) async fn client_disconnect_frees_its_place_in_flight(engine: &Engine)
     gateway.until_metric("gateway_in_flight", 50).await;
     drop(callers);
     gateway.until_metric("gateway_in_flight", 0).await;
-    let gone = "gateway_requests_total{outcome=\"client_gone\",status=\"499\"}";
+    let gone = "gateway_requests_total{outcome=\"client_gone\",status=\"499\",route=\"GET, POST /ping\"}";
     assert_eq!(gateway.metric(gone).await, 50);
 
     let requests = ping.read(0, 50).await;

@@ -140,14 +140,14 @@ impl Model {
             }
             Event::Advance(millis) => advance(Duration::from_millis(millis)).await,
             Event::SetNoWorker(no_worker) => {
-                self.in_flight.set_no_worker(no_worker);
+                self.in_flight.set_no_worker(0, no_worker);
                 self.no_worker = no_worker;
             }
             Event::ShutDown => {
                 self.in_flight.shut_down();
                 self.is_shut_down = true;
                 for caller in self.callers.iter_mut().filter(|caller| caller.is_present()) {
-                    caller.outcome.get_or_insert(Err(GatewayError::ShuttingDown));
+                    caller.outcome.get_or_insert(Err(GatewayError::DrainEnded));
                 }
             }
         }
@@ -161,12 +161,12 @@ impl Model {
             () if self.present() == MAX_IN_FLIGHT => Some(GatewayError::Full),
             () => None,
         };
-        assert_eq!(self.in_flight.check_admission().err(), refused);
-        let registered = self.in_flight.register();
+        assert_eq!(self.in_flight.check_admission(0, REPLY_TIMEOUT).err(), refused);
+        let registered = self.in_flight.register(0, REPLY_TIMEOUT);
         assert_eq!(registered.as_ref().err().copied(), refused);
         if refused == Some(GatewayError::NoWorker) {
             // Starts the count of refused requests anew, so that no probe is due. The tests of admission cover probes.
-            self.in_flight.set_no_worker(true);
+            self.in_flight.set_no_worker(0, true);
         }
         if let Ok(pending_reply) = registered {
             self.callers.push(Caller {
@@ -199,10 +199,7 @@ impl Model {
                 assert_eq!(polled, Poll::Pending);
                 caller.guard = Guard::Waiting(future);
             }
-            Some(outcome) => assert_eq!(
-                polled,
-                Poll::Ready(outcome.map(|number| number.to_string().into_bytes()))
-            ),
+            Some(outcome) => assert_eq!(polled, Poll::Ready(outcome.and_then(|number| ok(number.to_string())))),
         }
     }
 
@@ -214,7 +211,7 @@ impl Model {
                 continue;
             };
             self.replies += 1;
-            batch.push((caller.id, Ok(self.replies.to_string().into_bytes())));
+            batch.push((caller.id, ok(self.replies.to_string())));
             expected.push(match caller.outcome {
                 _ if caller.left => ReplyMatch::Cancelled,
                 None => {
@@ -225,7 +222,7 @@ impl Model {
                 Some(Err(_)) => ReplyMatch::Late,
             });
         }
-        assert_eq!(self.in_flight.reply(batch), expected);
+        assert_eq!(reply_all(&self.in_flight, batch), expected);
     }
 
     fn present(&self) -> usize {
@@ -235,7 +232,7 @@ impl Model {
     fn check(&self) {
         let present = self.present();
         assert_eq!(self.in_flight.counts(), (present, i64::try_from(present).unwrap()));
-        assert_eq!(self.in_flight.shared.abandoned.get(), self.abandoned);
+        assert_eq!(self.in_flight.shared.gauges[0].abandoned.get(), self.abandoned);
         for caller in &self.callers {
             // An outcome or the deadline wakes a waiting task.
             if let Guard::Waiting(_) = caller.guard {
