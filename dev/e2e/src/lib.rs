@@ -20,6 +20,7 @@ pub mod forgetting_proxy;
 pub mod http;
 pub mod kcat;
 pub mod process;
+pub mod routes;
 pub mod secure_cluster;
 pub mod topic;
 pub mod wait;

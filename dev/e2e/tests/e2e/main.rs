@@ -36,6 +36,7 @@ mod replies;
 mod reply_addresses;
 mod rights;
 mod rotation;
+mod routes;
 mod runner;
 mod secrets;
 mod security;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
                 }
                 dialects::{ auto_reply_partition_is_not_ready_without_kafka }
                 http_errors::{ not_ready_returns_503 }
+                routes::{ broken_files_are_refused_with_every_line, example_is_checked_and_printed }
                 shutdown::{ sigterm_without_kafka_exits_at_once }
                 health::{ healthcheck_without_listener_exits_1, full_disk_for_the_log_does_not_stop_the_worker }
             },
@@ -120,6 +122,12 @@ fn main() -> ExitCode {
                     missing_topics_are_created_with_one_partition,
                     topics_recreated_with_fewer_partitions_are_used_again,
                 }
+                routes::{
+                    requests_and_replies_are_verbatim, status_says_whether_the_request_was_executed,
+                    stored_request_is_202_without_a_reply_address, records_of_a_key_are_in_order,
+                    silent_topic_refuses_its_routes_only, missing_topic_refuses_its_routes_only,
+                    cluster_is_checked,
+                }
                 reply_addresses::{ unknown_reply_topic_is_skipped_and_not_created }
             },
         ),
@@ -168,6 +176,11 @@ fn main() -> ExitCode {
                 timeouts::{
                     timeout_returns_500, client_disconnect_frees_its_place_in_flight,
                     worker_skips_requests_past_their_deadline,
+                }
+                routes::{
+                    impossible_replies_do_not_harm_the_connection, full_route_leaves_the_others_alone,
+                    methods_of_a_path_are_told, end_of_the_drain_returns_504,
+                    time_of_the_caller_is_in_the_deadline, missing_topics_are_created_if_asked,
                 }
                 replies::{ each_kind_of_reply_is_counted, two_gateways_and_two_workers_give_one_response_each }
                 poison::{ invalid_requests_are_skipped_counted_and_logged }
