@@ -185,7 +185,7 @@ async fn refused_group_is_not_ready_with_the_cause() {
         while !readiness
             .not_ready()
             .iter()
-            .any(|(_, cause)| cause.contains("PARTITIONS"))
+            .any(|(_, cause)| cause.contains("allow Read"))
         {
             yield_now().await;
         }

@@ -11,7 +11,6 @@ use e2e::{
     fixture::Fixture,
     http::Response,
     process::Process,
-    topic::Topic,
     wait::{WAIT_LIMIT, until},
 };
 use futures_util::future::join_all;
@@ -59,15 +58,17 @@ pub(crate) async fn small_batches(fault: &Fault<'_>) -> Verdict {
         })
         .await;
         let (ping, pong) = tokio::join!(fixture.ping(), fixture.pong());
-        let (requests, replies) = (keys(&ping).await, keys(&pong).await);
-        for (what, keys) in [("requests", requests), ("replies", replies)] {
-            let unique: BTreeSet<_> = keys.iter().collect();
+        let (requests, replies) = (ping.read_all().await, pong.read_all().await);
+        // The built-in broker deletes the oldest records of a long log. The request topic has no heartbeats between them.
+        let deleted = requests.first().map_or(0, |read| usize::try_from(read.offset).unwrap());
+        for (what, deleted, records) in [("requests", deleted, requests), ("replies", 0, replies)] {
+            let keys: BTreeSet<_> = records.iter().map(|read| read.record.key.as_deref().unwrap()).collect();
+            let written = deleted + records.len();
             verdict.judge(
-                unique.len() == keys.len() && keys.len() == answered,
+                keys.len() == records.len() && written == answered,
                 format!(
-                    "{max_bytes} bytes: {} {what} for {answered} responses, {} written twice",
-                    keys.len(),
-                    keys.len() - unique.len()
+                    "{max_bytes} bytes: {written} {what} for {answered} responses, {} written twice",
+                    records.len() - keys.len()
                 ),
             );
         }
@@ -109,12 +110,6 @@ async fn serve_callers(gateway: &Process, max_bytes: u32, verdict: &mut Verdict)
 
 fn is_send_failed(response: &Response) -> bool {
     response.status == 500 && response.text().contains("failed to send")
-}
-
-/// The keys of all records.
-async fn keys(topic: &Topic) -> Vec<Vec<u8>> {
-    let records = topic.read_all().await;
-    records.into_iter().map(|read| read.record.key.unwrap()).collect()
 }
 
 /// Requests per second, three times what [`BYTES_PER_SECOND`] allows.
