@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
 
-pub use self::command_line::EX_USAGE;
+pub use self::command_line::{EX_USAGE, from_env};
 pub(crate) use self::command_line::{misspelled_variables, parse, usage_error};
 pub use self::kafka::{KafkaSettings, SaslMechanism, Secret, SecurityProtocol};
 use crate::{logging::LogFormat, message};
@@ -150,7 +150,8 @@ pub fn topic(text: &str) -> Result<String, String> {
 }
 
 /// Whether Kafka allows it as the name of a topic (`org.apache.kafka.common.internals.Topic`).
-pub(crate) fn is_topic_name(text: &str) -> bool {
+#[must_use]
+pub fn is_topic_name(text: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     matches!(text.len(), 1..=249) && !matches!(text, "." | "..") && text.bytes().all(is_legal)
 }

@@ -190,6 +190,17 @@ pub fn handler_error(headers: Headers<'_>) -> Option<&[u8]> {
     headers.get(NEST_ERR)
 }
 
+/// Whether a header of a request record is a field for an HTTP server behind a worker: not one of a connection, of Kafka
+/// clients, or of this project.
+#[must_use]
+pub fn is_http_field(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_private = ["kafka_", "pingpong_", "reply_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
+    !is_private && !name.starts_with(':') && name != "host" && !http::is_hop_by_hop(&name)
+}
+
 /// Whether a record with this key is a worker's heartbeat.
 #[must_use]
 pub fn is_heartbeat(key: Option<&[u8]>) -> bool {

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{
-    CommandFactory, Parser,
+    ArgMatches, CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -25,6 +25,17 @@ pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
         }
         _ => usage_error(&one_line::<T>(&error)),
     })
+}
+
+/// Parses the environment, without a command line. The second part says where each value comes from.
+///
+/// # Errors
+/// The bad value, on one line.
+pub fn from_env<T: Parser>() -> Result<(T, ArgMatches), String> {
+    let matches = T::command().try_get_matches_from(["environment"]);
+    let matches = matches.map_err(|error| one_line::<T>(&error))?;
+    let settings = T::from_arg_matches(&matches).map_err(|error| one_line::<T>(&error))?;
+    Ok((settings, matches))
 }
 
 fn parse_from<T: Parser>(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<T, clap::Error> {

@@ -17,6 +17,15 @@ pub const STATUS: &str = ":status";
 /// Dead letter: why the request failed.
 pub const ERROR: &str = ":error";
 
+/// Dead letter: the topic that the request was in.
+pub const ORIGIN_TOPIC: &str = ":origin.topic";
+
+/// Dead letter: the partition that the request was in, decimal.
+pub const ORIGIN_PARTITION: &str = ":origin.partition";
+
+/// Dead letter: the offset of the request, decimal.
+pub const ORIGIN_OFFSET: &str = ":origin.offset";
+
 /// Request and reply: the media type of the value.
 pub const CONTENT_TYPE: &str = "content-type";
 

@@ -3,8 +3,8 @@
 //! Any client can write requests, so every header is untrusted input. Echoed headers keep their bytes.
 
 use super::{
-    CORRELATION_ID, DEADLINE, HeaderBuf, Headers, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION, REPLY_TOPIC,
-    SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_PARTITION, SMALLRYE_REPLY_TOPIC, TRACEPARENT, TRACESTATE, get,
+    CORRELATION_ID, DEADLINE, HeaderBuf, Headers, NEST_ERR, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION,
+    REPLY_TOPIC, SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_PARTITION, SMALLRYE_REPLY_TOPIC, TRACEPARENT, TRACESTATE, get,
 };
 use crate::config::is_topic_name;
 
@@ -103,6 +103,12 @@ impl<'a> ReplyTo<'a> {
         }
         TRACE_NAMES.into_iter().for_each(|name| echo(&mut headers, name));
         headers
+    }
+
+    /// The header that tells a NestJS client that the handler failed; `None` for other clients.
+    #[must_use]
+    pub fn failure_header<'m>(&self, message: &'m str) -> Option<(&'static str, &'m [u8])> {
+        self.is_from_nest.then_some((NEST_ERR, message.as_bytes()))
     }
 }
 
