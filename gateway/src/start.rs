@@ -122,7 +122,6 @@ impl Starter<'_> {
         }
         let consumer_metrics = ConsumerMetrics::register(self.registry);
         let reply_metrics = ReplyMetrics::register(self.registry);
-        let has_several = names.len() > 1;
         let addresses = names.into_iter().map(|name| {
             let health_check = self.readiness.health_check(format!("replies in {name}"));
             let id = health_check.id();
@@ -142,7 +141,6 @@ impl Starter<'_> {
                 topics: watched.collect(),
                 health_check,
                 consumer_metrics: consumer_metrics.clone(),
-                metrics_topic: has_several.then(|| name.to_owned()),
                 reply_metrics: reply_metrics.clone(),
             };
             self.tasks.spawn_endless(reader.run());
@@ -244,8 +242,6 @@ struct ReplyReader {
     topics: Vec<WatchedTopic>,
     health_check: HealthCheck,
     consumer_metrics: ConsumerMetrics,
-    /// The label `topic` of the consumer's metrics; `None` for the only reply topic.
-    metrics_topic: Option<String>,
     reply_metrics: ReplyMetrics,
 }
 
@@ -258,10 +254,7 @@ impl ReplyReader {
         loop {
             let partition = self.reply_address.choose_partition(&health_check).await;
             let number = partition.number();
-            let consumer_metrics = match &self.metrics_topic {
-                Some(topic) => self.consumer_metrics.for_topic_partition(topic, number),
-                None => self.consumer_metrics.for_partition(number),
-            };
+            let consumer_metrics = self.consumer_metrics.for_partition(&partition);
             let consumer = PartitionConsumer::new(
                 partition,
                 Start::Latest,

@@ -26,6 +26,7 @@ use kafka_protocol::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::info;
+use uuid::Uuid;
 
 use crate::{
     connection::{CONNECT_TIMEOUT, Client, Connection},
@@ -112,6 +113,20 @@ impl Cluster {
         let topic = self.describe(&mut connection, topic, "Describe").await?;
         self.give_back(connection);
         Ok(topic.leaders.into_keys().collect())
+    }
+
+    /// The names of those of `topics` that exist, by id: one bounded attempt, which creates nothing.
+    ///
+    /// # Errors
+    /// Worth another attempt.
+    pub(crate) async fn topic_names(&self, topics: &[String]) -> Result<BTreeMap<Uuid, Arc<str>>, Error> {
+        let mut connection = self.connection().await?;
+        let response = metadata(&mut connection, topics).await?;
+        self.give_back(connection);
+        let existing = response.topics.into_iter().filter(|topic| topic.error_code == 0);
+        Ok(existing
+            .filter_map(|topic| Some((topic.topic_id, Arc::from(topic.name.as_ref()?.as_str()))))
+            .collect())
     }
 
     /// A new connection to the leader of a partition, for one role, and the leader's epoch: one bounded attempt.
@@ -234,7 +249,7 @@ impl Cluster {
         topic: &str,
         operation: &'static str,
     ) -> Result<Topic, Error> {
-        let response = metadata(connection, topic).await?;
+        let response = metadata(connection, &[topic]).await?;
         let brokers: BTreeMap<_, _> = response
             .brokers
             .iter()
@@ -272,7 +287,7 @@ impl Cluster {
             Ok(_) | Err(Error::TopicDenied { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
-        let controller = metadata(connection, topic).await?;
+        let controller = metadata(connection, &[topic]).await?;
         let controller = controller
             .brokers
             .iter()
@@ -330,10 +345,12 @@ impl Cluster {
     }
 }
 
-async fn metadata(connection: &mut Connection, topic: &str) -> Result<MetadataResponse, Error> {
-    let named = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
+async fn metadata(connection: &mut Connection, topics: &[impl AsRef<str>]) -> Result<MetadataResponse, Error> {
+    let named = topics
+        .iter()
+        .map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(text(topic.as_ref())))));
     let request = MetadataRequest::default()
-        .with_topics(Some(vec![named]))
+        .with_topics(Some(named.collect()))
         .with_allow_auto_topic_creation(false)
         .with_include_topic_authorized_operations(true);
     connection.call(METADATA_TIMEOUT, request).await

@@ -1,9 +1,12 @@
-//! Fetches and commits the offsets of a group in one topic.
+//! Fetches and commits the offsets of a group.
 //!
 //! The metadata of each committed offset says how many partitions the topic had when the group first read it. A partition
 //! without a committed offset that is not one of those was added later: the group has read nothing of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use shared::{config::StartFrom, error_chain::ErrorChain, outage_log::OutageLog};
 use tracing::{info, warn};
@@ -13,42 +16,46 @@ use crate::{
     cursor::Start,
     membership::MemberEpoch,
     metrics::CommitMetrics,
+    topic_partition::TopicPartition,
 };
 
 /// The beginning of the metadata; the number of partitions follows.
 const METADATA_PREFIX: &str = "first-partitions=";
 
-/// The committed offsets of a group in one topic.
+/// The committed offsets of a group.
 #[derive(Debug)]
 pub struct CommittedOffsets {
     coordinator: Coordinator,
-    topic: String,
     start_from: StartFrom,
+    topics: BTreeMap<Arc<str>, TopicOffsets>,
+    outage_log: OutageLog,
+    metrics: CommitMetrics,
+}
+
+/// What is known of the offsets in one topic.
+#[derive(Debug, Default)]
+struct TopicOffsets {
     /// How many partitions the topic had at first; `None` before the first look-up.
     first_partitions: Option<i32>,
     /// There have been committed offsets. If there are none any more, the topic was deleted and created again.
     had_offsets: bool,
-    outage_log: OutageLog,
-    metrics: CommitMetrics,
 }
 
 // === impl CommittedOffsets ===
 
 impl CommittedOffsets {
-    /// The offsets of the coordinator's group in `topic`.
-    pub fn new(coordinator: Coordinator, topic: &str, start_from: StartFrom, metrics: CommitMetrics) -> Self {
+    /// The offsets of the coordinator's group.
+    pub fn new(coordinator: Coordinator, start_from: StartFrom, metrics: CommitMetrics) -> Self {
         Self {
             coordinator,
-            topic: topic.to_owned(),
             start_from,
-            first_partitions: None,
-            had_offsets: false,
+            topics: BTreeMap::new(),
             outage_log: OutageLog::default(),
             metrics,
         }
     }
 
-    /// Where to start reading `partitions` of a topic with `count` partitions. Without a group (`member` is `None`) the
+    /// Where to start reading `partitions` of `topic`, which has `count` partitions. Without a group (`member` is `None`) the
     /// setting decides. In a group the committed offset does, and the setting is for partitions without one.
     ///
     /// # Errors
@@ -56,13 +63,14 @@ impl CommittedOffsets {
     pub async fn starts(
         &mut self,
         member: Option<&MemberEpoch>,
+        topic: &Arc<str>,
         partitions: &BTreeSet<i32>,
         count: i32,
     ) -> Result<BTreeMap<i32, Start>, Error> {
         let all: Vec<i32> = (0..count)
             .chain(partitions.iter().copied().filter(|partition| *partition >= count))
             .collect();
-        let committed = match self.coordinator.committed(member, &self.topic, &all).await {
+        let committed = match self.coordinator.committed(member, topic, &all).await {
             Ok(committed) => committed,
             Err(error) if member.is_none() && error.is_lasting() => {
                 self.metrics.commits_failed.inc();
@@ -74,12 +82,13 @@ impl CommittedOffsets {
         let noted = committed
             .values()
             .filter_map(|offset| offset.metadata.strip_prefix(METADATA_PREFIX)?.parse().ok());
-        let first_partitions = *self.first_partitions.get_or_insert(noted.min().unwrap_or(count));
-        let is_recreated = self.had_offsets && committed.is_empty();
-        self.had_offsets |= !committed.is_empty();
+        let known = self.topics.entry(Arc::clone(topic)).or_default();
+        let first_partitions = *known.first_partitions.get_or_insert(noted.min().unwrap_or(count));
+        let is_recreated = known.had_offsets && committed.is_empty();
+        known.had_offsets |= !committed.is_empty();
         if is_recreated {
-            info!("the topic of the committed offsets was deleted; the new one is read from the beginning");
-            self.first_partitions = Some(first_partitions.min(count));
+            info!(%topic, "the topic of the committed offsets was deleted; the new one is read from the beginning");
+            known.first_partitions = Some(first_partitions.min(count));
             return Ok(partitions
                 .iter()
                 .map(|partition| (*partition, Start::Earliest))
@@ -111,15 +120,18 @@ impl CommittedOffsets {
         }
     }
 
-    /// The topic no longer has `partitions`. If it gets them again, they are new, and the group has read nothing of them.
-    pub fn partitions_removed(&mut self, partitions: &BTreeSet<i32>) {
-        if let (Some(count), Some(lowest)) = (&mut self.first_partitions, partitions.first()) {
-            *count = (*count).min(*lowest);
+    /// Topics no longer have `partitions`. If a topic gets them again, they are new, and the group has read nothing of them.
+    pub fn partitions_removed(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        for removed in partitions {
+            let known = self.topics.get_mut(&removed.topic);
+            if let Some(count) = known.and_then(|known| known.first_partitions.as_mut()) {
+                *count = (*count).min(removed.partition);
+            }
         }
     }
 
-    /// Commits offsets by partition. Returns the partitions whose offset Kafka has now. Failures are counted, and logged as an
-    /// outage.
+    /// Commits offsets, one call for each topic. Returns the partitions whose offset Kafka has now. Failures are counted, and
+    /// logged as an outage.
     ///
     /// # Errors
     /// After [`Error::Stale`] and [`Error::Fenced`] the membership must be revalidated; other errors are worth another
@@ -127,9 +139,33 @@ impl CommittedOffsets {
     pub async fn commit(
         &mut self,
         member: Option<&MemberEpoch>,
+        offsets: &[(TopicPartition, i64)],
+    ) -> Result<BTreeSet<TopicPartition>, Error> {
+        let mut by_topic = BTreeMap::<&Arc<str>, Vec<(i32, i64)>>::new();
+        for (partition, offset) in offsets {
+            let of_topic = by_topic.entry(&partition.topic).or_default();
+            of_topic.push((partition.partition, *offset));
+        }
+        let mut committed = BTreeSet::new();
+        for (topic, offsets) in by_topic {
+            let accepted = self.commit_topic(member, topic, &offsets).await?;
+            committed.extend(
+                accepted
+                    .into_iter()
+                    .map(|partition| TopicPartition::new(topic, partition)),
+            );
+        }
+        Ok(committed)
+    }
+
+    async fn commit_topic(
+        &mut self,
+        member: Option<&MemberEpoch>,
+        topic: &Arc<str>,
         offsets: &[(i32, i64)],
     ) -> Result<BTreeSet<i32>, Error> {
-        let metadata = self.first_partitions.map(|count| format!("{METADATA_PREFIX}{count}"));
+        let known = self.topics.entry(Arc::clone(topic)).or_default();
+        let metadata = known.first_partitions.map(|count| format!("{METADATA_PREFIX}{count}"));
         let metadata = metadata.unwrap_or_default();
         let request: Vec<_> = offsets
             .iter()
@@ -139,7 +175,7 @@ impl CommittedOffsets {
                 metadata: &metadata,
             })
             .collect();
-        let refused = match self.coordinator.commit(member, &self.topic, &request).await {
+        let refused = match self.coordinator.commit(member, topic, &request).await {
             Ok(refused) => refused,
             Err(error) => {
                 self.on_failure(&error);
@@ -151,7 +187,9 @@ impl CommittedOffsets {
             committed.remove(partition);
             self.on_failure(&Error::ErrorCode(*code));
         }
-        self.had_offsets |= !committed.is_empty();
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.had_offsets |= !committed.is_empty();
+        }
         if refused.is_empty() {
             self.metrics.commits.inc();
             if let Some(age) = self.outage_log.on_success() {

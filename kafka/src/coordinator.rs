@@ -27,7 +27,7 @@ use crate::{
     cluster::Cluster,
     connection::Connection,
     error::Error as CallError,
-    membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicPartition},
+    membership::{Answer, Heartbeat, LEAVING, MemberEpoch, TopicIdPartition},
 };
 
 mod error;
@@ -47,8 +47,8 @@ pub struct Coordinator {
 /// What a full heartbeat says about the member.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// The subscribed topic, which need not exist.
-    pub topic: String,
+    /// The subscribed topics, which need not exist.
+    pub topics: Vec<String>,
     /// How long the coordinator waits for the release of a revoked partition.
     pub rebalance_timeout: Duration,
 }
@@ -88,14 +88,23 @@ impl Coordinator {
     /// [`Error::Fenced`] if the member has to join again. After other errors the coordinator may have processed it.
     pub async fn heartbeat(&mut self, heartbeat: &Heartbeat, subscription: &Subscription) -> Result<Answer, Error> {
         let request = self.heartbeat_request(heartbeat, subscription);
-        let answer = self.call(&subscription.topic, request).await?;
+        let topics = subscription.topics.join(", ");
+        let answer = self.call(&topics, request).await?;
         let code = ResponseError::try_from_code(answer.error_code);
         if code == Some(ResponseError::UnsupportedVersion) {
             // The broker has the call, but `group.version` is 0.
             return Err(Error::UnsupportedGroups);
         }
-        self.check(&subscription.topic, code)?;
+        self.check(&topics, code)?;
         self.check_heartbeat(answer, heartbeat.member_epoch.epoch)
+    }
+
+    /// The names of those topics that exist, by id.
+    ///
+    /// # Errors
+    /// When the metadata cannot be had; worth another attempt.
+    pub(crate) async fn topic_names(&self, topics: &[String]) -> Result<BTreeMap<Uuid, Arc<str>>, CallError> {
+        self.cluster.topic_names(topics).await
     }
 
     /// Commits offsets in `topic`, as `member` or, without one, for a group that has no members. Returns the partitions that
@@ -230,7 +239,8 @@ impl Coordinator {
         if heartbeat.full {
             let rebalance_timeout = i32::try_from(subscription.rebalance_timeout.as_millis());
             request.rebalance_timeout_ms = rebalance_timeout.unwrap_or(i32::MAX);
-            request.subscribed_topic_names = Some(vec![TopicName(text(&subscription.topic))]);
+            let topics = subscription.topics.iter().map(|topic| TopicName(text(topic)));
+            request.subscribed_topic_names = Some(topics.collect());
         }
         request
     }
@@ -244,13 +254,12 @@ impl Coordinator {
         Ok(Answer {
             epoch,
             interval: Duration::from_millis(interval_ms),
-            // The group subscribes to one topic, so every id is that topic's or its predecessor's.
             assignment: answer.assignment.map(|assignment| {
                 let topics = assignment.topic_partitions.into_iter();
                 let partitions = topics.flat_map(|assigned| {
                     let topic = assigned.topic_id;
                     let partitions = assigned.partitions.into_iter();
-                    partitions.map(move |partition| TopicPartition { topic, partition })
+                    partitions.map(move |partition| TopicIdPartition { topic, partition })
                 });
                 partitions.collect()
             }),

@@ -17,7 +17,11 @@ use uuid::Uuid;
 use crate::{
     coordinator::{Coordinator, Error, Subscription},
     membership::{MemberEpoch, Membership, Rebalance},
+    topic_partition::TopicPartition,
 };
+
+/// Between two requests for the names of assigned topics.
+const RESOLVE_RETRY: Duration = Duration::from_millis(500);
 
 /// This worker's membership of a group.
 #[derive(Debug)]
@@ -62,8 +66,8 @@ impl Group {
             let rebalance = self.shared.membership.lock().next_rebalance();
             if let Some(rebalance) = rebalance {
                 match &rebalance {
-                    Rebalance::Assigned(partitions) => info!(?partitions, "taking partitions"),
-                    Rebalance::Revoked(partitions) => info!(?partitions, "releasing partitions"),
+                    Rebalance::Assigned(partitions) => info!(partitions = list(partitions), "taking partitions"),
+                    Rebalance::Revoked(partitions) => info!(partitions = list(partitions), "releasing partitions"),
                     Rebalance::Lost => warn!("all partitions are lost: the group has expelled this worker"),
                 }
                 self.shared.due_changed.notify_one();
@@ -74,7 +78,7 @@ impl Group {
     }
 
     /// Reports revoked partitions as released: they are read no further, and their offsets are committed.
-    pub fn released(&self, partitions: &BTreeSet<i32>) {
+    pub fn released(&self, partitions: &BTreeSet<TopicPartition>) {
         self.shared.membership.lock().on_released(partitions);
         self.shared.due_changed.notify_one();
         // Partitions that were assigned again meanwhile can be handed out again.
@@ -106,13 +110,44 @@ impl Group {
     }
 }
 
+/// Asks for the names of assigned topics. With one topic subscribed, every id is that topic's or its predecessor's.
+async fn resolve(shared: &Shared, coordinator: &Coordinator, subscription: &Subscription) {
+    let unresolved = shared.membership.lock().unresolved();
+    let names = match &subscription.topics[..] {
+        [topic] => unresolved.into_iter().map(|id| (id, topic.as_str().into())).collect(),
+        topics => match coordinator.topic_names(topics).await {
+            Ok(names) => names,
+            Err(error) => {
+                warn!(error = %ErrorChain(&error), "cannot look up the names of the assigned topics");
+                return;
+            }
+        },
+    };
+    shared.membership.lock().resolve(names);
+    shared.changed.notify_one();
+}
+
+fn list(partitions: &BTreeSet<TopicPartition>) -> String {
+    let partitions: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    partitions.join(",")
+}
+
 /// Sends heartbeats until the member has left.
 async fn run(shared: Arc<Shared>, mut coordinator: Coordinator, subscription: Subscription, health_check: HealthCheck) {
+    let mut resolve_at = Instant::now();
     loop {
-        let due = shared.membership.lock().due();
+        if !shared.membership.lock().unresolved().is_empty() && resolve_at <= Instant::now() {
+            resolve(&shared, &coordinator, &subscription).await;
+            resolve_at = Instant::now() + RESOLVE_RETRY;
+        }
+        let (due, is_resolved) = {
+            let membership = shared.membership.lock();
+            (membership.due(), membership.unresolved().is_empty())
+        };
         tokio::select! {
             () = sleep_until(due) => {}
             () = shared.due_changed.notified() => continue,
+            () = sleep_until(resolve_at), if !is_resolved => continue,
         }
         let heartbeat = shared.membership.lock().heartbeat();
         let answered = coordinator.heartbeat(&heartbeat, &subscription).await;

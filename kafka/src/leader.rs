@@ -148,6 +148,12 @@ impl Partition {
         }
     }
 
+    /// The name of the topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Its number in the topic.
     #[must_use]
     pub fn number(&self) -> i32 {

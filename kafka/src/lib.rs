@@ -39,6 +39,7 @@ mod sasl;
 mod scripted_broker;
 mod security;
 mod tls;
+mod topic_partition;
 mod transport;
 
 pub use self::{
@@ -62,4 +63,5 @@ pub use self::{
     record::Record,
     record_batch::ConsumedRecord,
     security::Security,
+    topic_partition::TopicPartition,
 };

@@ -13,13 +13,20 @@
 //! - A partition is owned from [`Rebalance::Assigned`] until its release is reported. Heartbeats name it meanwhile, so the
 //!   coordinator assigns it to no other member.
 //! - A partition is handed out once until it is released or lost. One that is being released is not handed out before.
+//! - The coordinator names topics by id. A partition is handed out once the name of its topic is known.
 //! - Heartbeats never wait for work. A failed heartbeat changes no ownership: only the coordinator can fence a member.
 //! - After a failure the coordinator's view is unknown, and the next heartbeat is a full one.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::topic_partition::TopicPartition;
 
 /// Bounds of the heartbeat interval, whatever the coordinator says. Its default is 5 s.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -34,11 +41,11 @@ pub(crate) const LEAVING: i32 = -1;
 
 /// A change of the partitions that this member reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rebalance {
+pub enum Rebalance<P = TopicPartition> {
     /// Start reading these partitions. The first assignment of a member is handed out even if it has none.
-    Assigned(BTreeSet<i32>),
+    Assigned(BTreeSet<P>),
     /// Stop reading these, finish and commit what was read, then report them as released.
-    Revoked(BTreeSet<i32>),
+    Revoked(BTreeSet<P>),
     /// Stop reading all partitions at once and drop their offsets. No release is to be reported any more.
     Lost,
 }
@@ -54,7 +61,7 @@ pub struct MemberEpoch {
 
 /// A partition of a topic by its id. A topic that was deleted and created again has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TopicPartition {
+pub struct TopicIdPartition {
     pub topic: Uuid,
     pub partition: i32,
 }
@@ -66,7 +73,7 @@ pub struct Heartbeat {
     /// Whether to send all fields, not only those that have changed.
     pub full: bool,
     /// The owned partitions; `None` if they are the same as in the previous heartbeat.
-    pub owned: Option<BTreeSet<TopicPartition>>,
+    pub owned: Option<BTreeSet<TopicIdPartition>>,
 }
 
 /// The content of the answer to a heartbeat.
@@ -75,21 +82,23 @@ pub struct Answer {
     pub epoch: i32,
     pub interval: Duration,
     /// The partitions to own; `None` if they are the same as in the previous answer.
-    pub assignment: Option<BTreeSet<TopicPartition>>,
+    pub assignment: Option<BTreeSet<TopicIdPartition>>,
 }
 
 /// The state of a member.
 #[derive(Debug)]
 pub(crate) struct Membership {
     member_epoch: MemberEpoch,
+    /// The names of topics, by id. A topic that was deleted and created again has two ids here.
+    names: BTreeMap<Uuid, Arc<str>>,
     /// The assignment of the last answer that had one.
-    assigned: BTreeSet<TopicPartition>,
+    assigned: BTreeSet<TopicIdPartition>,
     /// Handed out, and neither released nor lost.
-    owned: BTreeSet<TopicPartition>,
+    owned: BTreeSet<TopicIdPartition>,
     /// The part of `owned` that is revoked and not released yet.
-    revoking: BTreeSet<TopicPartition>,
+    revoking: BTreeSet<TopicIdPartition>,
     /// `owned` as of the last heartbeat.
-    reported: BTreeSet<TopicPartition>,
+    reported: BTreeSet<TopicIdPartition>,
     /// The next heartbeat is a full one.
     full: bool,
     /// The last answer has an assignment. It is acknowledged even if `owned` does not change: it may revoke a partition that
@@ -118,6 +127,25 @@ enum Leave {
     Done,
 }
 
+// === impl Rebalance ===
+
+impl Rebalance<i32> {
+    /// The change of the partitions of `topic`.
+    pub(crate) fn in_topic(self, topic: &Arc<str>) -> Rebalance {
+        let name = |partitions: BTreeSet<i32>| {
+            let named = partitions
+                .into_iter()
+                .map(|partition| TopicPartition::new(topic, partition));
+            named.collect()
+        };
+        match self {
+            Self::Assigned(partitions) => Rebalance::Assigned(name(partitions)),
+            Self::Revoked(partitions) => Rebalance::Revoked(name(partitions)),
+            Self::Lost => Rebalance::Lost,
+        }
+    }
+}
+
 // === impl Membership ===
 
 impl Membership {
@@ -125,6 +153,7 @@ impl Membership {
     pub(crate) fn new(member_id: Arc<str>, now: Instant) -> Self {
         Self {
             member_epoch: MemberEpoch { member_id, epoch: 0 },
+            names: BTreeMap::new(),
             assigned: BTreeSet::new(),
             owned: BTreeSet::new(),
             revoking: BTreeSet::new(),
@@ -234,33 +263,60 @@ impl Membership {
         let surplus = self.owned.difference(&self.assigned).copied();
         let surplus: BTreeSet<_> = surplus.filter(|partition| !self.revoking.contains(partition)).collect();
         if !surplus.is_empty() {
-            let revoked = numbers(&surplus);
+            let revoked = self.named(&surplus);
             self.revoking.extend(surplus);
             return Some(Rebalance::Revoked(revoked));
         }
-        // Compared by number: the same partition of a deleted topic of this name may still be in use.
-        let mut used = numbers(&self.owned);
-        let unused = self.assigned.iter().filter(|assigned| used.insert(assigned.partition));
+        // Compared by name: the same partition of a deleted topic of this name may still be in use.
+        let mut used = self.named(&self.owned);
+        let unused = self.assigned.iter().filter(|assigned| {
+            let named = self.name(assigned);
+            named.is_some_and(|named| used.insert(named))
+        });
         let new: BTreeSet<_> = unused.copied().collect();
-        if new.is_empty() && !self.is_first_due {
+        // The first one is not handed out before every name is known: a member with unknown partitions is not ready.
+        let is_first_due = self.is_first_due && self.unresolved().is_empty();
+        if new.is_empty() && !is_first_due {
             return None;
         }
         self.is_first_due = false;
-        let assigned = numbers(&new);
+        let assigned = self.named(&new);
         self.owned.extend(new);
         Some(Rebalance::Assigned(assigned))
     }
 
     /// Partitions were released. Those that are not revoked are ignored.
-    pub(crate) fn on_released(&mut self, partitions: &BTreeSet<i32>) {
-        let owned = &mut self.owned;
+    pub(crate) fn on_released(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        let (owned, names) = (&mut self.owned, &self.names);
         self.revoking.retain(|revoked| {
-            let released = partitions.contains(&revoked.partition);
+            let named = names.get(&revoked.topic);
+            let named = named.map(|topic| TopicPartition::new(topic, revoked.partition));
+            let released = named.is_some_and(|named| partitions.contains(&named));
             if released {
                 owned.remove(revoked);
             }
             !released
         });
+    }
+
+    /// The ids of assigned topics whose names are not known yet.
+    pub(crate) fn unresolved(&self) -> BTreeSet<Uuid> {
+        let ids = self.assigned.iter().map(|assigned| assigned.topic);
+        ids.filter(|id| !self.names.contains_key(id)).collect()
+    }
+
+    /// Adds names of topics, by id.
+    pub(crate) fn resolve(&mut self, names: impl IntoIterator<Item = (Uuid, Arc<str>)>) {
+        self.names.extend(names);
+    }
+
+    fn name(&self, partition: &TopicIdPartition) -> Option<TopicPartition> {
+        let topic = self.names.get(&partition.topic)?;
+        Some(TopicPartition::new(topic, partition.partition))
+    }
+
+    fn named(&self, partitions: &BTreeSet<TopicIdPartition>) -> BTreeSet<TopicPartition> {
+        partitions.iter().filter_map(|partition| self.name(partition)).collect()
     }
 
     /// A commit failed because of the member. The next heartbeat, due at once, finds out whether it is fenced.
@@ -274,10 +330,6 @@ impl Membership {
             self.leave = Leave::Asked;
         }
     }
-}
-
-fn numbers(partitions: &BTreeSet<TopicPartition>) -> BTreeSet<i32> {
-    partitions.iter().map(|partition| partition.partition).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Metrics of the Kafka client.
 
 use prometheus_client::{
-    encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-/// Metrics of the consumers of a topic: counters shared by all partitions, and one lag gauge for each.
+use crate::leader::Partition;
+
+/// Metrics of consumers: counters shared by all partitions, and one lag gauge for each.
 #[derive(Debug, Clone, Default)]
 pub struct ConsumerMetrics {
     /// Records that could not be decoded.
@@ -23,10 +25,9 @@ pub struct ConsumerMetrics {
     pub(crate) reconnects: Counter,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartitionLabel {
-    /// Where the process consumes several topics.
-    topic: Option<String>,
+    topic: String,
     partition: i32,
 }
 
@@ -87,18 +88,11 @@ impl ConsumerMetrics {
 
     /// The metrics of one partition's consumer.
     #[must_use]
-    pub fn for_partition(&self, partition: i32) -> Self {
-        self.with_label(PartitionLabel { topic: None, partition })
-    }
-
-    /// The metrics of one partition's consumer, where several topics are consumed.
-    #[must_use]
-    pub fn for_topic_partition(&self, topic: &str, partition: i32) -> Self {
-        let topic = Some(topic.to_owned());
-        self.with_label(PartitionLabel { topic, partition })
-    }
-
-    fn with_label(&self, label: PartitionLabel) -> Self {
+    pub fn for_partition(&self, partition: &Partition) -> Self {
+        let label = PartitionLabel {
+            topic: partition.topic().to_owned(),
+            partition: partition.number(),
+        };
         Self {
             lag: self.lags.get_or_create_owned(&label),
             label: Some(label),
@@ -111,17 +105,6 @@ impl ConsumerMetrics {
         if let Some(label) = &self.label {
             self.lags.remove(label);
         }
-    }
-}
-
-// === impl PartitionLabel ===
-
-impl EncodeLabelSet for PartitionLabel {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
-        if let Some(topic) = &self.topic {
-            ("topic", topic.as_str()).encode(encoder.encode_label())?;
-        }
-        ("partition", self.partition).encode(encoder.encode_label())
     }
 }
 

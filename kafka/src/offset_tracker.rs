@@ -3,11 +3,15 @@
 //! - The committable offset is the lowest one in flight: a worker that begins there skips no request. Acknowledgements come
 //!   out of order. Records that the consumer holds back count as in flight.
 //! - A request is acknowledged when its reply has its outcome, or when it was skipped and counted.
+//! - A request that is given up, because its handle was dropped, is not waited for any more and never passed.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// The requests of a partition that may be in flight. With as many, no further ones are to be fetched.
+const MAX_IN_FLIGHT: usize = 10_000;
 
 /// The offsets in flight of one partition.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ pub struct OffsetTracker {
 struct State {
     /// Delivered and not acknowledged.
     in_flight: BTreeSet<i64>,
+    /// The lowest offset that was given up.
+    abandoned_from: Option<i64>,
     /// The lowest offset that the consumer holds back: it is delivered later.
     held_from: Option<i64>,
     /// The offset to fetch next; `None` before the start is fixed.
@@ -33,12 +39,13 @@ struct State {
     generation: u32,
 }
 
-/// A request in flight. Dropped without [`InFlightOffset::ack`], it is never committed.
+/// A request in flight. Dropped without [`InFlightOffset::ack`], it is given up and never committed.
 #[derive(Debug)]
 pub struct InFlightOffset {
     tracker: Arc<OffsetTracker>,
     generation: u32,
     offset: i64,
+    is_acked: bool,
 }
 
 // === impl OffsetTracker ===
@@ -50,6 +57,7 @@ impl OffsetTracker {
         let mut state = self.state.lock();
         if state.end.is_some_and(|previous| end < previous) {
             state.in_flight.clear();
+            state.abandoned_from = None;
             state.committed = None;
             state.generation += 1;
         }
@@ -66,6 +74,7 @@ impl OffsetTracker {
             tracker: Arc::clone(self),
             generation: self.state.lock().generation,
             offset,
+            is_acked: false,
         }
     }
 
@@ -101,9 +110,14 @@ impl OffsetTracker {
         self.wait_for(|state| state.is_start_offered).await;
     }
 
-    /// Waits until every fetched request is acknowledged.
+    /// Waits until every fetched request is acknowledged or given up.
     pub async fn wait_for_acks(&self) {
         self.wait_for(|state| state.in_flight.is_empty()).await;
+    }
+
+    /// Waits while as many requests are in flight as may be. Records that the consumer holds back do not count.
+    pub async fn wait_for_room(&self) {
+        self.wait_for(|state| state.in_flight.len() < MAX_IN_FLIGHT).await;
     }
 
     async fn wait_for(&self, condition: impl Fn(&State) -> bool) {
@@ -124,7 +138,10 @@ impl OffsetTracker {
 impl State {
     fn position(&self) -> Option<i64> {
         let lowest = self.in_flight.first().copied();
-        [lowest, self.held_from, self.end].into_iter().flatten().min()
+        [lowest, self.abandoned_from, self.held_from, self.end]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -132,15 +149,27 @@ impl State {
 
 impl InFlightOffset {
     /// The reply has its outcome, or the request was skipped and counted.
-    pub fn ack(self) {
+    pub fn ack(mut self) {
+        self.is_acked = true;
+    }
+}
+
+impl Drop for InFlightOffset {
+    fn drop(&mut self) {
         let mut state = self.tracker.state.lock();
         if state.generation != self.generation {
             return;
         }
         state.in_flight.remove(&self.offset);
-        let all_acked = state.in_flight.is_empty();
+        if !self.is_acked {
+            let lowest = state
+                .abandoned_from
+                .map_or(self.offset, |lowest| lowest.min(self.offset));
+            state.abandoned_from = Some(lowest);
+        }
+        let has_waiters = state.in_flight.is_empty() || state.in_flight.len() + 1 == MAX_IN_FLIGHT;
         drop(state);
-        if all_acked {
+        if has_waiters {
             self.tracker.changed.notify_waiters();
         }
     }
@@ -192,12 +221,32 @@ mod tests {
         assert_eq!(tracker.committable(), Some(5));
     }
 
-    #[test]
-    fn dropped_request_is_not_acknowledged() {
+    #[tokio::test]
+    async fn dropped_request_is_not_waited_for_and_never_passed() {
         let tracker = Arc::new(OffsetTracker::default());
-        tracker.fetched(0..2, 2, None);
-        drop(tracker.in_flight(0));
-        tracker.in_flight(1).ack();
+        tracker.fetched(0..3, 3, None);
+        tracker.in_flight(0).ack();
+        drop(tracker.in_flight(1));
+        tracker.in_flight(2).ack();
+        tracker.wait_for_acks().await;
+        assert_eq!(tracker.committable(), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_tracker_has_room_after_one_ack() {
+        let is_full = async |tracker: &OffsetTracker| {
+            let room = tokio::time::timeout(std::time::Duration::from_secs(1), tracker.wait_for_room());
+            room.await.is_err()
+        };
+        let tracker = Arc::new(OffsetTracker::default());
+        let count = i64::try_from(MAX_IN_FLIGHT).unwrap();
+        // The offset that is held back does not count.
+        tracker.fetched(1..count, count, Some(0));
+        assert!(!is_full(&tracker).await);
+        tracker.fetched(count..=count, count + 1, Some(0));
+        assert!(is_full(&tracker).await);
+        // The lowest one is stuck: those behind it make room all the same, and are not passed over.
+        tokio::join!(tracker.wait_for_room(), async { tracker.in_flight(count).ack() });
         assert_eq!(tracker.committable(), Some(0));
     }
 

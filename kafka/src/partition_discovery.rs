@@ -25,7 +25,7 @@ pub struct PartitionDiscovery {
     /// Those that were returned as assigned, and not as revoked since.
     found: BTreeSet<i32>,
     /// At most one task, which is aborted when the discovery is dropped.
-    task: JoinSet<Rebalance>,
+    task: JoinSet<Rebalance<i32>>,
 }
 
 // === impl PartitionDiscovery ===
@@ -43,6 +43,11 @@ impl PartitionDiscovery {
         }
     }
 
+    /// The topic.
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Waits until `topic`, which has had `partition`, no longer has it. A missing topic still counts as having it.
     pub async fn removal(cluster: &Arc<Cluster>, topic: &str, partition: i32) {
         let mut discovery = Self::new(cluster, topic, Partitions::All);
@@ -54,7 +59,7 @@ impl PartitionDiscovery {
 
     /// Waits for the next change: partitions to use, or partitions that the topic no longer has. Listed partitions are
     /// assigned at once and never revoked, whether they exist or not. Cancel safe.
-    pub async fn next(&mut self) -> Rebalance {
+    pub async fn next(&mut self) -> Rebalance<i32> {
         let change = match &mut self.wanted {
             Partitions::Listed(listed) if listed.is_empty() => std::future::pending().await,
             Partitions::Listed(listed) => Rebalance::Assigned(take(listed)),
@@ -68,7 +73,7 @@ impl PartitionDiscovery {
         change
     }
 
-    async fn discover(&mut self) -> Rebalance {
+    async fn discover(&mut self) -> Rebalance<i32> {
         if self.task.is_empty() {
             let (cluster, topic) = (Arc::clone(&self.cluster), self.topic.clone());
             self.task.spawn(find_change(cluster, topic, self.found.clone()));
@@ -83,7 +88,7 @@ impl PartitionDiscovery {
 }
 
 /// Requests metadata until the partitions of the topic are not those in `found`.
-async fn find_change(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> Rebalance {
+async fn find_change(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>) -> Rebalance<i32> {
     let mut backoff = Backoff::default();
     if !found.is_empty() {
         sleep(METADATA_INTERVAL).await;
@@ -111,7 +116,7 @@ async fn find_change(cluster: Arc<Cluster>, topic: String, found: BTreeSet<i32>)
 }
 
 /// The change from the partitions that were found to those that the topic has. Removed ones come first.
-fn change(found: &BTreeSet<i32>, partitions: &BTreeSet<i32>) -> Option<Rebalance> {
+fn change(found: &BTreeSet<i32>, partitions: &BTreeSet<i32>) -> Option<Rebalance<i32>> {
     let removed: BTreeSet<i32> = found.difference(partitions).copied().collect();
     if !removed.is_empty() {
         return Some(Rebalance::Revoked(removed));

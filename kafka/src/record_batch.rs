@@ -18,7 +18,10 @@ use shared::{
     varint::{take_bytes, take_varint},
 };
 
-use crate::compression::{Compression, MAX_DECOMPRESSED_BYTES};
+use crate::{
+    compression::{Compression, MAX_DECOMPRESSED_BYTES},
+    record::Record,
+};
 
 mod encode;
 #[cfg(test)]
@@ -349,10 +352,22 @@ impl ConsumedRecord {
         self.key.as_deref()
     }
 
+    /// Its key, shared.
+    #[must_use]
+    pub fn key_bytes(&self) -> Option<Bytes> {
+        self.key.clone()
+    }
+
     /// Its value; `None` is a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         self.value.as_deref()
+    }
+
+    /// Its value, shared.
+    #[must_use]
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        self.value.clone()
     }
 
     /// Its headers.
@@ -360,6 +375,21 @@ impl ConsumedRecord {
     pub fn headers(&self) -> Headers<'_> {
         // They were read once when the record was.
         Headers::take(self.header_count, &mut &*self.headers).unwrap_or_default()
+    }
+}
+
+impl From<Record> for ConsumedRecord {
+    /// The record as a consumer would read it, at offset 0.
+    fn from(record: Record) -> Self {
+        let headers = record.headers.as_headers();
+        Self {
+            offset: 0,
+            timestamp_ms: record.timestamp_ms,
+            header_count: headers.len(),
+            headers: Bytes::copy_from_slice(headers.encoded()),
+            key: record.key.map(Bytes::from),
+            value: record.value.map(Bytes::from),
+        }
     }
 }
 

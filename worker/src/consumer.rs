@@ -1,4 +1,4 @@
-//! Runs a [`PartitionWorker`] for each assigned partition and commits their offsets.
+//! Runs a [`PartitionWorker`] for each assigned partition of every topic and commits their offsets.
 //!
 //! - Assigned: the start offset is looked up, the worker is spawned, and the start is committed before the first poll.
 //! - Revoked: the worker stops and drains, its offset is committed, and only then is the partition released.
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use kafka::{Assignment, CommittedOffsets, CoordinatorError, Rebalance};
+use kafka::{Assignment, CommittedOffsets, CoordinatorError, Rebalance, TopicPartition};
 use shared::{error_chain::ErrorChain, readiness::HealthCheck};
 use tokio::{
     sync::watch,
@@ -19,7 +19,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
-use crate::partition_worker::{Context, PartitionWorker};
+use crate::{
+    heartbeats::Served,
+    partition_worker::{Context, PartitionWorker},
+};
 
 /// Between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -44,25 +47,25 @@ const LAST_COMMIT: Duration = Duration::from_millis(800);
 type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of an ended worker: its task and partition.
-type Ended = Result<(Id, i32), JoinError>;
+type Ended = Result<(Id, TopicPartition), JoinError>;
 
-/// The consumer of the request topic.
+/// The consumer of the request topics.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     assignment: Assignment,
     committed_offsets: CommittedOffsets,
     context: Context,
     /// Assigned partitions whose start offset is not known yet.
-    starting: BTreeSet<i32>,
+    starting: BTreeSet<TopicPartition>,
     start_at: Instant,
-    workers: BTreeMap<i32, PartitionWorker>,
+    workers: BTreeMap<TopicPartition, PartitionWorker>,
     /// The tasks of the workers, and of lost ones that have not ended yet.
-    running: JoinSet<i32>,
+    running: JoinSet<TopicPartition>,
     /// Ready from the first assignment on, while the start of every assigned partition is fixed. A member of a group may have no
     /// partitions.
     health_check: HealthCheck,
-    /// How many partitions are served.
-    partition_count: watch::Sender<usize>,
+    /// The partitions that are served.
+    served: watch::Sender<Served>,
 }
 
 // === impl Consumer ===
@@ -73,7 +76,7 @@ impl Consumer {
         committed_offsets: CommittedOffsets,
         context: Context,
         health_check: HealthCheck,
-        partition_count: watch::Sender<usize>,
+        served: watch::Sender<Served>,
     ) -> Self {
         Self {
             assignment,
@@ -84,7 +87,7 @@ impl Consumer {
             workers: BTreeMap::new(),
             running: JoinSet::new(),
             health_check,
-            partition_count,
+            served,
         }
     }
 
@@ -121,7 +124,7 @@ impl Consumer {
         while let Some(ended) = self.running.join_next_with_id().await {
             unless_aborted(ended);
         }
-        self.commit_last(&self.workers.keys().copied().collect()).await;
+        self.commit_last(&self.workers.keys().cloned().collect()).await;
         self.assignment.leave(LAST_COMMIT).await;
     }
 
@@ -166,19 +169,37 @@ impl Consumer {
     }
 
     async fn try_start_workers(&mut self) -> Result<(), StartError> {
-        let count = self.context.cluster.partitions(&self.context.topic).await?.len();
+        let mut by_topic = BTreeMap::<Arc<str>, BTreeSet<i32>>::new();
+        for starting in &self.starting {
+            let partitions = by_topic.entry(Arc::clone(&starting.topic)).or_default();
+            partitions.insert(starting.partition);
+        }
+        // A topic that is missing does not hold up the others.
+        let mut failed = None;
+        for (topic, partitions) in by_topic {
+            if let Err(error) = self.try_start_topic(&topic, &partitions).await {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn try_start_topic(&mut self, topic: &Arc<str>, partitions: &BTreeSet<i32>) -> Result<(), StartError> {
+        let count = self.context.cluster.partitions(topic).await?.len();
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         let member_epoch = self.assignment.member_epoch();
         let starts = self
             .committed_offsets
-            .starts(member_epoch.as_ref(), &self.starting, count)
+            .starts(member_epoch.as_ref(), topic, partitions, count)
             .await
             .inspect_err(|error| revalidate(&self.assignment, error))?;
         for (partition, start) in starts {
-            let worker = PartitionWorker::spawn(&mut self.running, partition, start, self.context.clone());
-            self.workers.insert(partition, worker);
+            let partition = TopicPartition::new(topic, partition);
+            self.starting.remove(&partition);
+            let context = self.context.clone();
+            let worker = PartitionWorker::spawn(&mut self.running, partition.clone(), start, context);
+            self.workers.extend(worker.map(|worker| (partition, worker)));
         }
-        self.starting.clear();
         Ok(())
     }
 
@@ -188,9 +209,9 @@ impl Consumer {
         let others = iter::from_fn(|| self.running.try_join_next_with_id());
         let ended = iter::once(first).chain(others).filter_map(unless_aborted);
         // A partition that was lost and assigned again has a newer worker.
-        let is_current = |id, partition| self.workers.get(&partition).is_some_and(|worker| worker.id() == id);
-        let partitions: BTreeSet<i32> = ended
-            .filter_map(|(id, partition)| is_current(id, partition).then_some(partition))
+        let is_current = |id, partition: &_| self.workers.get(partition).is_some_and(|worker| worker.id() == id);
+        let partitions: BTreeSet<TopicPartition> = ended
+            .filter_map(|(id, partition)| is_current(id, &partition).then_some(partition))
             .collect();
         if partitions.is_empty() {
             return;
@@ -203,7 +224,7 @@ impl Consumer {
 
     /// Commits the offsets of ended workers, within [`LAST_COMMIT`]. If that fails, the next owner repeats some requests
     /// and skips none.
-    async fn commit_last(&mut self, partitions: &BTreeSet<i32>) {
+    async fn commit_last(&mut self, partitions: &BTreeSet<TopicPartition>) {
         let commit = async {
             let is_uncommitted = |worker: &PartitionWorker| worker.offsets().committable().is_some();
             while partitions
@@ -222,10 +243,10 @@ impl Consumer {
 
     /// Commits every offset that has changed. Returns whether Kafka has accepted all of them.
     async fn commit(&mut self) -> bool {
-        let offsets: Vec<(i32, i64)> = self
+        let offsets: Vec<(TopicPartition, i64)> = self
             .workers
             .iter()
-            .filter_map(|(partition, worker)| Some((*partition, worker.offsets().committable()?)))
+            .filter_map(|(partition, worker)| Some((partition.clone(), worker.offsets().committable()?)))
             .collect();
         if offsets.is_empty() {
             return true;
@@ -249,22 +270,32 @@ impl Consumer {
         all_accepted
     }
 
-    /// Publishes how many partitions are served, and whether these are all.
+    /// Publishes which partitions are served, and whether these are all.
     fn update_status(&self) {
-        let served = self.workers.values().map(PartitionWorker::offsets);
-        let served = served.filter(|offsets| offsets.is_start_offered()).count();
-        if self.starting.is_empty() && served == self.workers.len() {
+        let mut served = Served::new();
+        let mut count = 0;
+        for (partition, worker) in &self.workers {
+            if worker.offsets().is_start_offered() {
+                let of_topic = served.entry(partition.topic.to_string()).or_default();
+                of_topic.push(partition.partition);
+                count += 1;
+            }
+        }
+        if self.starting.is_empty() && count == self.workers.len() {
             self.health_check.ready();
         }
         let gauge = &self.context.metrics.partitions;
-        gauge.set(i64::try_from(served).unwrap_or(i64::MAX));
-        self.partition_count
-            .send_if_modified(|count| std::mem::replace(count, served) != served);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.served.send_if_modified(|current| {
+            let is_changed = *current != served;
+            *current = served;
+            is_changed
+        });
     }
 }
 
 /// The worker that has ended, unless it was aborted. A panic goes on.
-fn unless_aborted(ended: Ended) -> Option<(Id, i32)> {
+fn unless_aborted(ended: Ended) -> Option<(Id, TopicPartition)> {
     match ended {
         Ok(ended) => Some(ended),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -1,7 +1,7 @@
 //! Handles the outcome of the records that the worker produces: acknowledges offsets and counts replies.
 
 use kafka::{DeliveryCallback, DeliveryResult, InFlightOffset};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::metrics::Metrics;
 
@@ -12,6 +12,8 @@ pub(crate) enum DeliveryToken {
     Reply(InFlightOffset),
     /// A heartbeat: the permit that keeps the next one for the same partition back.
     Heartbeat(OwnedSemaphorePermit),
+    /// A dead letter: who waits for its acknowledgement. Dropped, it is not acknowledged.
+    DeadLetter(oneshot::Sender<bool>),
 }
 
 /// The callback of all producers of the worker.
@@ -21,11 +23,18 @@ pub(crate) struct ReplyDelivery(pub(crate) Metrics);
 // === impl DeliveryToken ===
 
 impl DeliveryToken {
-    /// Acknowledges the request, or returns the permit, whatever the outcome was.
-    pub(crate) fn complete(self) {
+    /// The record was rejected before it was queued.
+    pub(crate) fn reject(self) {
+        self.complete(false);
+    }
+
+    /// Acknowledges the request, or returns the permit, whatever the outcome was. A dead letter needs to know it.
+    fn complete(self, is_acknowledged: bool) {
         match self {
             Self::Reply(in_flight) => in_flight.ack(),
             Self::Heartbeat(permit) => drop(permit),
+            // An error means that the request was given up.
+            Self::DeadLetter(delivered) => _ = delivered.send(is_acknowledged),
         }
     }
 }
@@ -45,6 +54,7 @@ impl DeliveryCallback for ReplyDelivery {
                 _ = self.0.refused.inc_by(count)
             }
         }
-        tokens.into_iter().for_each(DeliveryToken::complete);
+        let is_acknowledged = result == DeliveryResult::Acknowledged;
+        tokens.into_iter().for_each(|token| token.complete(is_acknowledged));
     }
 }

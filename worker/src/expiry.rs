@@ -18,7 +18,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kafka::{ConsumedRecord, ConsumerRecords};
+use kafka::{ConsumedRecord, ConsumerRecords, TopicPartition};
 use shared::{headers::Deadline, windowed_min::WindowedMin};
 use tokio::time::Instant;
 use tracing::warn;
@@ -32,9 +32,22 @@ const SKEW_PERIOD: Duration = Duration::from_mins(10);
 /// The expiry rule of one partition.
 #[derive(Debug)]
 pub(crate) struct Expiry {
-    partition: i32,
+    partition: TopicPartition,
     freshness: Freshness,
     skew: ClockSkew,
+    /// When the newest batch was observed: by the monotonic clock, and by the wall clock in milliseconds since 1970.
+    observed: Option<(Instant, i64)>,
+}
+
+/// Whether the caller of a request still waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remaining {
+    /// The caller has given up.
+    Expired,
+    /// The caller waits until about this time. It may be too late by the clock skew, and never too early by more.
+    Until(Instant),
+    /// The request names no deadline.
+    Unknown,
 }
 
 /// Bounds the age of the records of the newest batch by the monotonic clock.
@@ -57,11 +70,12 @@ struct ClockSkew {
 // === impl Expiry ===
 
 impl Expiry {
-    pub(crate) fn new(partition: i32) -> Self {
+    pub(crate) fn new(partition: TopicPartition) -> Self {
         Self {
             partition,
             freshness: Freshness::default(),
             skew: ClockSkew::default(),
+            observed: None,
         }
     }
 
@@ -74,8 +88,9 @@ impl Expiry {
             .filter(|record| Deadline::from_headers(record.headers()).is_some());
         let differences_ms = requests.map(|record| now_ms.saturating_sub(record.timestamp_ms()));
         self.observe_at(now, batch.at_end, batch.requested_at, differences_ms);
+        self.observed = Some((now, now_ms));
         if let Some(difference_ms) = self.skew.take_change(self.freshness.max_age(now)) {
-            warn!(partition = self.partition, difference_ms, "clock skew");
+            warn!(partition = %self.partition, difference_ms, "clock skew");
         }
     }
 
@@ -90,6 +105,29 @@ impl Expiry {
         if at_end {
             differences_ms.for_each(|difference_ms| self.skew.observe(difference_ms, now));
         }
+    }
+
+    /// Whether the caller of a request of the newest batch has given up, or how long it still waits.
+    pub(crate) fn remaining(&self, record: &ConsumedRecord) -> Remaining {
+        let Some(deadline) = Deadline::from_headers(record.headers()) else {
+            return Remaining::Unknown;
+        };
+        let difference_ms = || unix_time_ms().saturating_sub(record.timestamp_ms());
+        if self.is_expired_at(Instant::now(), deadline.left, difference_ms) {
+            return Remaining::Expired;
+        }
+        let Some((now, now_ms)) = self.observed else {
+            return Remaining::Until(Instant::now() + deadline.left);
+        };
+        let difference_ms = now_ms.saturating_sub(record.timestamp_ms());
+        Remaining::Until(now + deadline.left.saturating_sub(self.age(now, difference_ms)))
+    }
+
+    /// The age of a record of the newest batch, estimated; 0 while the clock skew is unknown.
+    fn age(&self, now: Instant, difference_ms: i64) -> Duration {
+        let skew_ms = self.skew.smallest_ms(now).unwrap_or(difference_ms);
+        let age_ms = u64::try_from(difference_ms.saturating_sub(skew_ms)).unwrap_or(0);
+        Duration::from_millis(age_ms).min(self.freshness.max_age(now))
     }
 
     /// Whether the caller of a request of the newest batch has given up.
@@ -139,10 +177,15 @@ impl ClockSkew {
             .observe(difference_ms, now);
     }
 
+    /// The estimate; `None` while it is unknown.
+    fn smallest_ms(&self, now: Instant) -> Option<i64> {
+        let smallest_ms = self.smallest_ms.as_ref().filter(|smallest| smallest.is_recent(now))?;
+        Some(smallest_ms.get())
+    }
+
     /// By how much `now - timestamp` has to exceed the time left; `None` while the skew is unknown.
     fn margin_ms(&self, now: Instant) -> Option<i64> {
-        let smallest_ms = self.smallest_ms.as_ref().filter(|smallest| smallest.is_recent(now))?;
-        let skew_ms = smallest_ms.get();
+        let skew_ms = self.smallest_ms(now)?;
         Some(skew_ms.max(skew_ms.min(0).saturating_add(MIN_MARGIN_MS)))
     }
 

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use shared::headers::{self, Deadline, HeaderBuf, ReplyTo};
+use shared::headers::{self, Deadline, HeaderBuf, Headers, ReplyTo};
 
-use crate::ping;
+use crate::{Request, ping};
 
 /// The value of a request.
 ///
 /// # Panics
 /// When the reply does not follow the contract.
 pub fn request(value: &[u8]) {
-    if let Ok(record) = ping::reply(value) {
+    let request = Request::post("/ping").body(value);
+    if let Ok(reply) = ping::answer(&request) {
+        let reply_to = ReplyTo::from_headers(Headers::default()).expect("no header is malformed");
+        let record = reply.into_record(None, reply_to);
         let id = String::from_utf8(record.key.unwrap_or_default()).expect("the key is text");
         let text = String::from_utf8(record.value.unwrap_or_default()).expect("the value is text");
         assert!(text.ends_with(&format!(" ( {id} ) ")), "{text:?}");

@@ -21,6 +21,17 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     /// Request partitions that are served.
     pub(crate) partitions: Gauge,
+    /// Requests handled, and those of them that failed.
+    handled: Counter,
+    failed: Counter,
+    /// Handlers that panicked.
+    pub(crate) panics: Counter,
+    /// Handlers that were dropped at their deadline.
+    pub(crate) too_late: Counter,
+    /// Requests that were written to the dead letters.
+    pub(crate) dead_letters: Counter,
+    /// Handlers that run.
+    pub(crate) handlers: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +58,12 @@ impl Metrics {
             acknowledged: replies.get_or_create_owned(&ReplyLabel { fate: "acknowledged" }),
             refused: replies.get_or_create_owned(&ReplyLabel { fate: "refused" }),
             partitions: Gauge::default(),
+            handled: Counter::default(),
+            failed: Counter::default(),
+            panics: Counter::default(),
+            too_late: Counter::default(),
+            dead_letters: Counter::default(),
+            handlers: Gauge::default(),
         };
         registry.register("requests", "Requests read", metrics.requests.clone());
         registry.register(
@@ -56,7 +73,38 @@ impl Metrics {
         );
         registry.register("replies", "Replies by outcome of the produce request", replies);
         registry.register("partitions", "Partitions that are read", metrics.partitions.clone());
+        registry.register("handlers", "Handlers that run", metrics.handlers.clone());
+        for (name, help, counter) in [
+            ("handled", "Attempts to handle a request", &metrics.handled),
+            ("handler_failures", "Attempts that failed", &metrics.failed),
+            ("handler_panics", "Handlers that panicked", &metrics.panics),
+            (
+                "handler_timeouts",
+                "Handlers that were dropped at their deadline",
+                &metrics.too_late,
+            ),
+            (
+                "dead_letters",
+                "Requests written to the dead letters",
+                &metrics.dead_letters,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         metrics
+    }
+
+    /// Counts an attempt to handle a request.
+    pub(crate) fn handled(&self, has_failed: bool) {
+        self.handled.inc();
+        if has_failed {
+            self.failed.inc();
+        }
+    }
+
+    /// The attempts so far, and those of them that failed.
+    pub(crate) fn attempts(&self) -> (u64, u64) {
+        (self.handled.get(), self.failed.get())
     }
 
     /// Counts a request that is not answered.

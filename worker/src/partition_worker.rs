@@ -1,17 +1,25 @@
-//! Serves one partition: polls its requests, answers each, and acknowledges its offset with the reply's outcome.
+//! Serves one partition: polls its requests, and answers each or hands it to the executor. An offset is acknowledged with the
+//! reply's outcome.
 //!
 //! - It waits for buffer space, never for the acknowledgement of a reply.
+//! - It does not poll while as many requests are unfinished as may be.
 //! - It polls only after the start offset was offered to Kafka.
 //! - Once stopped, it polls no further and waits up to the drain timeout for the replies in flight.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use kafka::{
-    Cluster, ConsumedRecord, ConsumerMetrics, InFlightOffset, OffsetTracker, Partition, PartitionConsumer, Record,
-    Start, WhenHeldFull,
+    Cluster, ConsumedRecord, ConsumerMetrics, InFlightOffset, OffsetTracker, Partition, PartitionConsumer, Start,
+    TopicPartition, WhenHeldFull,
 };
 use shared::{
-    headers::{Headers, ReplyTo, TRACEPARENT},
+    headers::{ReplyTo, TRACEPARENT},
     log_limiter::LogLimiter,
     readiness::Readiness,
 };
@@ -20,10 +28,19 @@ use tokio::{
     task::{AbortHandle, Id, JoinSet, yield_now},
     time::sleep,
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
-    delivery::DeliveryToken, expiry::Expiry, metrics::Metrics, ping, reply_producers::ReplyProducers, skipped::Skipped,
+    Request,
+    executor::{Executor, Job, Phase, panicked},
+    expiry::{Expiry, Remaining},
+    failure::Kind,
+    handler::{Handler, Outcome, Service},
+    metrics::Metrics,
+    reply_producers::ReplyProducers,
+    reply_topics::ReplyTopics,
+    send_reply::send_reply,
+    skipped::Skipped,
     truncated::Truncated,
 };
 
@@ -35,7 +52,7 @@ const YIELD_INTERVAL: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct PartitionWorker {
     offsets: Arc<OffsetTracker>,
-    stop: watch::Sender<bool>,
+    phase: Arc<watch::Sender<Phase>>,
     task: AbortHandle,
 }
 
@@ -43,8 +60,10 @@ pub(crate) struct PartitionWorker {
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) cluster: Arc<Cluster>,
-    /// The request topic.
-    pub(crate) topic: String,
+    /// The handlers, by request topic.
+    pub(crate) services: Arc<BTreeMap<Arc<str>, Service>>,
+    pub(crate) executor: Executor,
+    pub(crate) reply_topics: Arc<ReplyTopics>,
     pub(crate) replies: ReplyProducers,
     pub(crate) metrics: Metrics,
     pub(crate) consumer_metrics: ConsumerMetrics,
@@ -59,6 +78,9 @@ pub(crate) struct Context {
 #[derive(Debug)]
 struct Task {
     context: Context,
+    partition: TopicPartition,
+    service: Service,
+    phase: Arc<watch::Sender<Phase>>,
     consumer: PartitionConsumer,
     offsets: Arc<OffsetTracker>,
     expiry: Expiry,
@@ -68,32 +90,42 @@ struct Task {
 // === impl PartitionWorker ===
 
 impl PartitionWorker {
-    /// Spawns a worker of `partition` on `running`; the task returns the partition when it ends.
-    pub(crate) fn spawn(running: &mut JoinSet<i32>, partition: i32, start: Start, context: Context) -> Self {
+    /// Spawns a worker of `partition` on `running`; the task returns the partition when it ends. `None` for a topic without a
+    /// handler.
+    pub(crate) fn spawn(
+        running: &mut JoinSet<TopicPartition>,
+        partition: TopicPartition,
+        start: Start,
+        context: Context,
+    ) -> Option<Self> {
+        let service = context.services.get(&partition.topic)?.clone();
+        let read = Partition::new(&context.cluster, &partition.topic, partition.partition);
+        let metrics = context.consumer_metrics.for_partition(&read);
         let consumer = PartitionConsumer::new(
-            Partition::new(&context.cluster, &context.topic, partition),
+            read,
             start,
             // Every request counts: it is not read past what it cannot hold.
             WhenHeldFull::Wait,
-            context
-                .readiness
-                .health_check(format!("requests of partition {partition}")),
-            context.consumer_metrics.for_partition(partition),
+            context.readiness.health_check(format!("requests of {partition}")),
+            metrics,
         );
         let offsets = Arc::new(OffsetTracker::default());
-        let (stop, stopped) = watch::channel(false);
+        let phase = Arc::new(watch::Sender::new(Phase::Serving));
         let task = Task {
             context,
+            partition: partition.clone(),
+            service,
+            phase: Arc::clone(&phase),
             consumer,
             offsets: Arc::clone(&offsets),
-            expiry: Expiry::new(partition),
+            expiry: Expiry::new(partition.clone()),
             log_limiter: LogLimiter::default(),
         };
         let task = running.spawn(async move {
-            task.run(stopped).await;
+            task.run().await;
             partition
         });
-        Self { offsets, stop, task }
+        Some(Self { offsets, phase, task })
     }
 
     /// The id of its task in the [`JoinSet`].
@@ -108,11 +140,12 @@ impl PartitionWorker {
 
     /// Stops polling; the requests that were fetched are still answered.
     pub(crate) fn stop(&self) {
-        self.stop.send_replace(true);
+        self.phase.send_modify(|phase| *phase = Phase::Stopping.max(*phase));
     }
 
-    /// Cancels the task, and with it the requests in flight.
+    /// Cancels the task, and with it the requests in flight and their handlers.
     pub(crate) fn abort(&self) {
+        self.phase.send_replace(Phase::Ended);
         self.task.abort();
     }
 }
@@ -120,7 +153,9 @@ impl PartitionWorker {
 // === impl Task ===
 
 impl Task {
-    async fn run(mut self, stopped: watch::Receiver<bool>) {
+    async fn run(mut self) {
+        let stopped = self.phase.subscribe();
+        let phase = Arc::clone(&self.phase);
         let drain_timeout = self.context.drain_timeout;
         let drain_timed_out = async {
             wait_for_stop(stopped.clone()).await;
@@ -134,6 +169,7 @@ impl Task {
             () = serve => {}
             () = drain_timed_out => {}
         }
+        phase.send_replace(Phase::Ended);
     }
 
     /// Polls and answers until `stop` resolves. A batch that was fetched is answered to its end.
@@ -149,12 +185,16 @@ impl Task {
                 // Biased: under load there is always another batch.
                 biased;
                 () = &mut stop => return,
-                batch = self.consumer.poll() => batch,
+                batch = async {
+                    self.context.executor.wait_for_room().await;
+                    self.offsets.wait_for_room().await;
+                    self.consumer.poll().await
+                } => batch,
             };
             let offsets = batch.records.iter().map(ConsumedRecord::offset);
             self.offsets.fetched(offsets, batch.position, batch.held_from);
             self.expiry.observe(&batch);
-            for (index, record) in batch.records.iter().enumerate() {
+            for (index, record) in batch.records.into_iter().enumerate() {
                 if index % YIELD_INTERVAL == YIELD_INTERVAL - 1 {
                     yield_now().await;
                 }
@@ -174,65 +214,97 @@ impl Task {
         self.offsets.wait_for_start_offered().await;
     }
 
-    /// Answers a request or skips it.
-    async fn handle(&mut self, record: &ConsumedRecord) {
+    /// Answers a request, hands it to the executor, or skips it.
+    async fn handle(&mut self, record: ConsumedRecord) {
         let metrics = &self.context.metrics;
         metrics.requests.inc();
         let in_flight = self.offsets.in_flight(record.offset());
-        if self.expiry.is_expired(record) {
-            in_flight.ack();
-            metrics.expired.inc();
-            return;
-        }
-        if let Err(skipped) = self.answer(record, in_flight).await {
-            self.context.metrics.skipped(skipped.reason());
-            skipped.log(&mut self.log_limiter, record);
-        }
-    }
-
-    /// Answers a request. A skipped request is acknowledged.
-    async fn answer(&self, record: &ConsumedRecord, in_flight: InFlightOffset) -> Result<(), Skipped> {
-        let value = record.value().unwrap_or_default();
+        let deadline = match self.expiry.remaining(&record) {
+            Remaining::Expired => {
+                in_flight.ack();
+                metrics.expired.inc();
+                return;
+            }
+            Remaining::Until(deadline) => Some(deadline),
+            Remaining::Unknown => None,
+        };
         debug!(
             offset = record.offset(),
             traceparent = record.headers().get(TRACEPARENT).map(|bytes| display(bytes.escape_ascii())),
-            value = %Truncated(value),
+            value = %Truncated(record.value().unwrap_or_default()),
             "Received message"
         );
-        let (reply_to, reply) = match reply(record.headers(), value) {
-            Ok(reply) => reply,
+        let wants_reply = match self.wants_reply(&record) {
+            Ok(wants_reply) => wants_reply,
             Err(skipped) => {
                 in_flight.ack();
-                return Err(skipped);
+                return self.skip(skipped, &record);
             }
         };
-        let is_wanted = || !self.expiry.is_expired(record);
-        let token = DeliveryToken::Reply(in_flight);
-        let sent = self
-            .context
-            .replies
-            .send(reply_to.address, reply, token, is_wanted)
-            .await;
-        sent.map_err(|cause| {
-            let (topic, partition) = reply_to.address.unwrap_or_default();
-            Skipped::Rejected {
-                partition: format!("{topic}/{partition}"),
-                cause,
+        let partition = self.partition.partition;
+        let request = Request::new(record, self.service.path(), partition, deadline, wants_reply);
+        match self.service.handler() {
+            Handler::Inline(answer) if wants_reply => {
+                let answered = catch_unwind(AssertUnwindSafe(|| answer(&request)));
+                let outcome = answered.unwrap_or_else(|panic| {
+                    self.context.metrics.panics.inc();
+                    Err(panicked(&*panic))
+                });
+                if let Err(failure) = &outcome
+                    && failure.kind() == Kind::Failed
+                    && failure.status().is_server_error()
+                    && let Some(suppressed) = self.log_limiter.allow()
+                {
+                    warn!(partition = %self.partition, offset = request.offset(), cause = %failure, suppressed, "a handler failed");
+                }
+                if let Err(skipped) = self.answer(&request, outcome, in_flight).await {
+                    self.skip(skipped, request.record());
+                }
             }
-        })
+            Handler::Inline(_) | Handler::Spawned(_) => self.context.executor.submit(Job {
+                request,
+                service: self.service.clone(),
+                in_flight,
+                phase: self.phase.subscribe(),
+                failed_attempts: 0,
+            }),
+        }
+    }
+
+    /// Whether a reply has an address, to which it may go.
+    fn wants_reply(&self, record: &ConsumedRecord) -> Result<bool, Skipped> {
+        let reply_to = ReplyTo::from_headers(record.headers()).map_err(Skipped::Headers)?;
+        match reply_to.address {
+            None => Ok(self.service.has_default_address),
+            Some((topic, _)) if self.context.reply_topics.allows(topic) => Ok(true),
+            Some((topic, _)) => Err(Skipped::Refused {
+                topic: topic.to_owned(),
+            }),
+        }
+    }
+
+    /// Sends the reply of a pure function.
+    async fn answer(&self, request: &Request, outcome: Outcome, in_flight: InFlightOffset) -> Result<(), Skipped> {
+        let outcome = match outcome {
+            Err(failure) if failure.kind() == Kind::Skipped => {
+                in_flight.ack();
+                return Err(Skipped::Value(failure));
+            }
+            outcome => outcome,
+        };
+        self.context.metrics.handled(outcome.is_err());
+        let is_wanted = || !self.expiry.is_expired(request.record());
+        send_reply(&self.context.replies, request, outcome, in_flight, is_wanted).await
+    }
+
+    fn skip(&mut self, skipped: Skipped, record: &ConsumedRecord) {
+        self.context.metrics.skipped(skipped.reason());
+        skipped.log(&mut self.log_limiter, record);
     }
 }
 
-/// The reply to a request, and its destination.
-fn reply<'a>(headers: Headers<'a>, value: &[u8]) -> Result<(ReplyTo<'a>, Record), Skipped> {
-    let reply_to = ReplyTo::from_headers(headers).map_err(Skipped::Headers)?;
-    let mut reply = ping::reply(value).map_err(Skipped::Value)?;
-    reply.headers = reply_to.headers(reply.key.as_deref().unwrap_or_default());
-    Ok((reply_to, reply))
-}
-
 /// Resolves when the worker is told to stop.
-async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
+async fn wait_for_stop(mut phase: watch::Receiver<Phase>) {
     // An error means that the handle is gone, which stops the worker too.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+    let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
 }

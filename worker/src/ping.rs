@@ -1,21 +1,36 @@
-//! The `/ping` handler: a pure function from the value of a request to the reply record.
+//! The `/ping` handler: a pure function from a request to its reply.
 
-use kafka::Record;
 use shared::message::{BadJson, MyMessage};
+
+use crate::{Failure, Reply, Request};
+
+/// The value does not have the shape that the contract requires.
+#[derive(Debug, thiserror::Error)]
+#[error("its value is not a JSON object with the strings id, name and value")]
+struct NoPing(#[source] BadJson);
 
 /// The reply to a request: key = the id of the JSON value, value = `<name> <value> ( <id> ) `, with the last space.
 ///
 /// # Errors
-/// When the value is not a JSON object with three strings.
-pub(crate) fn reply(value: &[u8]) -> Result<Record, BadJson> {
-    let MyMessage { id, name, value } = MyMessage::from_json(value)?;
+/// When the value is not a JSON object with three strings: the record is skipped.
+pub(crate) fn answer(request: &Request) -> Result<Reply, Failure> {
+    let message = MyMessage::from_json(request.body()).map_err(|error| Failure::skip(NoPing(error)))?;
+    let MyMessage { id, name, value } = message;
     let text = [&name, " ", &value, " ( ", &id, " ) "].concat();
-    Ok(Record::new(id.into_owned().into_bytes(), text.into_bytes()))
+    Ok(Reply::new(text).key(id.into_owned()))
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::headers::ReplyTo;
+
     use super::*;
+
+    fn reply(value: &[u8]) -> Result<kafka::Record, Failure> {
+        let request = Request::post("/ping").key("k").body(value);
+        let reply_to = ReplyTo::from_headers(Default::default()).unwrap();
+        Ok(answer(&request)?.into_record(request.key(), reply_to))
+    }
 
     #[test]
     fn reply_has_the_key_and_value_of_the_contract() {

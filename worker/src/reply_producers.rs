@@ -1,10 +1,11 @@
 //! Sends replies: a pool of producers, one for each topic partition that requests name.
 //!
-//! - Partition 0 of our reply topic is the default. Its producer is open from the start and is never evicted.
+//! - Our reply topics are those that the settings name. Partition 0 of the first one is the default. Its producer is open
+//!   from the start and is never evicted.
 //! - The others open at the first reply. Clients name the partitions, so their number is bounded; the least recently used
 //!   producer is evicted ([`pool`]).
 //! - A partition that the cluster metadata does not list is rejected: no topic is created by its name ([`metadata`]).
-//! - One slow partition must not block the rest: in foreign topics a full buffer rejects the reply at once.
+//! - One slow partition must not block the rest: in foreign topics, which a pattern allows, a full buffer rejects the reply at once.
 //! - All producers together use about [`MAX_PRODUCER_CONNECTIONS`] connections, and each has at least one.
 
 mod metadata;
@@ -79,8 +80,8 @@ pub(crate) struct ReplyProducers {
 struct Shared {
     cluster: Arc<Cluster>,
     tasks: Tasks,
-    /// Our reply topic; every other one is foreign.
-    topic: String,
+    /// Our reply topics, the default one first; every other one is foreign.
+    topics: Vec<String>,
     default: Producer,
     /// The default producer has sent replies, not only heartbeats.
     default_has_replies: AtomicBool,
@@ -99,24 +100,26 @@ impl ReplyProducers {
     pub(crate) fn new(
         cluster: &Arc<Cluster>,
         tasks: &Tasks,
-        topic: &str,
+        topics: Vec<String>,
         callback: ReplyDelivery,
         health_check: HealthCheck,
         metrics: ProducerMetrics,
     ) -> Self {
         let settings = producer_settings(DELIVERY_TIMEOUT);
         let default = Producer::new(settings, callback.clone(), health_check, metrics.clone());
-        default.add_partition(tasks, Partition::new(cluster, topic, 0));
+        if let Some(topic) = topics.first() {
+            default.add_partition(tasks, Partition::new(cluster, topic, 0));
+        }
         Self {
             shared: Arc::new(Shared {
                 cluster: Arc::clone(cluster),
                 tasks: tasks.clone(),
-                topic: topic.to_owned(),
+                pool: Mutex::new(ProducerPool::new(&topics)),
+                topics,
                 default,
                 default_has_replies: AtomicBool::new(false),
                 callback,
                 metrics,
-                pool: Mutex::new(ProducerPool::new(topic)),
                 metadata: Mutex::default(),
                 lookup: Semaphore::new(1),
             }),
@@ -136,19 +139,25 @@ impl ReplyProducers {
     ) -> Result<(), Rejected> {
         let sent = self.shared.send(destination, record, token, is_wanted).await;
         sent.map_err(|(rejected, token)| {
-            token.complete();
+            token.reject();
             rejected
         })
     }
 
-    /// Queues a heartbeat for a partition of our reply topic. It is dropped where the producer would have to evict
+    /// Queues a heartbeat for a partition of a reply topic of ours. It is dropped where the producer would have to evict
     /// another one, and where the buffer is full: the replies in it show that the worker is alive.
-    pub(crate) async fn send_heartbeat(&self, partition: i32, record: Record, permit: OwnedSemaphorePermit) {
+    pub(crate) async fn send_heartbeat(
+        &self,
+        topic: &str,
+        partition: i32,
+        record: Record,
+        permit: OwnedSemaphorePermit,
+    ) {
         let shared = &self.shared;
-        let producer = if partition == 0 {
+        let producer = if shared.is_default(topic, partition) {
             shared.default.clone()
-        } else if shared.pool.lock().can_open_without_eviction(&shared.topic, partition) {
-            match shared.producer(&shared.topic, partition).await {
+        } else if shared.pool.lock().can_open_without_eviction(topic, partition) {
+            match shared.producer(topic, partition).await {
                 Ok(producer) => producer,
                 Err(_) => return,
             }
@@ -158,12 +167,12 @@ impl ReplyProducers {
         let _ = producer.try_send(record, DeliveryToken::Heartbeat(permit), None);
     }
 
-    /// Closes the producers of partitions that our reply topic no longer has. Further replies to them are rejected.
-    pub(crate) fn remove_partitions(&self, partitions: &BTreeSet<i32>) {
+    /// Closes the producers of partitions that a reply topic of ours no longer has. Further replies to them are rejected.
+    pub(crate) fn remove_partitions(&self, topic: &str, partitions: &BTreeSet<i32>) {
         let shared = &self.shared;
-        shared.metadata.lock().remove(&shared.topic, partitions);
+        shared.metadata.lock().remove(topic, partitions);
         for partition in partitions {
-            let removed = shared.pool.lock().remove(&shared.topic, *partition);
+            let removed = shared.pool.lock().remove(topic, *partition);
             if let Some(producer) = removed {
                 shared.close_evicted(producer);
             }
@@ -189,8 +198,8 @@ impl Shared {
         mut token: DeliveryToken,
         is_wanted: impl Fn() -> bool,
     ) -> Result<(), (Rejected, DeliveryToken)> {
-        let (topic, partition) = destination.unwrap_or((&self.topic, 0));
-        let is_foreign = topic != self.topic;
+        let (topic, partition) = destination.unwrap_or((self.default_topic(), 0));
+        let is_foreign = self.is_foreign(topic);
         loop {
             let producer = match self.producer_for_reply(topic, partition).await {
                 Ok(producer) => producer,
@@ -210,8 +219,20 @@ impl Shared {
         }
     }
 
+    fn default_topic(&self) -> &str {
+        self.topics.first().map_or("", String::as_str)
+    }
+
+    fn is_default(&self, topic: &str, partition: i32) -> bool {
+        partition == 0 && topic == self.default_topic()
+    }
+
+    fn is_foreign(&self, topic: &str) -> bool {
+        self.topics.iter().all(|own| own != topic)
+    }
+
     async fn producer_for_reply(&self, topic: &str, partition: i32) -> Result<Producer, Rejected> {
-        if topic == self.topic && partition == 0 {
+        if self.is_default(topic, partition) {
             self.default_has_replies.store(true, Ordering::Relaxed);
             return Ok(self.default.clone());
         }
@@ -242,7 +263,7 @@ impl Shared {
 
     /// Looks a partition up in the cached metadata, and requests the metadata if the cache does not know.
     async fn check_exists(&self, topic: &str, partition: i32) -> Result<(), Rejected> {
-        let is_foreign = topic != self.topic;
+        let is_foreign = self.is_foreign(topic);
         if let Some(known) = self.metadata.lock().lookup(topic, partition, is_foreign) {
             return known;
         }
@@ -278,7 +299,7 @@ impl Shared {
 
     /// Opens a producer, and evicts the least recently used one if the pool is full.
     fn open(&self, topic: &str, partition: i32) -> Producer {
-        let is_foreign = topic != self.topic;
+        let is_foreign = self.is_foreign(topic);
         let settings = producer_settings(if is_foreign {
             FOREIGN_DELIVERY_TIMEOUT
         } else {

@@ -1,17 +1,23 @@
 //! Why a request gets no reply: the metric label and the log line of each reason.
 
 use kafka::ConsumedRecord;
-use shared::{error_chain::ErrorChain, headers::MalformedHeader, log_limiter::LogLimiter, message::BadJson};
+use shared::{error_chain::ErrorChain, headers::MalformedHeader, log_limiter::LogLimiter};
 use tracing::warn;
 
-use crate::{reply_producers::Rejected, truncated::Truncated};
+use crate::{Failure, reply_producers::Rejected, truncated::Truncated};
 
 /// Why a request is skipped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Skipped {
-    /// The value does not have the shape that the contract requires.
-    #[error("its value is not a JSON object with the strings id, name and value")]
-    Value(#[source] BadJson),
+    /// The handler says that it is no request.
+    #[error("{0}")]
+    Value(Failure),
+    /// Replies may not go where its headers say.
+    #[error("replies may not go to the topic {topic:?}: REPLY_TOPICS does not allow it")]
+    Refused {
+        /// The topic.
+        topic: String,
+    },
     /// The headers name no valid destination of the reply.
     #[error("its headers are malformed")]
     Headers(#[source] MalformedHeader),
@@ -33,6 +39,7 @@ impl Skipped {
         match self {
             Self::Value(_) => "bad_value",
             Self::Headers(_) => "bad_headers",
+            Self::Refused { .. } => "reply_topic_refused",
             Self::Rejected { cause, .. } => match cause {
                 Rejected::UnknownPartition => "no_such_place",
                 Rejected::NoMetadata => "place_unknown",

@@ -1,216 +1,264 @@
-//! Builds the parts of a worker, runs them, and shuts them down.
-//!
-//! Shutdown: report not ready; send the last heartbeat; stop polling, drain and commit; close the producers; leave the
-//! admin listener for last.
+//! The worker as its users see it: topics with handlers, and the life of the process.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, thread, time::Duration};
 
-use kafka::{
-    Assignment, Cluster, CommitMetrics, CommittedOffsets, ConsumerMetrics, Coordinator, Group, PartitionDiscovery,
-    ProducerMetrics, Security, Subscription,
-};
-use prometheus_client::registry::Registry;
-use shared::{
-    admin::Admin,
-    config::Partitions,
-    process::Fatal,
-    readiness::Readiness,
-    server::bind,
-    tasks::{TaskPanicked, Tasks},
-};
+use clap::parser::ValueSource;
+use shared::{config, process, process::Settings as _};
 use tokio::{
-    net::TcpListener,
-    sync::{Notify, oneshot, watch},
-    time::timeout,
+    runtime::{Builder, Handle},
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
-use tracing::{info, warn};
 
 use crate::{
-    Settings, consumer::Consumer, delivery::ReplyDelivery, heartbeats, metrics::Metrics, partition_worker::Context,
-    reply_producers::ReplyProducers,
+    Error, Failure, Reply, Request, Settings,
+    engine::{Blueprint, Engine},
+    forward::Forward,
+    handler::{Handler, Service},
 };
 
-/// The client id in the logs and quotas of the brokers.
-const CLIENT_ID: &str = "worker";
+/// The bound on a handler whose request has no deadline.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The request partition that is served by default; the contract of `/ping` names it.
-const DEFAULT_PARTITION: i32 = 0;
+/// The largest bound.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Time for the last commit and for leaving the group, beyond the drain timeout.
-const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
-
-/// A worker that has bound its admin port.
-#[derive(Debug)]
+/// A worker: topics, each with its handler.
+///
+/// ```no_run
+/// use serde::{Deserialize, Serialize};
+/// use worker::{Failure, Reply, Request, Worker};
+///
+/// #[derive(Deserialize)]
+/// struct Order {
+///     sku: String,
+///     quantity: u32,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Placed {
+///     id: u64,
+/// }
+///
+/// async fn place(request: Request) -> Result<Reply, Failure> {
+///     let order: Order = request.json()?;
+///     if order.quantity == 0 {
+///         return Err(Failure::new(422, "quantity must not be 0"));
+///     }
+///     let id = 7;
+///     Ok(Reply::json(&Placed { id })?.status(201).header("location", format!("/orders/{id}")))
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), worker::Error> {
+///     Worker::from_env().topic("orders", place).serve().await
+/// }
+/// ```
+#[must_use = "a worker does nothing before it serves"]
 pub struct Worker {
-    settings: Settings,
-    security: Security,
-    admin: TcpListener,
+    blueprint: Result<Blueprint, String>,
+    /// The settings were checked before.
+    is_validated: bool,
 }
-
-/// A signal whose sender is dropped and never used, so that it also fires when the sender's owner ends.
-type DropSignal = oneshot::Receiver<Infallible>;
 
 // === impl Worker ===
 
 impl Worker {
-    /// Binds the admin port.
-    ///
-    /// # Errors
-    /// When the address is in use or not permitted; when a certificate or a password cannot be read.
-    pub async fn bind(settings: Settings) -> Result<Self, Fatal> {
-        let security = Security::new(&settings.common.kafka)?;
-        let admin = bind("ADMIN_ADDR", settings.admin_addr)?;
-        Ok(Self {
-            settings,
-            security,
-            admin,
-        })
-    }
-
-    /// The address of the admin listener.
-    ///
-    /// # Errors
-    /// When the system call fails.
-    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
-    }
-
-    /// Answers requests until `shutdown` resolves, then drains.
-    ///
-    /// # Errors
-    /// When one of its tasks panicked.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskPanicked> {
-        let Self {
-            settings,
-            security,
-            admin,
-        } = self;
-        let common = &settings.common;
-        let readiness = Readiness::default();
-        let mut registry = Registry::with_prefix("worker");
-        let metrics = Metrics::register(&mut registry);
-        let tasks = Tasks::default();
-
-        let client_id = common.kafka.kafka_client_id.as_deref().unwrap_or(CLIENT_ID);
-        let topics = vec![common.ping_topic.clone(), common.pong_topic.clone()];
-        let cluster = Arc::new(Cluster::new(
-            client_id,
-            common.kafka.kafka_brokers.clone(),
-            security,
-            topics,
-        ));
-        let replies = ReplyProducers::new(
-            &cluster,
-            &tasks,
-            &common.pong_topic,
-            ReplyDelivery(metrics.clone()),
-            readiness.health_check("outbox"),
-            ProducerMetrics::register(&mut registry),
-        );
-        let assignment = assignment(&settings, &cluster, &tasks, &readiness);
-        let committed_offsets = CommittedOffsets::new(
-            coordinator(&settings, &cluster),
-            &common.ping_topic,
-            settings.start_from,
-            CommitMetrics::register(&mut registry),
-        );
-        let context = Context {
-            cluster: Arc::clone(&cluster),
-            topic: common.ping_topic.clone(),
-            replies: replies.clone(),
-            metrics,
-            consumer_metrics: ConsumerMetrics::register(&mut registry),
-            readiness: readiness.clone(),
-            drain_timeout: common.drain_timeout,
-            start_known: Arc::new(Notify::new()),
-        };
-        let (partition_count, partition_counts) = watch::channel(0);
-        let consumer = Consumer::new(
-            assignment,
-            committed_offsets,
-            context,
-            readiness.health_check("partitions"),
-            partition_count,
-        );
-        let serving = readiness.health_check("serving");
-        serving.ready();
-        let admin = Admin::spawn(admin, readiness, registry);
-
-        // Heartbeats stop before the consumer: the last one is sent only while partitions are served.
-        let (stop_heartbeats, stopped) = oneshot::channel();
-        if !settings.announce_interval.is_zero() {
-            let discovery = PartitionDiscovery::new(&cluster, &common.pong_topic, Partitions::All);
-            let period = settings.announce_interval;
-            let stopped = dropped(stopped);
-            tasks.spawn(heartbeats::run(
-                discovery,
-                replies.clone(),
-                partition_counts,
-                period,
-                stopped,
-            ));
-        }
-        let (stop_consumer, stopped) = oneshot::channel();
-        let (consuming, consumed) = oneshot::channel();
-        tasks.spawn(async move {
-            consumer.run(dropped(stopped)).await;
-            drop(consuming);
+    /// A worker with the settings in the environment: `KAFKA_BROKERS`, `WORKER_GROUP` and so on. The arguments of the process are
+    /// not read. `/live`, `/ready` and `/metrics` are served only if `ADMIN_ADDR` is set. A bad value is an error of
+    /// [`Worker::serve`].
+    pub fn from_env() -> Self {
+        let blueprint = config::from_env::<Settings>().map(|(settings, sources)| {
+            let is_set = sources.value_source("admin_addr") == Some(ValueSource::EnvVariable);
+            let admin_addr = is_set.then_some(settings.admin_addr);
+            Blueprint {
+                admin_addr,
+                ..blueprint(settings)
+            }
         });
+        Self {
+            blueprint,
+            is_validated: false,
+        }
+    }
+
+    /// A worker with these settings, which are valid.
+    pub(crate) fn with_settings(settings: Settings) -> Self {
+        Self {
+            blueprint: Ok(blueprint(settings)),
+            is_validated: true,
+        }
+    }
+
+    /// Handles the requests of a topic. Its handler is spawned on the runtime that [`Worker::serve`] is called on. A second
+    /// handler of a topic replaces the first one.
+    pub fn topic<F, R>(self, name: &str, handle: F) -> Self
+    where
+        F: Fn(Request) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    {
+        self.service(Service::new(name, Handler::spawned(handle)))
+    }
+
+    /// Answers the requests of a topic with a pure function. It runs on the thread that reads Kafka, without the cost of a task:
+    /// it must neither block nor take long. The bound on concurrent handlers does not count it.
+    pub fn answer<F>(self, name: &str, answer: F) -> Self
+    where
+        F: Fn(&Request) -> Result<Reply, Failure> + Send + Sync + 'static,
+    {
+        self.service(Service::new(name, Handler::inline(answer)))
+    }
+
+    pub(crate) fn service(self, service: Service) -> Self {
+        self.map(|blueprint| blueprint.services.push(service))
+    }
+
+    /// Sets how many handlers run at a time, over all topics and partitions. The default is `CONCURRENCY`, which is 64.
+    pub fn concurrency(self, handlers: usize) -> Self {
+        self.map(|blueprint| blueprint.settings.concurrency = handlers.max(1))
+    }
+
+    /// Sets the bound on a handler whose request has no deadline, an hour at most. The default is 60 s.
+    pub fn default_timeout(self, timeout: Duration) -> Self {
+        self.map(|blueprint| blueprint.default_timeout = timeout.min(MAX_TIMEOUT))
+    }
+
+    /// Sets the name and the version of the service, which its heartbeats tell. The default name is `KAFKA_CLIENT_ID`.
+    pub fn identity(self, name: &str, version: &str) -> Self {
+        self.map(|blueprint| blueprint.identity = (name.to_owned(), version.to_owned()))
+    }
+
+    /// Pauses while the HTTP server is not there.
+    pub(crate) fn while_reachable(self, forward: Forward) -> Self {
+        self.map(|blueprint| blueprint.forward = Some(forward))
+    }
+
+    /// Serves until SIGTERM or SIGINT, which it catches from then on, and drains: see the guarantees of the crate.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] at once. [`Error::Failed`] when it cannot start, or when a handler is stuck.
+    pub async fn serve(self) -> Result<(), Error> {
+        let (stop, stopped) = oneshot::channel();
+        let running = self.start(async move {
+            tokio::select! {
+                result = terminated() => result,
+                _ = stopped => Ok(()),
+            }
+        })?;
+        let result = running.await;
+        drop::<oneshot::Sender<()>>(stop);
+        ended(result)
+    }
+
+    /// Serves until `shutdown` resolves, and drains. It catches no signal.
+    ///
+    /// # Errors
+    /// As for [`Worker::serve`].
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut running = self.start(async move {
+            // An error means that the sender was dropped: that asks for a shutdown as well.
+            let _ = stopped.await;
+            Ok(())
+        })?;
         tokio::select! {
-            () = shutdown => {}
-            panicked = tasks.panicked() => return Err(panicked),
+            result = &mut running => return ended(result),
+            () = shutdown => drop(stop),
         }
+        ended(running.await)
+    }
 
-        serving.not_ready(&"shutting down");
-        drop(stop_heartbeats);
-        drop(stop_consumer);
-        let drain = async {
-            dropped(consumed).await;
-            replies.close(common.drain_timeout).await
+    /// Starts the thread of the engine.
+    fn start<S>(self, shutdown: S) -> Result<oneshot::Receiver<Result<(), process::Fatal>>, Error>
+    where
+        S: Future<Output = Result<(), process::Fatal>> + Send + 'static,
+    {
+        let blueprint = self.validated().map_err(Error::Settings)?;
+        let handlers = Handle::current();
+        let (done, result) = oneshot::channel();
+        let run = move || -> Result<(), process::Fatal> {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let result = runtime.block_on(async {
+                let engine = Engine::bind(blueprint)?;
+                let mut failed: Result<(), process::Fatal> = Ok(());
+                let shutdown = async { failed = shutdown.await };
+                engine.run_with_handlers_on(handlers, shutdown).await?;
+                failed
+            });
+            // Dropping the runtime would wait for blocking tasks, such as a DNS lookup of a broker without an answer.
+            runtime.shutdown_background();
+            result
         };
-        let drained = tokio::select! {
-            drained = timeout(common.drain_timeout + SHUTDOWN_GRACE, drain) => drained.unwrap_or(false),
-            panicked = tasks.panicked() => return Err(panicked),
-        };
-        if !drained {
-            warn!("requests were still unanswered at the end of the drain");
+        let thread = thread::Builder::new().name("worker".to_owned());
+        let spawned = thread.spawn(move || {
+            // An error means that the future of the user was dropped.
+            let _ = done.send(run());
+        });
+        spawned.map_err(|error| Error::Failed(error.into()))?;
+        Ok(result)
+    }
+
+    /// Binds the admin port.
+    pub(crate) fn bind(self) -> Result<Engine, process::Fatal> {
+        Engine::bind(self.validated()?)
+    }
+
+    fn validated(self) -> Result<Blueprint, String> {
+        let blueprint = self.blueprint?;
+        if self.is_validated {
+            return Ok(blueprint);
         }
-        tasks.abort_all();
-        admin.stop().await;
-        info!("drained");
-        Ok(())
+        if blueprint.services.is_empty() {
+            return Err("the worker has no topic".to_owned());
+        }
+        blueprint.settings.validate()?;
+        let topics = blueprint.services.iter().map(|service| &**service.topic());
+        for topic in topics.clone() {
+            config::topic(topic).map_err(|allowed| format!("{topic:?} is not allowed: it must be {allowed}"))?;
+        }
+        blueprint.settings.validate_topics(topics)?;
+        Ok(blueprint)
+    }
+
+    fn map(mut self, change: impl FnOnce(&mut Blueprint)) -> Self {
+        if let Ok(blueprint) = &mut self.blueprint {
+            change(blueprint);
+        }
+        self
     }
 }
 
-/// Where the partitions come from: a group, or the settings.
-fn assignment(settings: &Settings, cluster: &Arc<Cluster>, tasks: &Tasks, readiness: &Readiness) -> Assignment {
-    let topic = &settings.common.ping_topic;
-    if settings.worker_group.is_some() {
-        let subscription = Subscription {
-            topic: topic.clone(),
-            // The drain of a revoked partition, its last commit, and a heartbeat.
-            rebalance_timeout: settings.common.drain_timeout + 2 * SHUTDOWN_GRACE,
-        };
-        let health_check = readiness.health_check("group");
-        return Assignment::Group(Group::spawn(
-            tasks,
-            coordinator(settings, cluster),
-            subscription,
-            health_check,
-        ));
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
     }
-    let partitions = settings.partitions.clone();
-    let partitions = partitions.unwrap_or_else(|| Partitions::Listed([DEFAULT_PARTITION].into()));
-    Assignment::Static(PartitionDiscovery::new(cluster, topic, partitions))
 }
 
-/// A client of the coordinator of this worker's group.
-fn coordinator(settings: &Settings, cluster: &Arc<Cluster>) -> Coordinator {
-    let group = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
-    Coordinator::new(cluster, group.clone())
+fn blueprint(settings: Settings) -> Blueprint {
+    let name = settings.common.kafka.kafka_client_id.as_deref();
+    Blueprint {
+        admin_addr: Some(settings.admin_addr),
+        services: Vec::new(),
+        default_timeout: DEFAULT_TIMEOUT,
+        identity: (name.unwrap_or_default().to_owned(), String::new()),
+        forward: None,
+        settings,
+    }
 }
 
-/// Resolves when the sender is dropped.
-async fn dropped(signal: DropSignal) {
-    let _ = signal.await;
+/// The result of the thread; an error means that it panicked.
+fn ended(result: Result<Result<(), process::Fatal>, oneshot::error::RecvError>) -> Result<(), Error> {
+    let result = result.unwrap_or_else(|_panicked| Err("the thread of the worker panicked".into()));
+    result.map_err(Error::Failed)
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn terminated() -> Result<(), process::Fatal> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use gateway::Gateway;
 use shared::{process::Fatal, server::BindError, signals::Signals};
 use tokio::sync::oneshot;
 use tracing::info;
-use worker::Worker;
+use worker::binary;
 
 use crate::{
     settings::AllInOne,
@@ -26,7 +26,7 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
         // Dropping the sender stops the broker too.
         broker = Some(tokio::spawn(built_in.run(async { _ = on_stop_broker.await })));
     }
-    let worker = Worker::bind(settings.worker()).await?;
+    let worker = binary::bind(settings.worker()).await?;
     let brokers = settings.gateway.common.kafka.kafka_brokers.join(",");
     let gateway = Gateway::bind(settings.gateway).await?;
     let addresses = Addresses {
@@ -48,7 +48,7 @@ pub(crate) async fn run(mut settings: AllInOne, signals: Signals) -> Result<(), 
     tokio::select! {
         ended = gateway => ended?,
         // The worker ends before the gateway only by a defect.
-        ended = &mut worker => return ended?.map_err(Fatal::from),
+        ended = &mut worker => return ended?,
     }
     drop(stop_worker);
     worker.await??;

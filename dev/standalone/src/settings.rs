@@ -7,6 +7,7 @@ use shared::{
     config::{Command, Common, StartFrom, address, heading},
     process,
 };
+use worker::binary::Settings;
 
 /// The default of `RUST_LOG`: the start is silent, the welcome text has the addresses.
 const LOG_FILTER: &str = "warn,shared::signals=info";
@@ -53,24 +54,16 @@ impl AllInOne {
     }
 
     /// The settings of the worker.
-    pub(crate) fn worker(&self) -> worker::Settings {
+    pub(crate) fn worker(&self) -> Settings {
         let mut admin_addr = self.gateway.admin_addr;
         // Port 0 means any free port.
         admin_addr.set_port(match admin_addr.port() {
             0 => 0,
             port => port.checked_add(1).unwrap_or(port - 1),
         });
-        worker::Settings {
-            command: None,
-            common: self.gateway.common.clone(),
-            admin_addr,
-            // The partitions that the gateway writes to.
-            partitions: Some(self.gateway.request_partitions.clone()),
-            worker_group: None,
-            position_group: worker::POSITION_GROUP.to_owned(),
-            start_from: self.start_from,
-            announce_interval: worker::ANNOUNCE_INTERVAL,
-        }
+        // The partitions that the gateway writes to.
+        let partitions = self.gateway.request_partitions.clone();
+        Settings::for_ping(self.gateway.common.clone(), admin_addr, partitions, self.start_from)
     }
 }
 

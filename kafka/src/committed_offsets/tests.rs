@@ -29,20 +29,20 @@ async fn coordinator() -> ScriptedBroker {
 
 async fn starts(offsets: &mut CommittedOffsets, partitions: &[i32], count: i32) -> BTreeMap<i32, Start> {
     let partitions = partitions.iter().copied().collect();
-    offsets.starts(None, &partitions, count).await.unwrap()
+    offsets.starts(None, &"ping".into(), &partitions, count).await.unwrap()
 }
 
 #[tokio::test]
 async fn removed_partition_is_read_from_its_beginning_when_the_topic_has_it_again() {
     let broker = coordinator().await;
     let metrics = CommitMetrics::default();
-    let mut offsets = CommittedOffsets::new(broker.client(), "ping", StartFrom::Resume, metrics);
+    let mut offsets = CommittedOffsets::new(broker.client(), StartFrom::Resume, metrics);
     // The topic has all three at the first look-up: what is not committed was not asked for yet.
     assert_eq!(
         starts(&mut offsets, &[0, 1, 2], 3).await,
         [(0, Start::At(5)), (1, Start::Latest), (2, Start::Latest)].into()
     );
-    offsets.partitions_removed(&[2].into());
+    offsets.partitions_removed(&[TopicPartition::new(&"ping".into(), 2)].into());
     assert_eq!(
         starts(&mut offsets, &[1, 2], 3).await,
         [(1, Start::Latest), (2, Start::Earliest)].into()

@@ -17,7 +17,7 @@ const TOPIC: Uuid = Uuid::from_u128(7);
 
 fn subscription() -> Subscription {
     Subscription {
-        topic: "ping".to_owned(),
+        topics: vec!["ping".to_owned()],
         rebalance_timeout: Duration::from_secs(9),
     }
 }
@@ -77,7 +77,7 @@ async fn heartbeat_sends_full_state_changes_or_nothing() {
     let partitions = |numbers: &[i32]| {
         let numbers = numbers.iter().copied();
         numbers
-            .map(|partition| TopicPartition {
+            .map(|partition| TopicIdPartition {
                 topic: TOPIC,
                 partition,
             })

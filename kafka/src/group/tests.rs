@@ -1,6 +1,10 @@
-use kafka_protocol::messages::{
-    ApiKey, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    consumer_group_heartbeat_response::{Assignment, TopicPartitions},
+use kafka_protocol::{
+    messages::{
+        ApiKey, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, MetadataResponse, TopicName,
+        consumer_group_heartbeat_response::{Assignment, TopicPartitions},
+        metadata_response::MetadataResponseTopic,
+    },
+    protocol::StrBytes,
 };
 use shared::readiness::Readiness;
 use tokio::task::yield_now;
@@ -16,8 +20,12 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const TOPIC: Uuid = Uuid::from_u128(7);
 
-fn set(partitions: &[i32]) -> BTreeSet<i32> {
-    partitions.iter().copied().collect()
+fn set(partitions: &[i32]) -> BTreeSet<TopicPartition> {
+    let topic = "ping".into();
+    partitions
+        .iter()
+        .map(|partition| TopicPartition::new(&topic, *partition))
+        .collect()
 }
 
 /// The answer to a heartbeat; the next one is due after `interval_ms`.
@@ -35,9 +43,12 @@ fn answer(epoch: i32, interval_ms: i32, assignment: Option<&[i32]>) -> ConsumerG
 }
 
 /// The partitions that a heartbeat names as owned.
-fn owned(request: &ReceivedRequest) -> Option<BTreeSet<i32>> {
+fn owned(request: &ReceivedRequest) -> Option<BTreeSet<TopicPartition>> {
     let topics = request.decode::<ConsumerGroupHeartbeatRequest>().topic_partitions?;
-    Some(topics.into_iter().flat_map(|topic| topic.partitions).collect())
+    Some(set(&topics
+        .into_iter()
+        .flat_map(|topic| topic.partitions)
+        .collect::<Vec<_>>()))
 }
 
 fn epoch(request: &ReceivedRequest) -> i32 {
@@ -49,7 +60,7 @@ fn join(broker: &ScriptedBroker) -> (Group, Readiness, Tasks) {
     let tasks = Tasks::default();
     let readiness = Readiness::default();
     let subscription = Subscription {
-        topic: "ping".to_owned(),
+        topics: vec!["ping".to_owned()],
         rebalance_timeout: Duration::from_secs(9),
     };
     let health_check = readiness.health_check("group");
@@ -196,6 +207,46 @@ async fn refused_group_is_not_ready_with_the_cause() {
     }
     // The member has not joined, so it leaves without an answer.
     assert!(group.leave(TEST_TIMEOUT).await);
+}
+
+/// The first look-up does not know the second topic yet.
+#[tokio::test]
+async fn names_of_several_topics_are_looked_up_until_they_are_known() {
+    const OTHER: Uuid = Uuid::from_u128(8);
+    let mut lookups = 0;
+    let broker = ScriptedBroker::coordinator(move |request| match request.key {
+        ApiKey::Metadata => {
+            lookups += 1;
+            let described = |(name, id): (&'static str, Uuid)| {
+                let name = TopicName(StrBytes::from_static_str(name));
+                let known = MetadataResponseTopic::default().with_name(Some(name));
+                match id == OTHER && lookups == 1 {
+                    true => known.with_error_code(3),
+                    false => known.with_topic_id(id),
+                }
+            };
+            let topics = [("ping", TOPIC), ("orders", OTHER)].map(described);
+            request.answer(&MetadataResponse::default().with_topics(topics.into()))
+        }
+        _ if epoch(request) == 0 => {
+            let assigned = |id| TopicPartitions::default().with_topic_id(id).with_partitions(vec![0]);
+            let assignment = Assignment::default().with_topic_partitions(vec![assigned(TOPIC), assigned(OTHER)]);
+            let mut joined = answer(1, 3_600_000, None);
+            joined.assignment = Some(assignment);
+            request.answer(&joined)
+        }
+        _ => request.answer(&answer(1, 3_600_000, None)),
+    })
+    .await;
+    let (tasks, readiness) = (Tasks::default(), Readiness::default());
+    let subscription = Subscription {
+        topics: ["ping", "orders"].map(str::to_owned).into(),
+        rebalance_timeout: Duration::from_secs(9),
+    };
+    let mut group = Group::spawn(&tasks, broker.client(), subscription, readiness.health_check("group"));
+    assert_eq!(next(&mut group).await, Rebalance::Assigned(set(&[0])));
+    let orders = TopicPartition::new(&"orders".into(), 0);
+    assert_eq!(next(&mut group).await, Rebalance::Assigned([orders].into()));
 }
 
 #[tokio::test]

@@ -8,20 +8,34 @@ const OLD: Uuid = Uuid::from_u128(1);
 const NEW: Uuid = Uuid::from_u128(2);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// A member that knows the name of both ids.
 fn member() -> (Membership, Instant) {
     let now = Instant::now();
-    (Membership::new("member".into(), now), now)
+    let mut member = Membership::new("member".into(), now);
+    member.resolve([OLD, NEW].map(|id| (id, "ping".into())));
+    (member, now)
 }
 
-fn of(topic: Uuid, partitions: &[i32]) -> BTreeSet<TopicPartition> {
+fn of(topic: Uuid, partitions: &[i32]) -> BTreeSet<TopicIdPartition> {
     let partitions = partitions.iter().copied();
     partitions
-        .map(|partition| TopicPartition { topic, partition })
+        .map(|partition| TopicIdPartition { topic, partition })
         .collect()
 }
 
-fn set(partitions: &[i32]) -> BTreeSet<i32> {
-    partitions.iter().copied().collect()
+fn named(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition::new(&topic.into(), partition)
+}
+
+fn set(partitions: &[i32]) -> BTreeSet<TopicPartition> {
+    partitions.iter().map(|partition| named("ping", *partition)).collect()
+}
+
+fn numbers(partitions: &BTreeSet<TopicIdPartition>) -> BTreeSet<TopicPartition> {
+    partitions
+        .iter()
+        .map(|assigned| named("ping", assigned.partition))
+        .collect()
 }
 
 fn answer(epoch: i32, assignment: Option<&[i32]>) -> Answer {
@@ -226,6 +240,32 @@ fn assignment_withdrawn_before_it_was_handed_out_is_acknowledged() {
 }
 
 #[test]
+fn partitions_are_handed_out_once_the_names_of_their_topics_are_known() {
+    const OTHER: Uuid = Uuid::from_u128(3);
+    let (mut member, now) = member();
+    let both = Answer {
+        assignment: Some(&of(OLD, &[0]) | &of(OTHER, &[0])),
+        ..answer(1, None)
+    };
+    exchange(&mut member, both, now);
+    assert_eq!(member.unresolved(), [OTHER].into());
+    assert_eq!(member.next_rebalance(), Some(Rebalance::Assigned(set(&[0]))));
+    assert_eq!(member.heartbeat().owned, Some(of(OLD, &[0])));
+
+    member.resolve([(OTHER, "orders".into())]);
+    assert!(member.unresolved().is_empty());
+    let orders = BTreeSet::from([named("orders", 0)]);
+    assert_eq!(member.next_rebalance(), Some(Rebalance::Assigned(orders.clone())));
+    exchange(&mut member, answer(1, Some(&[0])), now);
+    assert_eq!(member.next_rebalance(), Some(Rebalance::Revoked(orders.clone())));
+    // The partition of the other topic with the same number is not revoked.
+    member.on_released(&set(&[0]));
+    assert_eq!(member.heartbeat().owned, Some(&of(OLD, &[0]) | &of(OTHER, &[0])));
+    member.on_released(&orders);
+    assert_eq!(member.heartbeat().owned, Some(of(OLD, &[0])));
+}
+
+#[test]
 fn revalidate_makes_a_heartbeat_due_once() {
     let (mut member, now) = stable(&[0]);
     member.revalidate();
@@ -268,7 +308,7 @@ fn leave_is_over_without_a_membership() {
 /// `GroupMetadataManager.throwIfConsumerGroupMemberEpochIsInvalid` of Kafka 4.
 #[derive(Debug, Default)]
 struct Broker {
-    target: BTreeSet<TopicPartition>,
+    target: BTreeSet<TopicIdPartition>,
     member: Option<Known>,
     last_epoch: i32,
 }
@@ -277,9 +317,9 @@ struct Broker {
 struct Known {
     epoch: i32,
     previous_epoch: i32,
-    owned: BTreeSet<TopicPartition>,
-    assigned: BTreeSet<TopicPartition>,
-    revoking: BTreeSet<TopicPartition>,
+    owned: BTreeSet<TopicIdPartition>,
+    assigned: BTreeSet<TopicIdPartition>,
+    revoking: BTreeSet<TopicIdPartition>,
 }
 
 impl Broker {
@@ -328,8 +368,8 @@ impl Broker {
 #[derive(Debug, Default)]
 struct Reader {
     has_assignment: bool,
-    reading: BTreeSet<i32>,
-    releasing: BTreeSet<i32>,
+    reading: BTreeSet<TopicPartition>,
+    releasing: BTreeSet<TopicPartition>,
 }
 
 impl Reader {
@@ -355,7 +395,7 @@ impl Reader {
         }
     }
 
-    fn in_use(&self) -> BTreeSet<i32> {
+    fn in_use(&self) -> BTreeSet<TopicPartition> {
         &self.reading | &self.releasing
     }
 }
@@ -459,7 +499,7 @@ impl World {
                 }
             }
             Event::Release(partitions) => {
-                let released = &partitions & &self.reader.releasing;
+                let released = &set(&Vec::from_iter(partitions)) & &self.reader.releasing;
                 self.member.on_released(&released);
                 self.reader.releasing.retain(|partition| !released.contains(partition));
             }
@@ -488,7 +528,7 @@ proptest! {
             world.apply(Event::Heartbeat);
             for _ in 0..3 {
                 world.apply(Event::Rebalance);
-                world.apply(Event::Release(set(&[0, 1, 2, 3])));
+                world.apply(Event::Release((0..4).collect()));
             }
         }
         prop_assert_eq!(&world.reader.reading, &numbers(&world.broker.target));

@@ -16,6 +16,7 @@ use shared::readiness::Readiness;
 use super::*;
 use crate::{
     backoff,
+    cluster::Cluster,
     error::Failure,
     leader::{End, FetchSize, Isolation},
     record_batch::{RecordBatches, TransactionEnd, testing::TestBatch},
@@ -464,12 +465,13 @@ async fn dropped_consumer_removes_its_lag() {
     };
     let broker = Fixture::new(0..0, Start::Latest).broker;
     let health_check = Readiness::default().health_check("replies");
+    let cluster = Cluster::new("test", Vec::new(), crate::Security::default(), Vec::new()).into();
     let consumer = PartitionConsumer::new(
         broker,
         Start::Latest,
         WhenHeldFull::Wait,
         health_check,
-        metrics.for_partition(7),
+        metrics.for_partition(&Partition::new(&cluster, "pong", 7)),
     );
     assert!(shown(&registry));
     drop(consumer);

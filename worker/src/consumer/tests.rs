@@ -8,9 +8,27 @@ use shared::{
 use tokio::sync::Notify;
 
 use super::*;
-use crate::{delivery::ReplyDelivery, metrics::Metrics, reply_producers::ReplyProducers};
+use crate::{
+    delivery::ReplyDelivery,
+    executor::{Executor, Parts},
+    gate::Gate,
+    handler::{Handler, Service},
+    metrics::Metrics,
+    ping,
+    reply_producers::ReplyProducers,
+    reply_topics::ReplyTopics,
+};
 
 const PARTITIONS: i32 = 12;
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new(&"ping".into(), number)
+}
+
+fn spawn(consumer: &mut Consumer, number: i32, start: i64) -> PartitionWorker {
+    let (start, context) = (Start::At(start), consumer.context.clone());
+    PartitionWorker::spawn(&mut consumer.running, partition(number), start, context).unwrap()
+}
 
 /// A consumer whose brokers and coordinator refuse every connection.
 fn consumer(tasks: &Tasks) -> Consumer {
@@ -21,21 +39,35 @@ fn consumer(tasks: &Tasks) -> Consumer {
     let replies = ReplyProducers::new(
         &cluster,
         tasks,
-        "pong",
+        vec!["pong".to_owned()],
         ReplyDelivery(metrics.clone()),
         readiness.health_check("outbox"),
         ProducerMetrics::default(),
     );
     let committed_offsets = CommittedOffsets::new(
         Coordinator::new(&cluster, "group".to_owned()),
-        "ping",
         StartFrom::Resume,
         CommitMetrics::default(),
     );
     let discovery = PartitionDiscovery::new(&cluster, "ping", Partitions::All);
+    let executor = Executor::new(Parts {
+        concurrency: 1,
+        default_timeout: Duration::from_secs(60),
+        runtime: tokio::runtime::Handle::current(),
+        tasks: tasks.clone(),
+        replies: replies.clone(),
+        dead_letters: None,
+        gate: Gate::new(true),
+        metrics: metrics.clone(),
+        retries: readiness.health_check("failing requests"),
+    });
+    let service = Service::new("ping", Handler::inline(ping::answer));
+    let services = [(Arc::clone(service.topic()), service)];
     let context = Context {
         cluster,
-        topic: "ping".to_owned(),
+        services: Arc::new(services.into()),
+        executor,
+        reply_topics: Arc::new(ReplyTopics::new(Vec::new(), Vec::new())),
         replies,
         metrics,
         consumer_metrics: ConsumerMetrics::default(),
@@ -43,14 +75,14 @@ fn consumer(tasks: &Tasks) -> Consumer {
         drain_timeout: Duration::from_secs(5),
         start_known: Arc::new(Notify::new()),
     };
-    let (partition_count, _) = watch::channel(0);
+    let (served, _) = watch::channel(Served::new());
     let health_check = readiness.health_check("partitions");
     Consumer::new(
-        Assignment::Static(discovery),
+        Assignment::Static(vec![discovery]),
         committed_offsets,
         context,
         health_check,
-        partition_count,
+        served,
     )
 }
 
@@ -59,13 +91,12 @@ fn consumer(tasks: &Tasks) -> Consumer {
 async fn partitions_revoked_together_share_one_last_commit() {
     let tasks = Tasks::default();
     let mut consumer = consumer(&tasks);
-    for partition in 0..PARTITIONS {
-        let start = Start::At(5);
-        let worker = PartitionWorker::spawn(&mut consumer.running, partition, start, consumer.context.clone());
-        consumer.workers.insert(partition, worker);
+    for number in 0..PARTITIONS {
+        let worker = spawn(&mut consumer, number, 5);
+        consumer.workers.insert(partition(number), worker);
     }
     consumer.context.start_known.notified().await;
-    consumer.on_rebalance(Rebalance::Revoked((0..PARTITIONS).collect()));
+    consumer.on_rebalance(Rebalance::Revoked((0..PARTITIONS).map(partition).collect()));
 
     let begin = Instant::now();
     let first = consumer.running.join_next_with_id().await.unwrap();
@@ -84,18 +115,17 @@ async fn partitions_revoked_together_share_one_last_commit() {
 async fn worker_of_a_lost_partition_releases_nothing() {
     let tasks = Tasks::default();
     let mut consumer = consumer(&tasks);
-    let context = consumer.context.clone();
     // Ends by itself before it is lost; its result arrives after the partition is assigned again.
-    let worker = PartitionWorker::spawn(&mut consumer.running, 0, Start::At(5), context.clone());
+    let worker = spawn(&mut consumer, 0, 5);
     worker.stop();
-    consumer.workers.insert(0, worker);
+    consumer.workers.insert(partition(0), worker);
     let old = consumer.running.join_next_with_id().await.unwrap();
     consumer.on_rebalance(Rebalance::Lost);
-    let newer = PartitionWorker::spawn(&mut consumer.running, 0, Start::At(7), context);
-    consumer.workers.insert(0, newer);
+    let newer = spawn(&mut consumer, 0, 7);
+    consumer.workers.insert(partition(0), newer);
     consumer.on_ended(old).await;
     assert!(
-        consumer.workers.contains_key(&0),
+        consumer.workers.contains_key(&partition(0)),
         "the newer worker serves the partition"
     );
 }

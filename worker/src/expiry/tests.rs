@@ -12,7 +12,7 @@ fn ms(count: u64) -> Duration {
 
 /// The rule of a worker that read a request at the end of the partition, 5 ms after it was written.
 fn caught_up(skew_ms: i64, now: Instant) -> Expiry {
-    let mut expiry = Expiry::new(0);
+    let mut expiry = Expiry::new(TopicPartition::new(&"ping".into(), 0));
     expiry.observe_at(now, true, now, [skew_ms + 5].into_iter());
     expiry
 }
@@ -35,7 +35,7 @@ fn first_expired_age_ms(expiry: &Expiry, now: Instant, skew_ms: i64) -> Option<i
 #[test]
 fn nothing_expires_before_the_end_was_reached() {
     let now = Instant::now();
-    let mut expiry = Expiry::new(0);
+    let mut expiry = Expiry::new(TopicPartition::new(&"ping".into(), 0));
     for _ in 0..3 {
         expiry.observe_at(now, false, now, [0, HOUR_MS].into_iter());
         assert!(!is_expired(&expiry, now + ms(60_000), HOUR_MS));
@@ -64,7 +64,7 @@ fn backlog_of_3_s_skips_expired_requests_only_at_any_clock_skew() {
 fn backlog_read_in_one_batch_is_judged_by_its_newest_record() {
     for skew_ms in SKEWS_MS {
         let now = Instant::now();
-        let mut expiry = Expiry::new(0);
+        let mut expiry = Expiry::new(TopicPartition::new(&"ping".into(), 0));
         // The newest request is 100 ms old. The partition was never read before.
         expiry.observe_at(
             now,
@@ -75,6 +75,31 @@ fn backlog_read_in_one_batch_is_judged_by_its_newest_record() {
         let first = first_expired_age_ms(&expiry, now, skew_ms).unwrap();
         assert!((801..=1_901).contains(&first), "skew {skew_ms} ms: {first} ms");
     }
+}
+
+#[test]
+fn deadline_is_the_time_left_without_the_estimated_age() {
+    for skew_ms in SKEWS_MS {
+        let start = Instant::now();
+        let expiry = caught_up(skew_ms, start);
+        let now = start + ms(3_000);
+        for (age_ms, estimated_ms) in [(0, 0), (5, 0), (1_005, 1_000), (2_999, 2_994), (9_000, 3_000)] {
+            // Nothing is older than the last visit to the end.
+            let mut expiry = Expiry {
+                observed: None,
+                ..caught_up(skew_ms, start)
+            };
+            expiry.observe_at(now, false, now, [skew_ms + age_ms].into_iter());
+            assert_eq!(
+                expiry.age(now, skew_ms + age_ms),
+                ms(estimated_ms),
+                "skew {skew_ms} ms, {age_ms} ms"
+            );
+        }
+        assert_eq!(expiry.age(start, skew_ms - 100), ms(0), "from the future");
+    }
+    let unknown = Expiry::new(TopicPartition::new(&"ping".into(), 0));
+    assert_eq!(unknown.age(Instant::now(), HOUR_MS), ms(0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A bounded LRU pool of producers, by topic and partition.
 //!
 //! Producers of foreign topics are evicted first, even if they were used later: gateways wait for the heartbeats in our
-//! own topic.
+//! own topics.
 
 use super::Producer;
 
@@ -11,8 +11,8 @@ const MAX_PRODUCERS: usize = 64;
 /// All producers but the default one.
 #[derive(Debug)]
 pub(super) struct ProducerPool {
-    /// Our reply topic.
-    topic: String,
+    /// Our reply topics.
+    topics: Vec<String>,
     /// In no order; at most 63, so a look-up scans them.
     entries: Vec<Entry>,
     /// Counts the uses of all producers.
@@ -33,9 +33,9 @@ struct Entry {
 // === impl ProducerPool ===
 
 impl ProducerPool {
-    pub(super) fn new(topic: &str) -> Self {
+    pub(super) fn new(topics: &[String]) -> Self {
         Self {
-            topic: topic.to_owned(),
+            topics: topics.to_vec(),
             entries: Vec::new(),
             clock: 0,
         }
@@ -99,7 +99,7 @@ impl ProducerPool {
 
     fn evict(&mut self) -> Option<Producer> {
         let entries = self.entries.iter().enumerate();
-        let (index, _) = entries.min_by_key(|(_, entry)| (entry.topic == self.topic, entry.last_used))?;
+        let (index, _) = entries.min_by_key(|(_, entry)| (self.topics.contains(&entry.topic), entry.last_used))?;
         Some(self.entries.swap_remove(index).producer)
     }
 }

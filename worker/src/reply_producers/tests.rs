@@ -31,7 +31,8 @@ fn unreachable() -> ReplyProducers {
     ));
     let health_check = Readiness::default().health_check("outbox");
     let metrics = ProducerMetrics::default();
-    ReplyProducers::new(&cluster, &Tasks::default(), "pong", callback(), health_check, metrics)
+    let topics = vec!["pong".to_owned()];
+    ReplyProducers::new(&cluster, &Tasks::default(), topics, callback(), health_check, metrics)
 }
 
 /// Sends more than the buffer of one producer holds.
@@ -111,7 +112,7 @@ async fn removed_partition_is_closed_and_takes_no_more_replies() {
     let shared = &producers.shared;
     shared.metadata.lock().update("pong", [0, 1, 2].into());
     let (kept, removed) = (shared.open("pong", 1), shared.open("pong", 2));
-    producers.remove_partitions(&[2].into());
+    producers.remove_partitions("pong", &[2].into());
     assert!(shared.pool.lock().get("pong", 1).is_some() && shared.pool.lock().get("pong", 2).is_none());
     let known = |partition| shared.metadata.lock().lookup("pong", partition, false);
     assert_eq!(
@@ -137,7 +138,7 @@ async fn removed_partition_is_closed_and_takes_no_more_replies() {
 
 #[test]
 fn producers_of_foreign_topics_are_evicted_first() {
-    let mut pool = ProducerPool::new("pong");
+    let mut pool = ProducerPool::new(&["pong".to_owned()]);
     assert!(pool.insert("pong", 1, producer()).is_none());
     let evicting = (0..1_000).find(|partition| pool.insert("other", *partition, producer()).is_some());
     // 63 beside the default one, and one of them is ours.

@@ -57,6 +57,15 @@ pub(crate) async fn bad_setting_exits_64_with_one_line() {
         (WORKER, "WORKER_GROUP", "", "1 to 249 characters"),
         (WORKER, "WORKER_GROUP", &long, "1 to 249 characters"),
         (WORKER, "POSITION_GROUP", "", "1 to 249 characters"),
+        (WORKER, "CONCURRENCY", "0", "from 1 to 10000"),
+        (WORKER, "REPLY_TOPICS", "a*b", "may end in *"),
+        (WORKER, "FORWARD_TO", "https://a", "such as http://127.0.0.1:3000"),
+        (
+            WORKER,
+            "FORWARD_REPLY_HEADERS",
+            "connection",
+            "not those of one connection",
+        ),
         (WORKER, "ANNOUNCE_INTERVAL", "99ms", "0 or 100ms to 1s"),
         (WORKER, "ANNOUNCE_INTERVAL", "1001ms", "0 or 100ms to 1s"),
     ] {
@@ -79,6 +88,16 @@ pub(crate) async fn bad_setting_exits_64_with_one_line() {
         let names = "PARTITIONS, WORKER_GROUP";
         assert_refused(&ended, &[names, "only one of them", "\"of workers\""]);
     }
+    let ended = Setup::worker().set("TOPICS", "orders").run().await;
+    assert_refused(&ended, &["TOPICS, FORWARD_TO", "both"]);
+    let forward = || Setup::worker().set("TOPICS", "orders").set("FORWARD_TO", "http://a");
+    assert_refused(&forward().run().await, &["WORKER_GROUP, PARTITIONS", "one of them"]);
+    let ended = forward()
+        .set("PARTITIONS", "0")
+        .set("DEAD_LETTER_TOPIC", "orders")
+        .run()
+        .await;
+    assert_refused(&ended, &["DEAD_LETTER_TOPIC", "\"orders\"", "another topic"]);
 }
 
 pub(crate) async fn bad_flag_exits_64_with_one_line() {

@@ -56,7 +56,9 @@ pub(crate) async fn admin_listener_serves_live_ready_and_metrics(engine: &Engine
     worker
         .until_metric("worker_replies_total{fate=\"acknowledged\"}", 1)
         .await;
-    assert_eq!(worker.metric("worker_kafka_tail_lag_records{partition=\"0\"}").await, 0);
+    let topic = fixture.ping_name();
+    let lag = format!("worker_kafka_tail_lag_records{{topic=\"{topic}\",partition=\"0\"}}");
+    assert_eq!(worker.metric(&lag).await, 0);
 }
 
 /// Runs the health check command against a process, and returns its exit code and stderr.

@@ -131,7 +131,7 @@ fn assert_outage_is_logged(fixture: &Fixture, process: &Process) {
             format!("replies in {}", fixture.pong_name()),
         ]
     } else {
-        ["outbox".to_owned(), "requests of partition 0".to_owned()]
+        ["outbox".to_owned(), format!("requests of {}/0", fixture.ping_name())]
     };
     for part in parts {
         let begins = lines(&format!("not ready health_check=\"{part}\""));

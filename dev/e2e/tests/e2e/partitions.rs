@@ -46,9 +46,9 @@ pub(crate) async fn listed_partitions_are_read(engine: &Engine) {
     ids.sort();
     assert_eq!(ids, ["early 1", "early 3", "late 0", "late 1", "late 2", "late 3"]);
     assert_eq!(worker.metric("worker_partitions").await, 2);
-    worker
-        .until_metric("worker_kafka_tail_lag_records{partition=\"3\"}", 0)
-        .await;
+    let topic = fixture.ping_name();
+    let lag = format!("worker_kafka_tail_lag_records{{topic=\"{topic}\",partition=\"3\"}}");
+    worker.until_metric(&lag, 0).await;
 }
 
 pub(crate) async fn added_partition_is_read_from_its_beginning(engine: &Engine) {

@@ -107,7 +107,7 @@ pub(crate) async fn heartbeats_go_to_every_partition_of_the_reply_topic_only(eng
     create(fixture.brokers(), fixture.pong_name(), 3).await;
     let other_name = format!("pong-other-{}", Uuid::new_v4().simple());
     let other = Topic::open(fixture.brokers(), &other_name).await;
-    let _worker = fixture.worker().ready().await;
+    let _worker = fixture.worker().set("REPLY_TOPICS", "pong-*").ready().await;
     let value = json!({ "id": "id", "name": "n", "value": "v" }).to_string();
     let mut request = record(None, Some(value.as_bytes()));
     request.headers = [("kafka_replyTopic".to_owned(), other_name.into_bytes())].into();

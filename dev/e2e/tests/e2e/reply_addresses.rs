@@ -37,7 +37,8 @@ async fn partitions(fixture: &Fixture, name: &str, count: i32) -> Vec<Topic> {
 
 pub(crate) async fn reply_goes_to_the_topic_and_partition_of_the_request(engine: &Engine) {
     let fixture = Fixture::shared(engine).await;
-    let _worker = fixture.worker().ready().await;
+    let allowed = format!("{},pong-other-*", fixture.pong_name());
+    let _worker = fixture.worker().set("REPLY_TOPICS", allowed).ready().await;
     let (ping, pong) = tokio::join!(fixture.ping(), fixture.pong());
     let other = format!("pong-other-{}", Uuid::new_v4().simple());
     let others = partitions(&fixture, &other, 2).await;
@@ -57,7 +58,7 @@ pub(crate) async fn reply_goes_to_the_topic_and_partition_of_the_request(engine:
 
 pub(crate) async fn unknown_reply_topic_is_skipped_and_not_created(engine: &Engine) {
     let fixture = Fixture::shared(engine).await;
-    let worker = fixture.worker().ready().await;
+    let worker = fixture.worker().set("REPLY_TOPICS", "*").ready().await;
     let (ping, pong) = tokio::join!(fixture.ping(), fixture.pong());
     let missing = format!("no-such-{}", Uuid::new_v4().simple());
     let internal = format!("__internal-{}", Uuid::new_v4().simple());
@@ -93,7 +94,7 @@ pub(crate) async fn unknown_reply_topic_is_skipped_and_not_created(engine: &Engi
 /// The worker keeps 64 partition producers and closes the least recently used one. No reply is lost.
 pub(crate) async fn many_reply_partitions_share_a_bounded_number_of_connections(engine: &Engine) {
     let fixture = Fixture::shared(engine).await;
-    let worker = fixture.worker().ready().await;
+    let worker = fixture.worker().set("REPLY_TOPICS", "pong-other-*").ready().await;
     let ping = fixture.ping().await;
     let other = format!("pong-other-{}", Uuid::new_v4().simple());
     let others = partitions(&fixture, &other, 70).await;

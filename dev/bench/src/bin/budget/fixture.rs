@@ -15,7 +15,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep},
 };
-use worker::Worker;
+use worker::binary;
 
 use crate::{
     component::{Component, Counter},
@@ -89,13 +89,13 @@ impl Fixture {
             [name, "--kafka-brokers", &brokers, "--admin-addr", "127.0.0.1:0"].map(str::to_owned)
         };
         let (started, worker_admin) = oneshot::channel();
-        let settings = worker::Settings::try_parse_from(args("worker"))?;
+        let settings = binary::Settings::try_parse_from(args("worker"))?;
         let stopped = stopped(stop);
         let worker = Component::spawn(counter, async move || {
-            let worker = Worker::bind(settings).await.map_err(|error| anyhow::anyhow!(error))?;
+            let worker = binary::bind(settings).await.map_err(|error| anyhow::anyhow!(error))?;
             // The receiver exists until both have started.
             let _ = started.send(worker.admin_addr()?);
-            Ok(worker.run(stopped).await?)
+            worker.run(stopped).await.map_err(|error| anyhow::anyhow!(error))
         });
         let (started, gateway_addrs) = oneshot::channel();
         let http_addr = ["--http-addr", "127.0.0.1:0"].map(str::to_owned);
