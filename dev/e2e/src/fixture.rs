@@ -86,7 +86,9 @@ impl Fixture {
         self.worker().set("WORKER_GROUP", &self.group)
     }
 
-    fn configure(&self, setup: Setup) -> Setup {
+    /// Another process with these topics.
+    #[must_use]
+    pub fn configure(&self, setup: Setup) -> Setup {
         setup
             .set("KAFKA_BROKERS", &self.brokers)
             .set("PING_TOPIC", &self.ping)

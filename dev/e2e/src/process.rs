@@ -74,6 +74,12 @@ impl Setup {
         Self::new("worker", Command::new(binaries::worker()), &["ADMIN_ADDR"])
     }
 
+    /// A service on the worker library, by its executable.
+    #[must_use]
+    pub fn service(executable: &Path) -> Self {
+        Self::new("service", Command::new(executable), &["ADMIN_ADDR"])
+    }
+
     fn new(name: &'static str, mut command: Command, ports: &'static [&'static str]) -> Self {
         command.env_clear().stdin(Stdio::null());
         for port in ports {
@@ -313,7 +319,7 @@ impl Process {
         matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), look), Ok(None))
     }
 
-    /// `gateway` or `worker`.
+    /// `gateway`, `worker` or `service`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name

@@ -144,6 +144,16 @@ impl Topic {
         records.iter().filter(|read| is_heartbeat(read)).count()
     }
 
+    /// The value of the last heartbeat.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn last_heartbeat(&self) -> Vec<u8> {
+        let records = self.read_everything().await;
+        let last = records.into_iter().rfind(is_heartbeat).expect("there is a heartbeat");
+        last.record.value.unwrap_or_default()
+    }
+
     async fn read_everything(&self) -> Vec<RecordAndOffset> {
         let end = self.end().await;
         let mut offset = self.call(self.reader.get_offset(OffsetAt::Earliest)).await;

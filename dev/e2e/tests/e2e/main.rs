@@ -40,6 +40,7 @@ mod routes;
 mod runner;
 mod secrets;
 mod security;
+mod services;
 mod shutdown;
 mod timeouts;
 mod topics;
@@ -129,6 +130,10 @@ fn main() -> ExitCode {
                     cluster_is_checked,
                 }
                 reply_addresses::{ unknown_reply_topic_is_skipped_and_not_created }
+                services::{
+                    handler_answers_with_status_headers_and_failures, rolling_update_adds_a_topic,
+                    killed_service_repeats_what_was_not_done, requests_are_forwarded_to_an_http_server,
+                }
             },
         ),
         (
@@ -211,6 +216,11 @@ fn main() -> ExitCode {
                     blocked_log_reader_drops_lines,
                 }
                 conformance::{ kcat_reads_what_it_wrote_to_the_built_in_broker }
+                services::{
+                    slow_request_holds_up_its_key_only, refused_reply_topic_is_not_executed,
+                    failed_event_becomes_a_dead_letter, blocking_handler_costs_no_membership,
+                    stuck_handler_ends_the_worker,
+                }
             },
         ),
         (
