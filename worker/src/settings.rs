@@ -91,7 +91,7 @@ pub struct Settings {
     #[arg(long, env, value_parser = topic)]
     pub(crate) dead_letter_topic: Option<String>,
 
-    /// How long a handler may run before this worker gives up its partitions and ends
+    /// How long a handler may run; then this worker ends
     #[arg(long, env, default_value = "5m", value_parser = positive_duration)]
     pub(crate) handler_stuck_after: Duration,
 
