@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// The binaries of [`gateway`] and [`worker`].
+/// The binaries of [`gateway()`] and [`worker()`].
 static BINARIES: OnceLock<Binaries> = OnceLock::new();
 
 /// The root of the sources.
