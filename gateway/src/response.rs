@@ -13,7 +13,7 @@ use hyper::{
     },
 };
 use serde::Serializer;
-use shared::server::{Refusal, Response};
+use shared::server::{RequestError, Response};
 use uuid::Uuid;
 
 use crate::{
@@ -215,13 +215,13 @@ impl GatewayError {
     }
 }
 
-impl From<Refusal> for GatewayError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::TooManyConnections => Self::TooManyConnections,
-            Refusal::InvalidHost => Self::InvalidHost,
-            Refusal::InvalidTarget => Self::InvalidTarget,
-            Refusal::UnsupportedTransferCoding => Self::UnsupportedTransferCoding,
+impl From<RequestError> for GatewayError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::TooManyConnections => Self::TooManyConnections,
+            RequestError::InvalidHost => Self::InvalidHost,
+            RequestError::InvalidTarget => Self::InvalidTarget,
+            RequestError::UnsupportedTransferCoding => Self::UnsupportedTransferCoding,
         }
     }
 }

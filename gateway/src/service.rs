@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use shared::{
     headers::{HeaderBuf, http},
     log_limiter::LogLimiter,
-    server::{Handler, Refusal, Response},
+    server::{Handler, RequestError, Response},
 };
 use tracing::{debug, field, warn};
 use uuid::Uuid;
@@ -87,10 +87,10 @@ pub(crate) enum Request {
 impl Handler for GatewayService {
     type Head = (RequestContext, RequestHead);
 
-    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Self::Head {
+    fn read_head(&self, head: &Parts, accepted: Result<(), RequestError>) -> Self::Head {
         let request = match accepted {
             Ok(()) => self.find(head),
-            Err(refusal) => RequestHead::Refused(refusal.into(), None),
+            Err(error) => RequestHead::Refused(error.into(), None),
         };
         (RequestContext::from_headers(&head.headers), request)
     }

@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use crate::{
     http_client, logging,
     readiness::Readiness,
-    server::{Handler, Limits, Refusal, Response, Server},
+    server::{Handler, Limits, RequestError, Response, Server},
 };
 
 const LIMITS: Limits = Limits {
@@ -101,9 +101,9 @@ impl AdminService {
 impl Handler for AdminService {
     type Head = Response;
 
-    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Response {
-        if let Err(refusal) = accepted {
-            return refused(refusal);
+    fn read_head(&self, head: &Parts, accepted: Result<(), RequestError>) -> Response {
+        if let Err(error) = accepted {
+            return refused(error);
         }
         if !matches!(head.method, Method::GET | Method::HEAD) {
             let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or HEAD\n");
@@ -125,12 +125,12 @@ impl Handler for AdminService {
     }
 }
 
-fn refused(refusal: Refusal) -> Response {
-    let (status, text) = match refusal {
-        Refusal::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n"),
-        Refusal::InvalidHost => (StatusCode::BAD_REQUEST, "host must be present once, and valid\n"),
-        Refusal::InvalidTarget => (StatusCode::BAD_REQUEST, "the request target must be a path\n"),
-        Refusal::UnsupportedTransferCoding => (StatusCode::NOT_IMPLEMENTED, "transfer-encoding must be chunked\n"),
+fn refused(error: RequestError) -> Response {
+    let (status, text) = match error {
+        RequestError::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n"),
+        RequestError::InvalidHost => (StatusCode::BAD_REQUEST, "host must be present once, and valid\n"),
+        RequestError::InvalidTarget => (StatusCode::BAD_REQUEST, "the request target must be a path\n"),
+        RequestError::UnsupportedTransferCoding => (StatusCode::NOT_IMPLEMENTED, "transfer-encoding must be chunked\n"),
     };
     response(status, "text/plain", text)
 }

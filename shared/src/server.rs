@@ -1,6 +1,6 @@
 //! An HTTP/1.1 server: it accepts up to a bound, serves and drains. [`Handler`] says what it answers.
 //!
-//! - The handler also answers a connection beyond the bound (it sees [`Refusal::TooManyConnections`]); then the server
+//! - The handler also answers a connection beyond the bound (it sees [`RequestError::TooManyConnections`]); then the server
 //!   closes it. At most 64 such connections are open. Further ones wait in the kernel's backlog.
 //! - An error of `accept` never ends the server. Without descriptors or memory it pauses instead of spinning.
 //! - The server reads what a handler leaves of a request body if it is short and arrives soon. Otherwise the response has
@@ -49,7 +49,7 @@ use self::{
     stream::TimedStream,
 };
 pub use self::{
-    head::Refusal,
+    head::RequestError,
     listener::{BindError, bind},
 };
 
@@ -99,8 +99,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Parses a request head. What is kept must be a copy: hyper allocates another read buffer while a part of the head
     /// lives. So the head is dropped before the future of [`respond`](Self::respond) is polled.
     ///
-    /// With a [`Refusal`] the response must be an error; the server closes the connection after it.
-    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Self::Head;
+    /// With a [`RequestError`] the response must be an error; the server closes the connection after it.
+    fn read_head(&self, head: &Parts, accepted: Result<(), RequestError>) -> Self::Head;
 
     /// Answers one request. It may leave the body unread.
     fn respond(&self, head: Self::Head, body: &mut Incoming) -> impl Future<Output = Response> + Send;
@@ -245,7 +245,7 @@ impl<H: Handler> Acceptor<H> {
             let expects_continue = parts.headers.contains_key(EXPECT);
             let accepted = match peer {
                 Peer::Admitted => head::check(&parts),
-                Peer::Excess => Err(Refusal::TooManyConnections),
+                Peer::Excess => Err(RequestError::TooManyConnections),
             };
             let head = context.handler.read_head(&parts, accepted);
             async move {

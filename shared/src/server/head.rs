@@ -8,7 +8,7 @@ use hyper::{
 
 /// Why the server refuses a request. The handler makes the response, and the server closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RequestError {
     /// The connection is beyond the bound.
     TooManyConnections,
     /// `Host` is missing in HTTP/1.1, repeated or invalid (RFC 9112, 3.2).
@@ -20,15 +20,15 @@ pub enum Refusal {
 }
 
 /// Checks a head. A URL as target needs a `Host` as well, and its host wins; here neither is used.
-pub(super) fn check(head: &Parts) -> Result<(), Refusal> {
+pub(super) fn check(head: &Parts) -> Result<(), RequestError> {
     if !has_valid_host(&head.headers, head.version) {
-        return Err(Refusal::InvalidHost);
+        return Err(RequestError::InvalidHost);
     }
     if !is_valid_target(&head.method, &head.uri) {
-        return Err(Refusal::InvalidTarget);
+        return Err(RequestError::InvalidTarget);
     }
     if !has_supported_transfer_coding(&head.headers) {
-        return Err(Refusal::UnsupportedTransferCoding);
+        return Err(RequestError::UnsupportedTransferCoding);
     }
     Ok(())
 }

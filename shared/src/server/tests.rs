@@ -37,9 +37,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Handler for Arc<TestHandler> {
-    type Head = (bool, Result<(), Refusal>);
+    type Head = (bool, Result<(), RequestError>);
 
-    fn read_head(&self, head: &Parts, accepted: Result<(), Refusal>) -> Self::Head {
+    fn read_head(&self, head: &Parts, accepted: Result<(), RequestError>) -> Self::Head {
         (head.uri.path() == "/wait", accepted)
     }
 

@@ -2,7 +2,7 @@ use hyper::Request;
 
 use super::*;
 
-fn head(method: &str, target: &str, version: Version, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+fn head(method: &str, target: &str, version: Version, headers: &[(&str, &str)]) -> Result<(), RequestError> {
     let mut request = Request::builder().method(method).uri(target).version(version);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -10,7 +10,7 @@ fn head(method: &str, target: &str, version: Version, headers: &[(&str, &str)]) 
     check(&request.body(()).unwrap().into_parts().0)
 }
 
-fn with_host(host: &str) -> Result<(), Refusal> {
+fn with_host(host: &str) -> Result<(), RequestError> {
     head("GET", "/ping", Version::HTTP_11, &[("host", host)])
 }
 
@@ -18,13 +18,13 @@ fn with_host(host: &str) -> Result<(), Refusal> {
 fn host_is_required_once_in_http_1_1() {
     let hosts = [("host", "a"), ("host", "a")];
     for (version, none) in [
-        (Version::HTTP_11, Err(Refusal::InvalidHost)),
+        (Version::HTTP_11, Err(RequestError::InvalidHost)),
         (Version::HTTP_10, Ok(())),
     ] {
         assert_eq!(head("GET", "/ping", version, &[]), none);
         assert_eq!(head("GET", "http://any/ping", version, &[]), none);
         assert_eq!(head("GET", "/ping", version, &hosts[..1]), Ok(()));
-        assert_eq!(head("GET", "/ping", version, &hosts), Err(Refusal::InvalidHost));
+        assert_eq!(head("GET", "/ping", version, &hosts), Err(RequestError::InvalidHost));
     }
 }
 
@@ -48,7 +48,7 @@ fn host_is_a_name_or_an_address_with_an_optional_port() {
         "a b", "a, b", "a/b", "u@a", "a:b", "a:80:80", "[::1", "[::1]80", "::1", "[a]", "a?", "a#", "%4", "%zz",
         "http://a", "a\\b", "\"a\"", "bücher",
     ] {
-        assert_eq!(with_host(invalid), Err(Refusal::InvalidHost), "{invalid:?}");
+        assert_eq!(with_host(invalid), Err(RequestError::InvalidHost), "{invalid:?}");
     }
 }
 
@@ -77,7 +77,7 @@ fn target_is_a_path_or_a_url_of_http() {
     ] {
         assert_eq!(
             target(method, invalid),
-            Err(Refusal::InvalidTarget),
+            Err(RequestError::InvalidTarget),
             "{method} {invalid}"
         );
     }
@@ -99,6 +99,10 @@ fn transfer_coding_is_chunked_once() {
         &["gzip", "chunked"],
         &["chunked", "chunked"],
     ] {
-        assert_eq!(codings(invalid), Err(Refusal::UnsupportedTransferCoding), "{invalid:?}");
+        assert_eq!(
+            codings(invalid),
+            Err(RequestError::UnsupportedTransferCoding),
+            "{invalid:?}"
+        );
     }
 }
