@@ -12,8 +12,8 @@ use crate::{
 /// The bound on the time until nothing is in flight and the descriptors are closed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
-/// The tolerance for descriptors: producer connections open and close.
-const DESCRIPTORS: usize = 5;
+/// The tolerance for descriptors: up to three producer connections open and close, each with two descriptors.
+const DESCRIPTORS: usize = 8;
 
 /// The tolerance for memory where a tenth of it is less: the steps of the allocator.
 const MEMORY_FLOOR_BYTES: u64 = 2 << 20;

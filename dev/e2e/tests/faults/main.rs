@@ -7,7 +7,7 @@
 //!
 //! - I1: one HTTP response per request. I2: no reply reaches another caller; each request has a value of its own.
 //! - I3: nothing is in flight one second after the last timeout. I4: no panic, and the process lives.
-//! - I5: within a second, the number of descriptors is back, ±5.
+//! - I5: within a second, the number of descriptors is back, ±8.
 //! - I6: memory does not grow from each round to the next by more than a tenth or 2 MiB, in two to four rounds. Long
 //!   faults (3, 6, 7, 12) run once and compare the end with the middle; 14 to 16 end their processes.
 //!
