@@ -18,8 +18,7 @@ use std::{
 use kafka_protocol::{
     error::ResponseError,
     messages::{
-        CreateTopicsRequest, FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
-        create_topics_request::CreatableTopic, metadata_request::MetadataRequestTopic,
+        FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic,
     },
     protocol::StrBytes,
 };
@@ -34,6 +33,7 @@ use crate::{
     security::Security,
 };
 
+mod creation;
 mod description;
 
 pub use self::description::TopicDescription;
@@ -43,9 +43,6 @@ const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bound on a call for metadata.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Bound on the creation of a topic.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A Kafka cluster.
 #[derive(Debug)]
@@ -277,57 +274,6 @@ impl Cluster {
             // A broker that does not say has the smallest number there.
             allowed: u32::try_from(found.topic_authorized_operations).ok(),
         })
-    }
-
-    /// Whether it was missing, and is created.
-    async fn create_if_missing(&self, connection: &mut Connection, topic: &str) -> Result<bool, Error> {
-        match self.describe(connection, topic, "Describe").await {
-            Err(Error::TopicMissing(_)) => {}
-            // Whether it exists cannot be seen; who writes or reads will say.
-            Ok(_) | Err(Error::TopicDenied { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        let controller = metadata(connection, &[topic]).await?;
-        let controller = controller
-            .brokers
-            .iter()
-            .find(|broker| broker.node_id == controller.controller_id);
-        let controller = controller.map(|broker| address(&broker.host, broker.port));
-        let mut other;
-        let connection = match controller {
-            Some(address) if *address != **connection.broker() => {
-                other = Connection::open(&address, &self.client, CONNECT_TIMEOUT).await?;
-                &mut other
-            }
-            _ => connection,
-        };
-        // One partition, and the broker's own default of replicas (-1, since version 4).
-        let creatable = CreatableTopic::default()
-            .with_name(TopicName(text(topic)))
-            .with_num_partitions(1)
-            .with_replication_factor(-1);
-        let timeout_ms = i32::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
-        let request = CreateTopicsRequest::default()
-            .with_topics(vec![creatable])
-            .with_timeout_ms(timeout_ms);
-        let response = connection.call(CREATE_TIMEOUT, request).await?;
-        let Some(created) = response.topics.first() else {
-            return Err(connection.error("CreateTopics", Failure::Malformed("the topic is missing".into())));
-        };
-        match ResponseError::try_from_code(created.error_code) {
-            None => Ok(true),
-            Some(ResponseError::TopicAlreadyExists) => Ok(false),
-            Some(ResponseError::TopicAuthorizationFailed | ResponseError::ClusterAuthorizationFailed) => {
-                Err(Error::CreateDenied {
-                    topic: topic.to_owned(),
-                    user: self.user(),
-                })
-            }
-            Some(code) => {
-                let message = created.error_message.as_ref();
-                Err(code_error(connection, "CreateTopics", code, message))
-            }
-        }
     }
 
     /// Who we are to the brokers, as far as this process knows.

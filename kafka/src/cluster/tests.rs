@@ -9,18 +9,26 @@ use crate::scripted_broker::{Reaction, ReceivedRequest, ScriptedBroker, versions
 const MISSING: Option<ResponseError> = Some(ResponseError::UnknownTopicOrPartition);
 const DENIED: Option<ResponseError> = Some(ResponseError::TopicAuthorizationFailed);
 
-/// A broker that answers metadata with a code for the topic, and `CreateTopics` with these.
+/// How often the metadata are without a topic after its creation.
+const LATE: usize = 3;
+
+/// A broker that answers metadata with a code for the topic, and `CreateTopics` with these. A topic that was missing is there
+/// some answers after `CreateTopics`.
 async fn broker(topic: Option<ResponseError>, created: &'static [Option<ResponseError>]) -> ScriptedBroker {
     let code = |error: Option<ResponseError>| error.map_or(0, |error| error.code());
+    let mut left = usize::MAX;
     ScriptedBroker::new(move |request: &ReceivedRequest, _| match request.key {
         ApiKey::ApiVersions => request.answer(&versions(&[ApiKey::Metadata, ApiKey::CreateTopics])),
         ApiKey::Metadata => {
+            let topic = topic.filter(|_| left > 0);
+            left = left.saturating_sub(1);
             let topic = MetadataResponseTopic::default()
                 .with_name(Some(TopicName(text("ping"))))
                 .with_error_code(code(topic));
             request.answer(&MetadataResponse::default().with_topics(vec![topic]))
         }
         ApiKey::CreateTopics => {
+            left = LATE;
             let created = created
                 .iter()
                 .map(|created| CreatableTopicResult::default().with_error_code(code(*created)));
@@ -51,6 +59,14 @@ async fn topic_is_created_only_if_it_is_missing() {
         let calls = broker.requests(ApiKey::CreateTopics).len();
         assert_eq!(calls, created.len(), "{topic:?} {created:?}");
     }
+}
+
+#[tokio::test]
+async fn created_topic_is_described_before_it_is_used() {
+    let broker = broker(MISSING, &[None]).await;
+    assert!(create(&broker).await.unwrap());
+    // Before the creation one for the topic and one for the controller; then until the topic is there.
+    assert_eq!(broker.requests(ApiKey::Metadata).len(), 2 + LATE + 1);
 }
 
 #[tokio::test]
