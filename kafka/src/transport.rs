@@ -41,6 +41,9 @@ pub(crate) struct Transport {
     stream: BufStream<Stream>,
     lengths: LengthCheck,
     is_closed: Arc<AtomicBool>,
+    /// Whether the next read panics, as a fault in TLS would.
+    #[cfg(test)]
+    panics: Arc<AtomicBool>,
 }
 
 /// What the owner of a transport keeps of it: the messenger that reads it shows neither.
@@ -48,6 +51,8 @@ pub(crate) struct Transport {
 pub(crate) struct Handle {
     socket: Socket,
     is_closed: Arc<AtomicBool>,
+    #[cfg(test)]
+    panics: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -120,14 +125,20 @@ impl Transport {
             }
         };
         let is_closed = Arc::new(AtomicBool::new(false));
+        #[cfg(test)]
+        let panics = Arc::new(AtomicBool::new(false));
         let handle = Handle {
             socket,
             is_closed: Arc::clone(&is_closed),
+            #[cfg(test)]
+            panics: Arc::clone(&panics),
         };
         let transport = Self {
             stream: BufStream::new(stream),
             lengths: LengthCheck::default(),
             is_closed,
+            #[cfg(test)]
+            panics,
         };
         Ok((transport, handle))
     }
@@ -165,6 +176,8 @@ fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        #[cfg(test)]
+        assert!(!this.panics.load(Ordering::Relaxed), "a read that a test makes panic");
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).and_then(|()| {
             let read = buf.filled().get(before..).unwrap_or_default();
@@ -200,6 +213,12 @@ impl Handle {
     /// Whether the peer has closed the stream, or it failed.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Makes the next read panic.
+    #[cfg(test)]
+    pub(crate) fn make_reads_panic(&self) {
+        self.panics.store(true, Ordering::Relaxed);
     }
 }
 

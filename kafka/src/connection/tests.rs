@@ -400,6 +400,21 @@ async fn panic_in_a_response_is_an_error_of_the_call() {
 }
 
 #[tokio::test]
+async fn panic_in_the_transport_is_an_error_of_the_calls() {
+    let broker = broker(|_| None).await;
+    let mut connection = open(&broker.addr()).await.unwrap();
+    connection.transport.make_reads_panic();
+    let error = connection.call(LIMIT, metadata()).await.unwrap_err();
+    assert!(error.is_timeout(), "its response is never read: {error:?}");
+    assert!(!connection.is_usable());
+    // The lock between the halves of the transport is poisoned, and panics in whatever writes next.
+    connection.is_usable = true;
+    let error = connection.call(TEST_TIMEOUT, metadata()).await.unwrap_err();
+    assert!(text(&error).contains("panicked"), "{}", text(&error));
+    assert!(!connection.is_usable());
+}
+
+#[tokio::test]
 async fn response_beyond_the_bound_ends_the_connection() {
     let broker = broker(|request| {
         let length = i32::try_from(MAX_RESPONSE_BYTES + 1).unwrap().to_be_bytes();
