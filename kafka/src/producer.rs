@@ -29,7 +29,7 @@ use crate::{
 };
 
 mod connection;
-mod size_refusals;
+mod rejected_sizes;
 mod state;
 
 /// The outcome of a record.

@@ -46,10 +46,10 @@ impl DeadLetters {
         let partition = request.partition().checked_rem(count).unwrap_or_default();
         let (delivered, result) = oneshot::channel();
         let token = DeliveryToken::DeadLetter(delivered);
-        let destination = Some((self.topic.as_str(), partition));
+        let address = Some((self.topic.as_str(), partition));
         let sent = self
             .producers
-            .send(destination, record(request, cause), token, || true)
+            .send(address, record(request, cause), token, || true)
             .await;
         sent.map_err(|rejected| rejected.to_string())?;
         match result.await {

@@ -25,7 +25,7 @@ pub fn request(value: &[u8]) {
 /// The headers and the key of a record, as lines of `name: value`; the line of the key has no name.
 ///
 /// # Panics
-/// When the destination of the reply is not allowed, or a header of the reply is not from the request.
+/// When the address of the reply is not allowed, or a header of the reply is not from the request.
 pub fn headers(lines: &[u8]) {
     let mut lines_of_headers = HeaderBuf::new();
     let mut key = None;

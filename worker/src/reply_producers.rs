@@ -126,18 +126,18 @@ impl ReplyProducers {
         }
     }
 
-    /// Queues a reply for `destination`, topic and partition; `None` is the default. Completes `token` if it is rejected.
+    /// Queues a reply for `address`, topic and partition; `None` is the default. Completes `token` if it is rejected.
     ///
     /// In our reply topic it waits for buffer space. It gives up while the partition is unreachable, if other partitions
     /// with replies are reachable or the caller has given up (`is_wanted`).
     pub(crate) async fn send(
         &self,
-        destination: Option<(&str, i32)>,
+        address: Option<(&str, i32)>,
         record: Record,
         token: DeliveryToken,
         is_wanted: impl Fn() -> bool,
     ) -> Result<(), Rejected> {
-        let sent = self.shared.send(destination, record, token, is_wanted).await;
+        let sent = self.shared.send(address, record, token, is_wanted).await;
         sent.map_err(|(rejected, token)| {
             token.reject();
             rejected
@@ -193,12 +193,12 @@ impl ReplyProducers {
 impl Shared {
     async fn send(
         &self,
-        destination: Option<(&str, i32)>,
+        address: Option<(&str, i32)>,
         mut record: Record,
         mut token: DeliveryToken,
         is_wanted: impl Fn() -> bool,
     ) -> Result<(), (Rejected, DeliveryToken)> {
-        let (topic, partition) = destination.unwrap_or((self.default_topic(), 0));
+        let (topic, partition) = address.unwrap_or((self.default_topic(), 0));
         let is_foreign = self.is_foreign(topic);
         loop {
             let producer = match self.producer_for_reply(topic, partition).await {

@@ -18,10 +18,10 @@ pub(crate) enum Skipped {
         /// The topic.
         topic: String,
     },
-    /// The headers name no valid destination of the reply.
+    /// The headers name no valid address of the reply.
     #[error("its headers are malformed")]
     Headers(#[source] MalformedHeader),
-    /// The destination of the reply does not take it.
+    /// The address of the reply does not take it.
     #[error("its reply cannot go to {partition}")]
     Rejected {
         /// `topic/partition`

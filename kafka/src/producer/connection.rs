@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     DeliveryCallback, DeliveryResult,
-    size_refusals::SizeRefusals,
+    rejected_sizes::RejectedSizes,
     state::{Batch, Entry, Shared},
 };
 use crate::{
@@ -186,7 +186,7 @@ impl<C: DeliveryCallback> Shared<C> {
     ) -> Result<(), (Error, Batch<C::Token>)> {
         // The parts that are left, the next one last.
         let mut parts = vec![batch];
-        let mut refusals = SizeRefusals::default();
+        let mut rejected = RejectedSizes::default();
         while let Some(mut part) = parts.pop() {
             self.metrics.batches.inc();
             let Err(error) = leader.produce(encoded(&part)).await else {
@@ -196,7 +196,7 @@ impl<C: DeliveryCallback> Shared<C> {
             match error {
                 Error::TooLarge { .. } | Error::Refused { .. } if part.len() > 1 => {
                     if matches!(error, Error::TooLarge { .. }) {
-                        refusals.add(part.iter().map(|(bytes, _)| *bytes));
+                        rejected.add(part.iter().map(|(bytes, _)| *bytes));
                     }
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
@@ -204,7 +204,7 @@ impl<C: DeliveryCallback> Shared<C> {
                 }
                 Error::TooLarge { .. } | Error::Refused { .. } => {
                     if matches!(error, Error::TooLarge { .. }) {
-                        refusals.add(part.iter().map(|(bytes, _)| *bytes));
+                        rejected.add(part.iter().map(|(bytes, _)| *bytes));
                     }
                     self.deliver(part, DeliveryResult::Refused);
                     tracing::warn!(error = %ErrorChain(&error), "record dropped");
@@ -226,7 +226,7 @@ impl<C: DeliveryCallback> Shared<C> {
                 }
             }
         }
-        if let Some(batch_bytes) = refusals.batch_bytes() {
+        if let Some(batch_bytes) = rejected.batch_bytes() {
             // Until the next connection: the limit may be raised meanwhile.
             self.accumulator.lock().set_batch_bytes(batch_bytes);
         }

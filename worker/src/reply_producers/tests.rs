@@ -38,7 +38,7 @@ fn unreachable() -> ReplyProducers {
 /// Sends more than the buffer of one producer holds.
 async fn overfill(
     producers: &ReplyProducers,
-    destination: Option<(&str, i32)>,
+    address: Option<(&str, i32)>,
     is_wanted: impl Fn() -> bool,
 ) -> Result<(), Rejected> {
     let permits = Arc::new(Semaphore::new(5));
@@ -46,7 +46,7 @@ async fn overfill(
         let record = Record::new(Vec::new(), vec![0; BUFFER_BYTES / 4]);
         let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
         let token = DeliveryToken::Heartbeat(permit);
-        producers.send(destination, record, token, &is_wanted).await?;
+        producers.send(address, record, token, &is_wanted).await?;
     }
     Ok(())
 }
@@ -55,14 +55,14 @@ async fn overfill(
 async fn unreachable_partition_is_waited_for_while_the_reply_is_wanted() {
     let producers = unreachable();
     producers.shared.metadata.lock().update("pong", [0, 1].into());
-    let destinations = [None, Some(("pong", 1))];
-    for destination in destinations {
-        let sent = timeout(Duration::from_secs(5), overfill(&producers, destination, || true)).await;
-        assert!(sent.is_err(), "no partition is reachable, {destination:?}: {sent:?}");
+    let addresses = [None, Some(("pong", 1))];
+    for address in addresses {
+        let sent = timeout(Duration::from_secs(5), overfill(&producers, address, || true)).await;
+        assert!(sent.is_err(), "no partition is reachable, {address:?}: {sent:?}");
     }
-    for destination in destinations {
-        let sent = timeout(TEST_TIMEOUT, overfill(&producers, destination, || false)).await;
-        assert_eq!(sent, Ok(Err(Rejected::BufferFull)), "not wanted, {destination:?}");
+    for address in addresses {
+        let sent = timeout(TEST_TIMEOUT, overfill(&producers, address, || false)).await;
+        assert_eq!(sent, Ok(Err(Rejected::BufferFull)), "not wanted, {address:?}");
     }
 }
 

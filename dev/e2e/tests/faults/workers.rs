@@ -117,7 +117,7 @@ pub(crate) async fn absent(fault: &Fault<'_>) -> Verdict {
     };
     let earliest = times(TIMED_OUT).min().unwrap_or_default();
     let latest = times(TIMED_OUT).max().unwrap_or_default();
-    // Where it is known that nobody ca response, there is no timeout to be early for.
+    // Where no response can come, there is no timeout to be early for.
     if all.count(|outcome| outcome == TIMED_OUT) > 0 {
         verdict.judge(
             earliest + Duration::from_millis(2) >= REPLY_TIMEOUT && latest <= REPLY_TIMEOUT + TOLERANCE,

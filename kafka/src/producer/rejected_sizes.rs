@@ -1,17 +1,17 @@
 //! What the broker refused of one batch as too large, and the size limit for later batches that follows from it.
 
-/// The refusals of a batch that was sent in parts.
+/// The parts of a batch that the broker refused as too large.
 #[derive(Debug, Default)]
-pub(super) struct SizeRefusals {
+pub(super) struct RejectedSizes {
     /// Of each part of several records: its bytes, and those of its largest record.
     parts: Vec<(usize, usize)>,
     /// The bytes of the smallest record that was refused alone.
     smallest_alone: Option<usize>,
 }
 
-// === impl SizeRefusals ===
+// === impl RejectedSizes ===
 
-impl SizeRefusals {
+impl RejectedSizes {
     /// Adds a refused part by the bytes of its records.
     pub(super) fn add(&mut self, records: impl Iterator<Item = usize>) {
         let (mut count, mut total, mut largest) = (0, 0, 0);
