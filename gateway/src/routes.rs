@@ -11,14 +11,16 @@ use shared::{config::Partitions, headers::Dialect};
 use crate::reply_address::ReplyPartition;
 
 pub(crate) use self::{
-    check::MAX_PATH_BYTES,
     key::{KeyError, KeyTemplate},
+    on::MAX_PATH_BYTES,
     router::{Match, Router},
 };
 
-mod check;
+mod conflicts;
 mod file;
 mod key;
+mod on;
+mod parse;
 mod router;
 
 /// The configuration without `ROUTES`.
@@ -88,7 +90,7 @@ impl Routes {
     pub(crate) fn read(path: &Path, defaults: &Defaults) -> Result<Self, String> {
         let name = path.display().to_string();
         let source = fs::read_to_string(path).map_err(|error| format!("ROUTES: cannot read {name:?}: {error}"))?;
-        check::check(&name, &source, defaults)
+        parse::parse(&name, &source, defaults)
     }
 
     /// The one route without a file.
@@ -100,7 +102,7 @@ impl Routes {
             .replace("PING_TOPIC", topic)
             .replace("PONG_TOPIC", &defaults.reply_topic)
             .replace("REQUEST_PARTITIONS", &partitions.to_string());
-        check::check(BUILT_IN_NAME, &source, defaults)
+        parse::parse(BUILT_IN_NAME, &source, defaults)
     }
 
     /// The distinct request topics, in the order of the file, each with its first route.
@@ -144,7 +146,7 @@ pub(crate) mod testing {
     /// A route of these keys to topic `a`.
     pub(crate) fn route(keys: &str) -> Route {
         let source = format!("[[route]]\ntopic = 'a'\n{keys}\n");
-        check::check("routes.toml", &source, &defaults())
+        parse::parse("routes.toml", &source, &defaults())
             .unwrap()
             .list
             .remove(0)

@@ -1,7 +1,7 @@
 use super::{testing::defaults, *};
 
 fn check(source: &str) -> Result<Routes, String> {
-    check::check("routes.toml", source, &defaults())
+    parse::parse("routes.toml", source, &defaults())
 }
 
 /// The problems of a file, without its name.

@@ -1,4 +1,4 @@
-//! From the tables of the file to routes: every value is checked, and so are the routes against each other.
+//! From the tables of the file to routes: every value is checked, and [`conflicts`] between routes are found.
 
 use std::{ops::Range, time::Duration};
 
@@ -15,20 +15,17 @@ use shared::{
 use toml::de::DeTable;
 
 use super::{
-    Contract, Defaults, KeyTemplate, Route, Router, Routes,
-    file::{Located, NOT_TOML, Problems, Table, similar},
+    Contract, Defaults, KeyTemplate, Route, Routes, conflicts,
+    file::{Located, NOT_TOML, Problems, Table},
+    on::parse_on,
 };
 use crate::{
     reply_address::ReplyPartition,
     settings::{MAX_CALLERS, body_size},
 };
 
-/// Bounds of a file. Each reply topic costs a connection and a consumer.
+/// The bound on the routes of a file.
 const MAX_ROUTES: usize = 1_000;
-const MAX_REPLY_TOPICS: usize = 16;
-
-/// The longest path.
-pub(crate) const MAX_PATH_BYTES: usize = 1024;
 
 /// The keys that may stand at the top as well: defaults of all routes.
 const TOP_KEYS: [&str; 7] = [
@@ -58,8 +55,6 @@ const ROUTE_KEYS: [&str; 13] = [
     "contract",
 ];
 
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
-
 /// Headers that are always passed on, in lists without an effect.
 const ALWAYS_PASSED_ON: [&str; 4] = ["content-type", TRACEPARENT, TRACESTATE, http::REQUEST_ID];
 
@@ -75,20 +70,20 @@ struct Common {
 }
 
 /// A route and the places of what other routes may contradict.
-struct Checked {
-    route: Route,
-    methods: Vec<Method>,
-    path: String,
-    on: Range<usize>,
-    topic: Range<usize>,
-    partitions: Range<usize>,
+pub(super) struct Parsed {
+    pub(super) route: Route,
+    pub(super) methods: Vec<Method>,
+    pub(super) path: String,
+    pub(super) on: Range<usize>,
+    pub(super) topic: Range<usize>,
+    pub(super) partitions: Range<usize>,
 }
 
 /// Reads all routes of a file.
 ///
 /// # Errors
 /// Every problem, one a line.
-pub(super) fn check(name: &str, source: &str, defaults: &Defaults) -> Result<Routes, String> {
+pub(super) fn parse(name: &str, source: &str, defaults: &Defaults) -> Result<Routes, String> {
     let mut problems = Problems::new(source);
     let (document, errors) = DeTable::parse_recoverable(source);
     for error in errors {
@@ -106,16 +101,16 @@ pub(super) fn check(name: &str, source: &str, defaults: &Defaults) -> Result<Rou
     if let Some(first) = tables.get(MAX_ROUTES) {
         problems.add(&first.span, format!("there are more than {MAX_ROUTES} routes"));
     }
-    let checked = tables.iter().take(MAX_ROUTES);
-    let checked: Vec<_> = checked
+    let parsed = tables.iter().take(MAX_ROUTES);
+    let parsed: Vec<_> = parsed
         .filter_map(|table| route(table, &common, defaults, &mut problems))
         .collect();
-    check_topics(&checked, &mut problems);
-    let router = router(&checked, &mut problems);
+    conflicts::check_topics(&parsed, &mut problems);
+    let router = conflicts::router(&parsed, &mut problems);
     match problems.into_text(name) {
         Some(text) => Err(text),
         None => Ok(Routes {
-            list: checked.into_iter().map(|checked| checked.route).collect(),
+            list: parsed.into_iter().map(|parsed| parsed.route).collect(),
             router,
         }),
     }
@@ -127,7 +122,7 @@ fn route(
     common_values: &Common,
     defaults: &Defaults,
     problems: &mut Problems<'_>,
-) -> Option<Checked> {
+) -> Option<Parsed> {
     let table = located.value;
     table.check_keys(&ROUTE_KEYS, problems);
     let own = common(table, problems);
@@ -224,7 +219,7 @@ fn route(
             format!("topic {topic:?} is the reply topic as well: they must be different topics"),
         );
     }
-    Some(Checked {
+    Some(Parsed {
         route: Route {
             on: on.value.split_whitespace().collect::<Vec<_>>().join(" "),
             params,
@@ -267,9 +262,9 @@ fn required<'a>(table: &Located<Table<'a>>, key: &str, problems: &mut Problems<'
 fn common(table: Table<'_>, problems: &mut Problems<'_>) -> Common {
     let mut parsed = |key: &str, parse: &dyn Fn(&str) -> Result<(), String>| {
         let text = table.string(key, problems)?;
-        let checked = parse(text.value);
+        let result = parse(text.value);
         let wrong = |allowed: String| problems.add_value(key, &text.span, &format!("it must be {allowed}"));
-        checked.map_err(wrong).ok()?;
+        result.map_err(wrong).ok()?;
         Some(text.value.to_owned())
     };
     let reply_topic = parsed("reply_topic", &|text| config::topic(text).map(drop));
@@ -329,125 +324,4 @@ fn header_names(table: Table<'_>, key: &str, problems: &mut Problems<'_>) -> Opt
         }
     }
     Some(names)
-}
-
-/// Methods, path, and the names of its parameters.
-fn parse_on(text: &str) -> Result<(Vec<Method>, String, Vec<String>), String> {
-    const ALLOWED: &str = "it must be methods and a path, such as GET, POST /orders/{id}";
-    let slash = text.find('/').ok_or(ALLOWED)?;
-    let (names, path) = text.split_at(slash);
-    let path = path.trim_end();
-    let mut methods = Vec::new();
-    for name in names.split(',').map(str::trim) {
-        if name.is_empty() {
-            return Err(ALLOWED.to_owned());
-        }
-        if !METHODS.contains(&name) {
-            let hint = similar(name, &METHODS).map_or_else(
-                || format!("the methods are {}", METHODS.join(", ")),
-                |similar| format!("did you mean {similar}?"),
-            );
-            return Err(format!("unknown method {name:?}; {hint}"));
-        }
-        let method: Method = name.parse().map_err(|_| ALLOWED)?;
-        if methods.contains(&method) {
-            return Err(format!("{name} occurs twice"));
-        }
-        methods.push(method);
-    }
-    let params = parse_path(path)?;
-    Ok((methods, path.to_owned(), params))
-}
-
-fn parse_path(path: &str) -> Result<Vec<String>, String> {
-    if path.len() > MAX_PATH_BYTES {
-        return Err(format!("the path must not be longer than {MAX_PATH_BYTES} bytes"));
-    }
-    if path.contains(['?', '#']) {
-        return Err("the path is matched without the query: it must not have ? or #".to_owned());
-    }
-    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the path must be visible ASCII: percent-encode anything else".to_owned());
-    }
-    let mut params: Vec<String> = Vec::new();
-    let mut segments = path.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        if !segment.contains(['{', '}']) {
-            continue;
-        }
-        let inner = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
-        let name = inner.map(|inner| inner.strip_prefix('*').unwrap_or(inner));
-        let is_name = |name: &str| {
-            let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-            !name.is_empty() && name.bytes().all(is_legal)
-        };
-        let Some(name) = name.filter(|name| is_name(name)) else {
-            return Err(format!(
-                "{segment:?}: a parameter is a whole segment, {{name}} of a-z A-Z 0-9 _ -"
-            ));
-        };
-        if inner.is_some_and(|inner| inner.starts_with('*')) && segments.peek().is_some() {
-            return Err(format!("{segment} must be the end of the path"));
-        }
-        if params.iter().any(|param| param == name) {
-            return Err(format!("{{{name}}} occurs twice"));
-        }
-        params.push(name.to_owned());
-    }
-    Ok(params)
-}
-
-/// Topics that routes share.
-fn check_topics(checked: &[Checked], problems: &mut Problems<'_>) {
-    let mut reply_topics: Vec<&str> = Vec::new();
-    for (index, this) in checked.iter().enumerate() {
-        let before = checked.get(..index).unwrap_or_default();
-        if let Some(other) = before.iter().find(|other| other.route.topic == this.route.topic)
-            && other.route.partitions != this.route.partitions
-        {
-            let text = format!(
-                "partitions: line {} writes to other partitions of topic {:?}: the routes of a topic must agree",
-                problems.line(&other.topic),
-                this.route.topic
-            );
-            problems.add(&this.partitions, text);
-        }
-        let as_reply_topic = |other: &&Checked| other.route.reply_topic.as_ref() == Some(&this.route.topic);
-        let is_own = this.route.reply_topic.as_ref() == Some(&this.route.topic);
-        if let Some(other) = checked.iter().find(as_reply_topic).filter(|_| !is_own) {
-            let text = format!(
-                "topic {:?} is the reply topic of line {}: they must be different topics",
-                this.route.topic,
-                problems.line(&other.on)
-            );
-            problems.add(&this.topic, text);
-        }
-        let Some(reply_topic) = this.route.reply_topic.as_deref() else {
-            continue;
-        };
-        if !reply_topics.contains(&reply_topic) {
-            reply_topics.push(reply_topic);
-            if reply_topics.len() == MAX_REPLY_TOPICS + 1 {
-                problems.add(&this.on, format!("there are more than {MAX_REPLY_TOPICS} reply topics"));
-            }
-        }
-    }
-}
-
-fn router(checked: &[Checked], problems: &mut Problems<'_>) -> Router {
-    let mut router = Router::default();
-    for (index, this) in checked.iter().enumerate() {
-        let inserted = router.insert(&this.path, &this.methods, this.route.contract, index);
-        if let Err(conflict) = inserted
-            && let Some(other) = checked.get(conflict.with)
-        {
-            let text = format!(
-                "the same requests as line {}, {}",
-                problems.line(&other.on),
-                other.route.on
-            );
-            problems.add_value("on", &this.on, &text);
-        }
-    }
-    router
 }
