@@ -1,16 +1,35 @@
 //! A service on the worker library, for tests: the path of a request says what its handler does.
 //!
-//! `service RUNTIME TOPIC...`, where RUNTIME is `multi` or `single`.
+//! `service RUNTIME TOPIC...`, where RUNTIME is `multi` or `single`. The file of EXECUTIONS gets a line for each call of the
+//! handler: the body of its request.
 
 #![forbid(unsafe_code)]
 
-use std::{error::Error, io, process::ExitCode, thread, time::Duration};
+use std::{
+    env,
+    error::Error,
+    fs::OpenOptions,
+    io::{self, Write},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::{runtime::Builder, time::sleep};
 use worker::{Failure, Reply, Request, Worker};
 
+/// Appends the body of a request to the file of EXECUTIONS. Lines of several processes do not mix: each is one write.
+fn note_execution(request: &Request) -> io::Result<()> {
+    let Some(path) = env::var_os("EXECUTIONS") else {
+        return Ok(());
+    };
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(&[request.body(), b"\n"].concat())
+}
+
 async fn handle(request: Request) -> Result<Reply, Failure> {
+    note_execution(&request)?;
     let millis = request
         .query()
         .and_then(|query| query.parse().ok())
@@ -40,7 +59,7 @@ async fn handle(request: Request) -> Result<Reply, Failure> {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let mut args = std::env::args().skip(1);
+    let mut args = env::args().skip(1);
     let runtime = match args.next().as_deref() {
         Some("single") => Builder::new_current_thread().enable_all().build()?,
         _ => Builder::new_multi_thread().worker_threads(2).enable_all().build()?,

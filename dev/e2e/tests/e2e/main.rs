@@ -40,6 +40,7 @@ mod routes;
 mod runner;
 mod secrets;
 mod security;
+mod service_faults;
 mod services;
 mod shutdown;
 mod timeouts;
@@ -133,6 +134,11 @@ fn main() -> ExitCode {
                 services::{
                     handler_answers_with_status_headers_and_failures, rolling_update_adds_a_topic,
                     killed_service_repeats_what_was_not_done, requests_are_forwarded_to_an_http_server,
+                }
+                service_faults::{
+                    hundred_keys_stay_in_order_through_a_killed_worker,
+                    thousand_keys_stay_in_order_through_a_killed_worker, panicking_handler_answers_every_request,
+                    killed_service_refuses_its_route_only, killed_http_server_is_waited_for,
                 }
             },
         ),

@@ -254,7 +254,7 @@ pub(crate) async fn blocking_handler_costs_no_membership(engine: &Engine) {
     let (requests, replies) = tokio::join!(fixture.ping(), fixture.pong());
     let service = service(&fixture, &[fixture.ping_name()]).ready().await;
     // Longer than the session timeout of the tests, which is 4 s. Both threads of its runtime are blocked.
-    let blocking = [call(&fixture, "a", "/block?8000"), call(&fixture, "b", "/block?8000")];
+    let blocking = [call(&fixture, "a", "/block?10000"), call(&fixture, "b", "/block?10000")];
     requests.write_batch(blocking.into()).await;
 
     reply(&replies, "a").await;
