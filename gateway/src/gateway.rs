@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use kafka::Security;
 use prometheus_client::registry::Registry;
 use shared::{
-    admin::Admin,
+    admin::{Admin, Page},
     process::Fatal,
     readiness::Readiness,
     server::{Limits, Server, bind},
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{Example, Settings, descriptors, routes::Routes, start::Starter};
+use crate::{Example, Settings, descriptors, routes::Routes, start::Starter, workers::Workers};
 
 /// Time after `DRAIN_TIMEOUT` to write the last responses, and again as much to send the last records.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(400);
@@ -94,12 +94,16 @@ impl Gateway {
         let mut registry = Registry::with_prefix("gateway");
         let tasks = Tasks::default();
 
+        let topics = routes.topics().into_iter().map(|route| route.topic.clone());
+        let workers = Workers::new(topics.collect());
+        registry.register_collector(Box::new(workers.clone()));
         let starter = Starter {
             settings: &settings,
             security,
             tasks: &tasks,
             readiness: &readiness,
             registry: &mut registry,
+            workers: workers.clone(),
         };
         let service = starter.start(routes);
         let in_flight = service.in_flight.clone();
@@ -108,7 +112,8 @@ impl Gateway {
 
         let serving = readiness.health_check("serving");
         serving.ready();
-        let admin = Admin::spawn(admin, readiness, registry);
+        let pages = vec![Page::new("/workers", move || workers.json(Instant::now()))];
+        let admin = Admin::spawn(admin, readiness, registry, pages);
         let server = Server::new(
             http,
             Limits {

@@ -11,7 +11,11 @@ use hyper::{
 };
 use shared::headers::{Headers, http};
 
-use crate::{http_request::MAX_HEADER_BYTES, in_flight::Reply, routes::Route};
+use crate::{
+    http_request::MAX_HEADER_BYTES,
+    in_flight::{Reply, ReplyHead},
+    routes::Route,
+};
 
 /// What a response is made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +30,7 @@ pub(crate) struct HttpReply {
 
 /// The `:status` of a reply is not three digits from 200 to 599.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadStatus {
-    pub(crate) value: Vec<u8>,
-    pub(crate) offset: i64,
-}
+pub(crate) struct BadStatus(pub(crate) Box<ReplyHead>);
 
 // === impl HttpReply ===
 
@@ -47,8 +48,10 @@ impl HttpReply {
         };
         let headers = head.headers.as_headers();
         if let Some(value) = headers.get(http::STATUS) {
-            let (value, offset) = (value.to_vec(), head.offset);
-            response.status = status(&value).ok_or(BadStatus { value, offset })?;
+            match status(value) {
+                Some(status) => response.status = status,
+                None => return Err(BadStatus(head)),
+            }
         }
         response.copy_headers(headers, route);
         if matches!(
@@ -102,7 +105,7 @@ mod tests {
     use shared::headers::HeaderBuf;
 
     use super::*;
-    use crate::{in_flight::ReplyHead, routes::testing::route};
+    use crate::routes::testing::route;
 
     const LISTED: &str = "on = 'GET /a'\nreply_headers = ['location', 'set-cookie']";
 
@@ -110,7 +113,11 @@ mod tests {
         let headers: HeaderBuf = headers.iter().copied().collect();
         let reply = Reply {
             value: b"value".to_vec(),
-            head: Some(Box::new(ReplyHead { headers, offset: 7 })),
+            head: Some(Box::new(ReplyHead {
+                headers,
+                partition: 0,
+                offset: 7,
+            })),
         };
         HttpReply::from_reply(reply, &route(LISTED))
     }
@@ -166,8 +173,11 @@ mod tests {
             b"\xff\xff\xff",
             b"200 ",
         ] {
-            let refused = reply(&[(":status", value)]).unwrap_err();
-            assert_eq!((refused.value.as_slice(), refused.offset), (value, 7));
+            let BadStatus(head) = reply(&[(":status", value)]).unwrap_err();
+            assert_eq!(
+                (head.headers.as_headers().get(":status"), head.offset),
+                (Some(value), 7)
+            );
         }
         for status in [200, 599] {
             let read = reply(&[(":status", status.to_string().as_bytes())]).unwrap();

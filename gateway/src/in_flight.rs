@@ -43,6 +43,7 @@ pub(crate) struct Reply {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReplyHead {
     pub(crate) headers: HeaderBuf,
+    pub(crate) partition: i32,
     pub(crate) offset: i64,
 }
 

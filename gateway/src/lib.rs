@@ -35,8 +35,10 @@ mod service;
 mod settings;
 mod start;
 mod topic_admission;
+mod unusable_replies;
 mod watched_topic;
 mod worker_presence;
+mod workers;
 
 pub use self::{
     check::Check,

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 
-use kafka::{ConsumedRecord, PartitionConsumer};
+use kafka::{ConsumedRecord, PartitionConsumer, TopicPartition};
 use shared::{headers, heartbeat::Heartbeat};
 use tokio::{task::yield_now, time::Instant};
 use tracing::debug;
@@ -14,20 +14,36 @@ use crate::{
     in_flight::{InFlight, Outcome, Reply, ReplyHead, ReplyMatch},
     metrics::ReplyMetrics,
     response::GatewayError,
+    unusable_replies::{Unusable, UnusableReplies},
     watched_topic::WatchedTopic,
     worker_presence::Sign,
+    workers::Workers,
 };
 
 /// Bytes of a service's error that are logged.
 const MAX_LOGGED_BYTES: usize = 1024;
 
-/// Reads replies for ever. Requests to the `topics` are admitted once the start offset is fixed.
+/// What is told of the records beside the replies.
+#[derive(Debug, Clone)]
+pub(crate) struct Observers {
+    pub(crate) metrics: ReplyMetrics,
+    pub(crate) workers: Workers,
+    pub(crate) unusable: UnusableReplies,
+}
+
+/// Reads replies from `partition` for ever. Requests to the `topics` are admitted once the start offset is fixed.
 pub(crate) async fn run(
+    partition: TopicPartition,
     mut consumer: PartitionConsumer,
     in_flight: InFlight,
     mut topics: Vec<WatchedTopic>,
-    metrics: ReplyMetrics,
+    observers: Observers,
 ) -> Infallible {
+    let Observers {
+        metrics,
+        workers,
+        unusable,
+    } = observers;
     consumer.wait_for_start().await;
     for topic in &topics {
         in_flight.ready(topic.index());
@@ -38,14 +54,22 @@ pub(crate) async fn run(
         let mut replies = Vec::with_capacity(batch.records.len());
         for record in batch.records {
             if let Some(id) = headers::correlation_id(record.headers(), record.key()) {
-                replies.push((id, outcome(id, record)));
+                replies.push((id, outcome(id, record, partition.partition)));
             } else if headers::is_heartbeat(record.key()) {
                 metrics.heartbeat.inc();
                 // A value of a later kind names no topics.
-                let heartbeat = Heartbeat::from_value(record.value().unwrap_or_default()).unwrap_or_default();
+                let value = record.value().unwrap_or_default();
+                let heartbeat = Heartbeat::from_value(value).unwrap_or_default();
                 topics.iter_mut().for_each(|topic| topic.heartbeat(&heartbeat, now));
+                workers.heard(heartbeat, value.len(), now);
             } else {
                 metrics.malformed.inc();
+                let cause = match headers::correlation_header(record.headers()) {
+                    None => Unusable::NoCorrelationId,
+                    Some(_) => Unusable::InvalidCorrelationId,
+                };
+                let TopicPartition { topic, partition } = &partition;
+                unusable.log(cause, topic, *partition, record.offset(), record.headers());
             }
         }
 
@@ -70,7 +94,7 @@ pub(crate) async fn run(
 }
 
 /// The reply, or that the service failed. Its error is logged, and hidden from the caller.
-fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
+fn outcome(id: Uuid, record: ConsumedRecord, partition: i32) -> Outcome {
     let headers = record.headers();
     if let Some(error) = headers::handler_error(headers) {
         let logged = error.get(..MAX_LOGGED_BYTES).unwrap_or(error);
@@ -78,8 +102,11 @@ fn outcome(id: Uuid, record: ConsumedRecord) -> Outcome {
         return Err(GatewayError::ServiceFailed);
     }
     let head = (!headers.is_empty()).then(|| {
-        let (headers, offset) = (headers.to_buf(), record.offset());
-        Box::new(ReplyHead { headers, offset })
+        Box::new(ReplyHead {
+            headers: headers.to_buf(),
+            partition,
+            offset: record.offset(),
+        })
     });
     let value = record.value().unwrap_or_default().to_vec();
     Ok(Reply { value, head })

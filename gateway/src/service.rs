@@ -17,18 +17,16 @@ use hyper::{
     http::request::Parts,
 };
 use kafka::Record;
-use parking_lot::Mutex;
 use shared::{
     headers::{HeaderBuf, http},
-    log_limiter::LogLimiter,
     server::{Handler, RequestError, Response},
 };
-use tracing::{debug, field, warn};
+use tracing::{debug, field};
 use uuid::Uuid;
 
 use crate::{
     body::BodyReader,
-    http_reply::HttpReply,
+    http_reply::{BadStatus, HttpReply},
     http_request::HttpRequest,
     in_flight::{InFlight, PendingReply, Reply},
     metrics::{RequestMetrics, RouteMetrics},
@@ -38,6 +36,7 @@ use crate::{
     request_topic::RequestTopic,
     response::{self, GatewayError},
     routes::{Contract, Match, Route, Router},
+    unusable_replies::{Unusable, UnusableReplies},
 };
 
 static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -51,7 +50,7 @@ pub(crate) struct GatewayService {
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: RequestMetrics,
     pub(crate) body_reader: Arc<BodyReader>,
-    pub(crate) bad_replies: Mutex<LogLimiter>,
+    pub(crate) unusable: UnusableReplies,
 }
 
 /// A route, and what serves it.
@@ -300,17 +299,11 @@ impl GatewayService {
     }
 
     fn http_reply(&self, route: &RouteService, reply: Reply) -> Result<Response, GatewayError> {
-        let reply = HttpReply::from_reply(reply, &route.route).map_err(|bad_status| {
-            let allowed = self.bad_replies.lock().allow();
-            if let Some(suppressed) = allowed {
-                warn!(
-                    reply_topic = route.route.reply_topic,
-                    offset = bad_status.offset,
-                    status = %bad_status.value.escape_ascii(),
-                    suppressed,
-                    "reply with an invalid :status, which must be three digits from 200 to 599"
-                );
-            }
+        let reply = HttpReply::from_reply(reply, &route.route).map_err(|BadStatus(head)| {
+            let topic = route.route.reply_topic.as_deref().unwrap_or_default();
+            let headers = head.headers.as_headers();
+            self.unusable
+                .log(Unusable::InvalidStatus, topic, head.partition, head.offset, headers);
             GatewayError::BadReply
         })?;
         self.metrics.headers_dropped.inc_by(reply.dropped);

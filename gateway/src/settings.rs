@@ -63,7 +63,7 @@ pub struct Settings {
     #[arg(long, env, help_heading = heading::TOPICS)]
     pub create_topics: Option<bool>,
 
-    /// Where /live, /ready and /metrics are
+    /// Where /live, /ready, /metrics and /workers are
     #[arg(long, env, default_value = "0.0.0.0:8081", value_parser = address, help_heading = heading::PROCESS)]
     pub admin_addr: SocketAddr,
 

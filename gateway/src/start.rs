@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use kafka::{Cluster, ConsumerMetrics, PartitionConsumer, ProducerMetrics, Security, Start, WhenHeldFull};
-use parking_lot::Mutex;
+use kafka::{
+    Cluster, ConsumerMetrics, PartitionConsumer, ProducerMetrics, Security, Start, TopicPartition, WhenHeldFull,
+};
 use prometheus_client::registry::Registry;
 use shared::{
-    log_limiter::LogLimiter,
     readiness::{HealthCheck, HealthCheckId, Readiness},
     tasks::Tasks,
 };
@@ -19,12 +19,14 @@ use crate::{
     body::BodyReader,
     in_flight::InFlight,
     metrics::{ReplyMetrics, RequestMetrics},
-    replies,
+    replies::{self, Observers},
     reply_address::{AddressHeaders, ReplyAddress, new_gateway_id},
     request_topic::RequestTopic,
     routes::{Route, Routes},
     service::{GatewayService, RouteService},
+    unusable_replies::UnusableReplies,
     watched_topic::WatchedTopic,
+    workers::Workers,
 };
 
 /// A request topic with a reply topic: the unit of admission.
@@ -38,6 +40,7 @@ pub(crate) struct Starter<'a> {
     pub(crate) tasks: &'a Tasks,
     pub(crate) readiness: &'a Readiness,
     pub(crate) registry: &'a mut Registry,
+    pub(crate) workers: Workers,
 }
 
 /// By name, with the id of the health check.
@@ -79,7 +82,8 @@ impl Starter<'_> {
             let discovery = Arc::clone(topic).follow_partitions(Arc::clone(&cluster), self.tasks.clone());
             self.tasks.spawn_endless(discovery);
         }
-        let addresses = self.read_replies(&routes, &cluster, &in_flight, &pairs, &topics);
+        let unusable = UnusableReplies::default();
+        let addresses = self.read_replies(&routes, &cluster, &in_flight, &pairs, &topics, &unusable);
         self.readiness
             .set_alternatives(alternatives(&routes, &topics, &addresses));
 
@@ -103,7 +107,7 @@ impl Starter<'_> {
             in_flight,
             metrics,
             body_reader: Arc::new(BodyReader::new(self.settings.header_timeout)),
-            bad_replies: Mutex::new(LogLimiter::default()),
+            unusable,
         }
     }
 
@@ -115,13 +119,18 @@ impl Starter<'_> {
         in_flight: &InFlight,
         pairs: &[TopicPair<'_>],
         topics: &RequestTopics,
+        unusable: &UnusableReplies,
     ) -> ReplyAddresses {
         let names = routes.reply_topics();
         if names.is_empty() {
             return BTreeMap::new();
         }
         let consumer_metrics = ConsumerMetrics::register(self.registry);
-        let reply_metrics = ReplyMetrics::register(self.registry);
+        let observers = Observers {
+            metrics: ReplyMetrics::register(self.registry),
+            workers: self.workers.clone(),
+            unusable: unusable.clone(),
+        };
         let addresses = names.into_iter().map(|name| {
             let health_check = self.readiness.health_check(format!("replies in {name}"));
             let id = health_check.id();
@@ -141,7 +150,7 @@ impl Starter<'_> {
                 topics: watched.collect(),
                 health_check,
                 consumer_metrics: consumer_metrics.clone(),
-                reply_metrics: reply_metrics.clone(),
+                observers: observers.clone(),
             };
             self.tasks.spawn_endless(reader.run());
             (name.to_owned(), (address, id))
@@ -242,7 +251,7 @@ struct ReplyReader {
     topics: Vec<WatchedTopic>,
     health_check: HealthCheck,
     consumer_metrics: ConsumerMetrics,
-    reply_metrics: ReplyMetrics,
+    observers: Observers,
 }
 
 // === impl ReplyReader ===
@@ -254,6 +263,7 @@ impl ReplyReader {
         loop {
             let partition = self.reply_address.choose_partition(&health_check).await;
             let number = partition.number();
+            let read = TopicPartition::new(&partition.topic().into(), number);
             let consumer_metrics = self.consumer_metrics.for_partition(&partition);
             let consumer = PartitionConsumer::new(
                 partition,
@@ -264,10 +274,11 @@ impl ReplyReader {
                 consumer_metrics,
             );
             let replies = replies::run(
+                read,
                 consumer,
                 self.in_flight.clone(),
                 self.topics.clone(),
-                self.reply_metrics.clone(),
+                self.observers.clone(),
             );
             tokio::select! {
                 never = replies => match never {},

@@ -64,9 +64,9 @@ impl WatchedTopic {
         self.index
     }
 
-    /// A worker sent a heartbeat. One that names no topics may read every one.
+    /// A worker sent a heartbeat.
     pub(crate) fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Instant) {
-        if !heartbeat.topics.is_empty() && !heartbeat.topics.contains(&self.name) {
+        if !heartbeat.reads(&self.name) {
             return;
         }
         self.saw(Sign::Heartbeat);

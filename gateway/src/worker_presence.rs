@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Silence that means that no worker is there: three missed heartbeats, and time to restart a worker.
-const SILENCE: Duration = Duration::from_secs(3);
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 
 /// The most silence that one fetch adds: a fetch waits 500 ms for records, anything beyond is the broker's delay.
 const MAX_SILENCE_PER_FETCH: Duration = Duration::from_millis(600);

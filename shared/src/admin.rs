@@ -1,6 +1,6 @@
-//! The admin listener (`/live`, `/ready` and `/metrics`), and the health check that asks it.
+//! The admin listener (`/live`, `/ready`, `/metrics`, and pages of the process), and the health check that asks it.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{fmt, net::SocketAddr, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -36,11 +36,35 @@ pub struct Admin {
     task: JoinHandle<()>,
 }
 
+/// A page of JSON beside those that every process has.
+pub struct Page {
+    path: &'static str,
+    json: Box<dyn Fn() -> String + Send + Sync>,
+}
+
 /// Answers the requests to the admin listener.
 #[derive(Debug)]
 struct AdminService {
     readiness: Readiness,
     registry: Registry,
+    pages: Vec<Page>,
+}
+
+// === impl Page ===
+
+impl Page {
+    /// A page at `path`, made anew for each request.
+    #[must_use]
+    pub fn new(path: &'static str, json: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        let json = Box::new(json);
+        Self { path, json }
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Page").field(&self.path).finish()
+    }
 }
 
 // === impl Admin ===
@@ -48,9 +72,13 @@ struct AdminService {
 impl Admin {
     /// Serves on `listener`.
     #[must_use]
-    pub fn spawn(listener: TcpListener, readiness: Readiness, mut registry: Registry) -> Self {
+    pub fn spawn(listener: TcpListener, readiness: Readiness, mut registry: Registry, pages: Vec<Page>) -> Self {
         logging::register(&mut registry);
-        let service = AdminService { readiness, registry };
+        let service = AdminService {
+            readiness,
+            registry,
+            pages,
+        };
         let (shutdown, on_shutdown) = oneshot::channel();
         let task = tokio::spawn(async move {
             let on_shutdown = async {
@@ -89,6 +117,19 @@ impl AdminService {
         response(status, "application/json", body.to_string())
     }
 
+    fn page(&self, path: &str) -> Response {
+        if let Some(page) = self.pages.iter().find(|page| page.path == path) {
+            return response(StatusCode::OK, "application/json", (page.json)());
+        }
+        let mut paths = "/live, /ready, /metrics".to_owned();
+        for page in &self.pages {
+            paths.push_str(", ");
+            paths.push_str(page.path);
+        }
+        paths.push('\n');
+        response(StatusCode::NOT_FOUND, "text/plain", paths)
+    }
+
     fn metrics(&self) -> Response {
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
@@ -116,7 +157,7 @@ impl Handler for AdminService {
             "/live" => response(StatusCode::OK, "text/plain", "live\n"),
             "/ready" => self.ready(),
             "/metrics" => self.metrics(),
-            _ => response(StatusCode::NOT_FOUND, "text/plain", "/live, /ready or /metrics\n"),
+            path => self.page(path),
         }
     }
 

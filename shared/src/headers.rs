@@ -178,10 +178,16 @@ impl Template {
 /// request of its own may keep the key, but it sets its own correlation id.
 #[must_use]
 pub fn correlation_id(headers: Headers<'_>, key: Option<&[u8]>) -> Option<Uuid> {
-    match get(headers, [CORRELATION_ID, SMALLRYE_CORRELATION_ID]) {
+    match correlation_header(headers) {
         Some((_, bytes)) => Uuid::from_slice(bytes).ok().or_else(|| parse_uuid(bytes)),
         None => parse_uuid(key?),
     }
+}
+
+/// Name and value of the correlation header of a reply, if it has one.
+#[must_use]
+pub fn correlation_header(headers: Headers<'_>) -> Option<(&'static str, &[u8])> {
+    get(headers, [CORRELATION_ID, SMALLRYE_CORRELATION_ID])
 }
 
 /// The error text in a reply whose handler failed (NestJS).

@@ -20,6 +20,8 @@ pub struct Heartbeat {
     pub version: String,
     /// Identifies the process.
     pub id: String,
+    /// The group that its offsets are committed under.
+    pub group: String,
     /// Requests that are being handled.
     pub in_flight: u64,
     /// Requests handled since the start.
@@ -42,6 +44,12 @@ impl Heartbeat {
         serde_json::from_slice(value)
     }
 
+    /// Whether the worker reads a request topic. One that names no topics may read every one.
+    #[must_use]
+    pub fn reads(&self, topic: &str) -> bool {
+        self.topics.is_empty() || self.topics.iter().any(|name| name == topic)
+    }
+
     /// The value of the heartbeat record.
     #[must_use]
     pub fn to_value(&self) -> Vec<u8> {
@@ -62,6 +70,7 @@ mod tests {
             name: "shop".to_owned(),
             version: "1.4.0".to_owned(),
             id: "a".to_owned(),
+            group: "shops".to_owned(),
             in_flight: 1,
             handled: 2,
             failed: 3,
@@ -72,12 +81,14 @@ mod tests {
     #[test]
     fn empty_value_names_no_topics() {
         assert_eq!(Heartbeat::from_value(b"").unwrap(), Heartbeat::default());
+        assert!(Heartbeat::default().reads("any"));
     }
 
     #[test]
     fn topics_alone_are_enough_and_unknown_members_are_ignored() {
         let heartbeat = Heartbeat::from_value(br#"{"topics":["a","b"],"more":{}}"#).unwrap();
         assert_eq!(heartbeat.topics, ["a", "b"]);
+        assert!(heartbeat.reads("a") && !heartbeat.reads("c"));
         assert!(Heartbeat::from_value(b"[1]").is_err());
         assert!(Heartbeat::from_value(br#"{"topics":"a"}"#).is_err());
     }

@@ -17,7 +17,8 @@ pub use crate::settings::Settings;
 /// # Errors
 /// When the address is in use or not permitted; when a certificate or a password cannot be read.
 pub async fn bind(settings: Settings) -> Result<Engine, Fatal> {
-    let identity = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let name = settings.common.kafka.kafka_client_id.clone();
+    let name = name.unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned());
     let topics = settings.topics.clone();
     let forward = settings
         .forward_to
@@ -25,7 +26,7 @@ pub async fn bind(settings: Settings) -> Result<Engine, Fatal> {
         .map(|to| Forward::new(to, settings.forward_reply_headers.clone()));
     let mut ping = Service::new(&settings.common.ping_topic, Handler::inline(ping::answer));
     ping.has_default_address = true;
-    let worker = Worker::with_settings(settings).identity(identity.0, identity.1);
+    let worker = Worker::with_settings(settings).identity(&name, env!("CARGO_PKG_VERSION"));
     let worker = match forward {
         None => worker.service(ping),
         Some(forward) => {

@@ -225,7 +225,7 @@ impl Engine {
         handlers.ready();
         let serving = readiness.health_check("serving");
         serving.ready();
-        let admin = admin.map(|admin| Admin::spawn(admin, readiness, registry));
+        let admin = admin.map(|admin| Admin::spawn(admin, readiness, registry, Vec::new()));
 
         // Heartbeats stop before the consumer: the last one is sent only while partitions are served.
         let mut stop_heartbeats = Vec::new();
@@ -236,6 +236,7 @@ impl Engine {
                 name,
                 version,
                 id: Uuid::new_v4().to_string(),
+                group: group(settings).to_owned(),
                 ..Heartbeat::default()
             };
             for topic in own_reply_topics {
@@ -347,8 +348,12 @@ fn assignment(
 
 /// A client of the coordinator of this worker's group.
 fn coordinator(settings: &Settings, cluster: &Arc<Cluster>) -> Coordinator {
-    let group = settings.worker_group.as_ref().unwrap_or(&settings.position_group);
-    Coordinator::new(cluster, group.clone())
+    Coordinator::new(cluster, group(settings).to_owned())
+}
+
+/// The group of this worker's offsets.
+fn group(settings: &Settings) -> &str {
+    settings.worker_group.as_ref().unwrap_or(&settings.position_group)
 }
 
 /// Resolves when the sender is dropped.

@@ -74,7 +74,7 @@ fn text(addresses: &Addresses, examples: &[Example], answer: Option<&str>) -> St
     let answer = answer.map_or_else(String::new, |answer| format!("  first answer  {answer}\n"));
     format!(
         "\n  gateway       http://{http}\n  \
-           status        http://{admin}/ready, /metrics, /live\n  \
+           status        http://{admin}/ready, /metrics, /workers, /live\n  \
            kafka         {brokers}\n  \
            try           {commands}\n\
          {answer}  \
@@ -145,7 +145,7 @@ mod tests {
             text(&addresses, &examples, Some("200 {} in 0.6 ms")),
             r#"
   gateway       http://127.0.0.1:8080
-  status        http://127.0.0.1:8081/ready, /metrics, /live
+  status        http://127.0.0.1:8081/ready, /metrics, /workers, /live
   kafka         127.0.0.1:9092
   try           curl -i http://127.0.0.1:8080/ping
                 curl -i http://127.0.0.1:8080/orders -H 'x-customer: 1' --json '{}'

@@ -82,7 +82,7 @@ async fn service_of(max_in_flight: usize, keys: &str) -> GatewayService {
         in_flight,
         metrics,
         body_reader: Arc::new(BodyReader::new(Duration::from_secs(10))),
-        bad_replies: Mutex::default(),
+        unusable: UnusableReplies::default(),
     }
 }
 

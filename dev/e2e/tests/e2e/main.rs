@@ -131,6 +131,7 @@ fn main() -> ExitCode {
                     cluster_is_checked,
                 }
                 reply_addresses::{ unknown_reply_topic_is_skipped_and_not_created }
+                presence::{ workers_are_listed_and_marked_when_silent }
                 services::{
                     handler_answers_with_status_headers_and_failures, rolling_update_adds_a_topic,
                     killed_service_repeats_what_was_not_done, requests_are_forwarded_to_an_http_server,

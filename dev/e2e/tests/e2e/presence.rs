@@ -12,7 +12,7 @@ use e2e::{
     wait::{WAIT_LIMIT, until, until_eq},
 };
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -64,6 +64,49 @@ pub(crate) async fn worker_killed_returns_503_until_the_next_is_ready(engine: &E
     let _next = fixture.worker().ready().await;
     gateway.until_logged("a worker is there again").await;
     assert_eq!(gateway.get("/ping").await.status, 200);
+}
+
+pub(crate) async fn workers_are_listed_and_marked_when_silent(engine: &Engine) {
+    let fixture = Fixture::shared(engine).await;
+    let worker = fixture.member().set("KAFKA_CLIENT_ID", "pinger");
+    let (gateway, worker) = tokio::join!(fixture.gateway().ready(), worker.ready());
+    let listed = async || {
+        let (status, body) = gateway.page("/workers").await;
+        assert_eq!(status, 200);
+        let page: Value = serde_json::from_str(&body).unwrap();
+        let workers = page["workers"].as_array().unwrap().clone();
+        assert!(workers.len() <= 1 && page["truncated"] == false, "{page}");
+        workers.into_iter().next()
+    };
+    assert_eq!(gateway.get("/ping").await.status, 200);
+    let present = until("the worker is listed with its request", WAIT_LIMIT, async || {
+        listed().await.filter(|worker| worker["handled"] == 1)
+    })
+    .await;
+    for (member, expected) in [
+        ("name", json!("pinger")),
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("group", json!(fixture.group_name())),
+        ("topics", json!([fixture.ping_name()])),
+        ("partitions", json!({ (fixture.ping_name()): [0] })),
+        ("in_flight", json!(0)),
+        ("failed", json!(0)),
+        ("present", json!(true)),
+    ] {
+        assert_eq!(present[member], expected, "{member}: {present}");
+    }
+    assert_eq!(present["id"].as_str().unwrap().len(), 36);
+    let count = format!("gateway_workers{{topic=\"{}\"}}", fixture.ping_name());
+    assert_eq!(gateway.metric(&count).await, 1);
+
+    worker.signal(Signal::KILL);
+    let silent = until("the worker is marked", WAIT_LIMIT, async || {
+        listed().await.filter(|worker| worker["present"] == false)
+    })
+    .await;
+    assert!(silent["silent_ms"].as_u64() >= Some(3_000), "{silent}");
+    assert_eq!(silent["id"], present["id"]);
+    assert_eq!(gateway.metric(&count).await, 0);
 }
 
 /// Records behind an open transaction cannot be read yet, so their absence is not silence.

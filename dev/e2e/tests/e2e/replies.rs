@@ -62,6 +62,12 @@ pub(crate) async fn each_kind_of_reply_is_counted(engine: &Engine) {
     pong.write(Some(&key), Some(b"after the response")).await;
 
     gateway.until_metric(&kind("duplicate"), 3).await;
+    // Ten of them came within a second.
+    let line = gateway.until_logged_once("a reply cannot be used").await;
+    assert!(
+        line.contains("it has no correlation id") && line.contains("headers=\"none\""),
+        "{line}"
+    );
     for (name, count) in [
         ("malformed", 10),
         ("foreign", 3),

@@ -306,7 +306,13 @@ pub(crate) async fn status_says_whether_the_request_was_executed(engine: &Engine
         caller.response().await.error(),
         (502, "the reply has an invalid status".to_owned())
     );
-    gateway.until_logged("three digits from 200 to 599").await;
+    let line = gateway.until_logged_once("three digits from 200 to 599").await;
+    let place = format!("reply_topic=\"{}\" partition=0 offset=1 ", routes.name("replies"));
+    assert!(
+        line.contains(&place) && line.contains("headers=\":status, kafka_correlationId\""),
+        "{line}"
+    );
+    assert!(!line.contains("OK"), "values are not logged: {line}");
     caller.send(request("POST", "/orders", &[], "{}")).await.unwrap();
     answer(&orders, 2, &replies, &[("kafka_nest-err", "boom")], b"").await;
     assert_eq!(caller.response().await.error(), (500, "the service failed".to_owned()));
