@@ -11,6 +11,7 @@
 
 mod adaptive_limit;
 mod admission;
+mod ask;
 mod body;
 mod check;
 mod descriptors;
@@ -41,6 +42,7 @@ mod worker_presence;
 mod workers;
 
 pub use self::{
+    ask::Ask,
     check::Check,
     example::Example,
     gateway::Gateway,

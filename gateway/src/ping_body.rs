@@ -29,7 +29,7 @@ pub(crate) enum PingRequest {
 }
 
 /// The body of `POST /ping`: a JSON object with these strings. Other fields are ignored, an `id` too.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct PingBody {
     pub(crate) name: Cow<'static, str>,
     pub(crate) value: Cow<'static, str>,

@@ -174,7 +174,7 @@ pub(crate) fn new_gateway_id() -> Arc<str> {
 }
 
 /// The partition at the index that ends `hostname`, modulo their number; a random one without an index.
-fn pick(partitions: &BTreeSet<i32>, hostname: Option<&str>) -> Option<i32> {
+pub(crate) fn pick(partitions: &BTreeSet<i32>, hostname: Option<&str>) -> Option<i32> {
     let count = partitions.len();
     if count == 0 {
         return None;

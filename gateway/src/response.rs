@@ -185,8 +185,8 @@ impl GatewayError {
 
     /// The response to a request of `route`; without one, to a request that has none.
     pub(crate) fn response(self, route: Option<&Route>) -> Response {
-        let (status, text) = self.status(route.map_or(Contract::Http, |route| route.contract));
-        let mut response = json(status, "error", &self.text(text, route));
+        let (status, text) = self.describe(route);
+        let mut response = json(status, "error", &text);
         let mut add = |name: HeaderName, value| response.headers_mut().insert(name, value);
         if status == StatusCode::SERVICE_UNAVAILABLE && self != Self::DrainEnded {
             add(RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -204,14 +204,16 @@ impl GatewayError {
         response
     }
 
-    fn text(self, text: Cow<'static, str>, route: Option<&Route>) -> Cow<'static, str> {
+    /// Status and text of the response to a request of `route`.
+    pub(crate) fn describe(self, route: Option<&Route>) -> (StatusCode, Cow<'static, str>) {
+        let (status, text) = self.status(route.map_or(Contract::Http, |route| route.contract));
         if let Self::MissingHeader(index) = self
             && let Some(key) = route.and_then(|route| route.key.as_ref())
             && let Some(name) = key.header(index)
         {
-            return format!("header {name} is missing").into();
+            return (status, format!("header {name} is missing").into());
         }
-        text
+        (status, text)
     }
 }
 

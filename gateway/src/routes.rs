@@ -143,13 +143,14 @@ pub(crate) mod testing {
         }
     }
 
+    /// The routes of a file.
+    pub(crate) fn routes(source: &str) -> Routes {
+        parse::parse("routes.toml", source, &defaults()).unwrap()
+    }
+
     /// A route of these keys to topic `a`.
     pub(crate) fn route(keys: &str) -> Route {
-        let source = format!("[[route]]\ntopic = 'a'\n{keys}\n");
-        parse::parse("routes.toml", &source, &defaults())
-            .unwrap()
-            .list
-            .remove(0)
+        routes(&format!("[[route]]\ntopic = 'a'\n{keys}\n")).list.remove(0)
     }
 }
 

@@ -12,6 +12,7 @@ use shared::{
 };
 
 use crate::{
+    ask::{self, Ask},
     check::{self, Check},
     reply_address::ReplyPartition,
     routes::{Defaults, Routes},
@@ -52,7 +53,7 @@ pub struct Settings {
     pub http_addr: SocketAddr,
 
     /// File with the routes, TOML [default: the built-in route /ping]
-    #[arg(long, env)]
+    #[arg(long, env, global = true)]
     pub routes: Option<PathBuf>,
 
     /// Settings that the worker has as well
@@ -76,15 +77,15 @@ pub struct Settings {
     pub request_partitions: Partitions,
 
     /// Partition of the reply topic to read: a number, or auto (by HOSTNAME)
-    #[arg(long, env, default_value = "0", value_parser = reply_partition, help_heading = heading::TOPICS)]
+    #[arg(long, env, default_value = "0", value_parser = reply_partition, help_heading = heading::TOPICS, global = true)]
     pub reply_partition: ReplyPartition,
 
     /// Name of this host; the number at its end chooses the reply partition if that is auto
-    #[arg(long, env, help_heading = heading::TOPICS)]
+    #[arg(long, env, help_heading = heading::TOPICS, global = true)]
     pub hostname: Option<String>,
 
     /// Header dialect
-    #[arg(long, env, default_value = "common", help_heading = heading::TOPICS)]
+    #[arg(long, env, default_value = "common", help_heading = heading::TOPICS, global = true)]
     pub wire_headers: Dialect,
 
     /// Callers that may wait at the same time; more are refused with 503
@@ -115,6 +116,8 @@ pub enum Command {
     Healthcheck,
     /// Check a file of routes and print its table; exit 64 with every problem
     Check(Check),
+    /// Send one request through Kafka and say what came back; exit 0 with a usable reply
+    Ask(Ask),
 }
 
 // === impl Settings ===
@@ -173,6 +176,7 @@ impl process::Settings for Settings {
     fn run_alone(&self) -> Option<ExitCode> {
         match &self.command {
             Some(Command::Check(check)) => Some(check::run(check, self)),
+            Some(Command::Ask(ask)) => Some(ask::run(ask, self)),
             _ => None,
         }
     }

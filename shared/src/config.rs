@@ -28,11 +28,11 @@ pub struct Common {
     pub kafka: KafkaSettings,
 
     /// Topic of the requests
-    #[arg(long, env, default_value = message::PING_TOPIC, value_parser = topic, help_heading = heading::TOPICS)]
+    #[arg(long, env, default_value = message::PING_TOPIC, value_parser = topic, help_heading = heading::TOPICS, global = true)]
     pub ping_topic: String,
 
     /// Topic of the replies
-    #[arg(long, env, default_value = message::PONG_TOPIC, value_parser = topic, help_heading = heading::TOPICS)]
+    #[arg(long, env, default_value = message::PONG_TOPIC, value_parser = topic, help_heading = heading::TOPICS, global = true)]
     pub pong_topic: String,
 
     /// How long a shutdown may take

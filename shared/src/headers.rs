@@ -103,10 +103,12 @@ impl Dialect {
     /// The template of requests whose replies go to this partition of `topic`.
     #[must_use]
     pub fn template(self, topic: &str, partition: i32) -> Template {
-        let (correlation_name, topic_name) = match self {
-            Self::None => return Template::default(),
-            Self::SmallRye => (SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_TOPIC),
-            Self::Common | Self::Spring | Self::Nest => (CORRELATION_ID, REPLY_TOPIC),
+        let Some(correlation_name) = self.correlation_name() else {
+            return Template::default();
+        };
+        let topic_name = match self {
+            Self::SmallRye => SMALLRYE_REPLY_TOPIC,
+            _ => REPLY_TOPIC,
         };
         let decimal = || partition.to_string().into_bytes();
         let big_endian = || partition.to_be_bytes().to_vec();
@@ -126,10 +128,19 @@ impl Dialect {
     /// The template of requests without a reply: the correlation id alone.
     #[must_use]
     pub fn template_without_reply(self) -> Template {
+        match self.correlation_name() {
+            None => Template::default(),
+            Some(name) => Template::new(name, BTreeMap::new()),
+        }
+    }
+
+    /// The header with the correlation id; `None` for [`Dialect::None`].
+    #[must_use]
+    pub fn correlation_name(self) -> Option<&'static str> {
         match self {
-            Self::None => Template::default(),
-            Self::SmallRye => Template::new(SMALLRYE_CORRELATION_ID, BTreeMap::new()),
-            Self::Common | Self::Spring | Self::Nest => Template::new(CORRELATION_ID, BTreeMap::new()),
+            Self::None => None,
+            Self::SmallRye => Some(SMALLRYE_CORRELATION_ID),
+            Self::Common | Self::Spring | Self::Nest => Some(CORRELATION_ID),
         }
     }
 }

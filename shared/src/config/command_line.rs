@@ -78,12 +78,16 @@ fn one_line<T: CommandFactory>(error: &clap::Error) -> String {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
+    let mut arguments = command
+        .get_arguments()
+        .chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
     if let (Some(arg), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
-        && let Some(argument) = command.get_arguments().find(|argument| argument.to_string() == arg)
+        && let Some(argument) = arguments.find(|argument| argument.to_string() == arg)
     {
+        let flag = arg.split(' ').next().unwrap_or(arg);
         let variable = argument
             .get_env()
-            .map_or_else(|| arg.into(), |name| name.to_string_lossy());
+            .map_or_else(|| flag.into(), |name| name.to_string_lossy());
         let allowed = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
             (Some(source), _) => source.to_string(),
             (None, Some(ContextValue::Strings(valid))) => format!("one of {}", valid.join(", ")),

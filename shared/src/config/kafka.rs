@@ -14,47 +14,47 @@ use super::heading;
 #[derive(Debug, Clone, clap::Args)]
 pub struct KafkaSettings {
     /// Kafka brokers to start from, host:port, separated by commas
-    #[arg(long, env, default_value = "kafka:9092", value_delimiter = ',', value_parser = super::broker, help_heading = heading::KAFKA)]
+    #[arg(long, env, default_value = "kafka:9092", value_delimiter = ',', value_parser = super::broker, help_heading = heading::KAFKA, global = true)]
     pub kafka_brokers: Vec<String>,
 
     /// How this process calls itself in the brokers' logs and quotas [default: its name]
-    #[arg(long, env, value_parser = client_id, help_heading = heading::KAFKA)]
+    #[arg(long, env, value_parser = client_id, help_heading = heading::KAFKA, global = true)]
     pub kafka_client_id: Option<String>,
 
     /// Protocol
-    #[arg(long, env, default_value = "PLAINTEXT", ignore_case = true, help_heading = heading::KAFKA)]
+    #[arg(long, env, default_value = "PLAINTEXT", ignore_case = true, help_heading = heading::KAFKA, global = true)]
     pub kafka_security_protocol: SecurityProtocol,
 
     /// How to log in
-    #[arg(long, env, ignore_case = true, help_heading = heading::LOGIN)]
+    #[arg(long, env, ignore_case = true, help_heading = heading::LOGIN, global = true)]
     pub kafka_sasl_mechanism: Option<SaslMechanism>,
 
     /// The user that logs in
-    #[arg(long, env, help_heading = heading::LOGIN)]
+    #[arg(long, env, help_heading = heading::LOGIN, global = true)]
     pub kafka_sasl_username: Option<String>,
 
     /// The password of the user
-    #[arg(long, env, hide_env_values = true, value_parser = secret, help_heading = heading::LOGIN)]
+    #[arg(long, env, hide_env_values = true, value_parser = secret, help_heading = heading::LOGIN, global = true)]
     pub kafka_sasl_password: Option<Secret>,
 
     /// File with the password of the user; it is read again for each connection
-    #[arg(long, env, help_heading = heading::LOGIN)]
+    #[arg(long, env, help_heading = heading::LOGIN, global = true)]
     pub kafka_sasl_password_file: Option<PathBuf>,
 
     /// File with the token for OAUTHBEARER; it is read again for each connection
-    #[arg(long, env, help_heading = heading::LOGIN)]
+    #[arg(long, env, help_heading = heading::LOGIN, global = true)]
     pub kafka_sasl_oauthbearer_token_file: Option<PathBuf>,
 
     /// PEM file with the certificate authorities to trust [default: those of Mozilla, built in]
-    #[arg(long, env, help_heading = heading::LOGIN)]
+    #[arg(long, env, help_heading = heading::LOGIN, global = true)]
     pub kafka_ssl_ca_location: Option<PathBuf>,
 
     /// PEM file with the certificate of this client, and those that signed it
-    #[arg(long, env, help_heading = heading::LOGIN)]
+    #[arg(long, env, help_heading = heading::LOGIN, global = true)]
     pub kafka_ssl_certificate_location: Option<PathBuf>,
 
     /// PEM file with the key of that certificate, without a passphrase
-    #[arg(long, env, help_heading = heading::LOGIN)]
+    #[arg(long, env, help_heading = heading::LOGIN, global = true)]
     pub kafka_ssl_key_location: Option<PathBuf>,
 }
 

@@ -203,9 +203,43 @@ pub(crate) async fn help_lists_every_setting() {
                 assert!(line.len() <= MAX_COLUMNS, "{flag}: {line}");
             }
         }
+        let ended = setup().arg("healthcheck").arg("--help").run().await;
+        assert!(
+            ended.stdout.lines().all(|line| line.len() <= MAX_COLUMNS),
+            "{}",
+            ended.stdout
+        );
         let ended = setup().arg("--version").run().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
         assert!(ended.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", ended.stdout);
+    }
+}
+
+pub(crate) async fn help_of_ask_has_its_settings_and_exit_codes() {
+    for flag in ["-h", "--help"] {
+        let ended = Setup::gateway().arg("ask").arg(flag).run().await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+        for text in [
+            "--path",
+            "--method",
+            "--header",
+            "--data",
+            "--key",
+            "--timeout",
+            "--group",
+            "--also-read",
+            "KAFKA_BROKERS",
+            "PONG_TOPIC",
+            "ROUTES",
+            "WIRE_HEADERS",
+            "Exit codes:\n",
+            "Examples:\n",
+        ] {
+            assert!(ended.stdout.contains(text), "{text:?}: {}", ended.stdout);
+        }
+        for line in ended.stdout.lines() {
+            assert!(line.len() <= MAX_COLUMNS, "{flag}: {line}");
+        }
     }
 }
 

@@ -13,6 +13,7 @@
     reason = "a panic fails the test and names the line"
 )]
 
+mod ask;
 mod configuration;
 mod conformance;
 mod connection_causes;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
                 configuration::{
                     bad_setting_exits_64_with_one_line, bad_flag_exits_64_with_one_line,
                     misspelled_environment_variable_is_named_in_one_warning, setting_that_is_not_utf8_exits_64,
-                    help_lists_every_setting, port_in_use_exits_1_with_one_line,
+                    help_lists_every_setting, help_of_ask_has_its_settings_and_exit_codes, port_in_use_exits_1_with_one_line,
                 }
                 dialects::{ auto_reply_partition_is_not_ready_without_kafka }
                 http_errors::{ not_ready_returns_503 }
@@ -131,6 +132,10 @@ fn main() -> ExitCode {
                     cluster_is_checked,
                 }
                 reply_addresses::{ unknown_reply_topic_is_skipped_and_not_created }
+                ask::{
+                    ask_tells_the_answer_of_a_service, ask_tells_what_is_wrong_with_a_reply,
+                    ask_without_a_service_says_that_none_is_there,
+                }
                 presence::{ workers_are_listed_and_marked_when_silent }
                 services::{
                     handler_answers_with_status_headers_and_failures, rolling_update_adds_a_topic,
