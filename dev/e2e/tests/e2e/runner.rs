@@ -304,7 +304,8 @@ impl Outcome for Completion {
     }
 }
 
+/// Prints a line beside the results of the tests.
 #[expect(clippy::print_stderr, reason = "the summary is for the developer who runs the tests")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("e2e: {text}");
 }

@@ -27,6 +27,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use crate::runner::say;
+
 /// The partitions of the request topic where several workers share it.
 const PARTITIONS: usize = 12;
 
@@ -165,10 +167,10 @@ async fn keys_stay_in_order(engine: &Engine, keys: usize, each: usize) {
     }
     assert_eq!(next.values().sum::<usize>(), total);
     assert_eq!(all.len(), total + repeats);
-    eprintln!(
-        "{}: {keys} keys, {total} requests, {repeats} repeated after the kill",
-        engine.name()
-    );
+    let name = engine.name();
+    say(&format!(
+        "{name}: {keys} keys, {total} requests, {repeats} repeated after the kill"
+    ));
 }
 
 async fn until_partitions(members: &[Process], expected: i64) {
@@ -345,8 +347,8 @@ pub(crate) async fn killed_http_server_is_waited_for(engine: &Engine) {
         executed.values().all(|count| *count == 1),
         "a request is executed twice"
     );
-    eprintln!(
-        "{}: {failed} of {REQUESTS} requests are 502 after {KILLS} kills",
-        engine.name()
-    );
+    let name = engine.name();
+    say(&format!(
+        "{name}: {failed} of {REQUESTS} requests are 502 after {KILLS} kills"
+    ));
 }
