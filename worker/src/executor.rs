@@ -1,66 +1,50 @@
-//! Runs handlers: spawned on the runtime of the user, within the bounds of [`dispatch`](crate::dispatch), each until its
-//! deadline.
+//! Handles requests within the bounds of [`dispatch`](crate::dispatch): makes [`attempts`](crate::attempts), and decides what
+//! follows from each.
 //!
-//! - A panic is a failure. A handler that blocks its thread delays other handlers only.
-//! - A place is free when a handler has ended, not when it was told to end.
 //! - Where no caller waits, a failed request is tried again, then written to the dead letters. Meanwhile it holds its key.
 //! - When its partition stops, a request that waits for its next attempt is given up, and with it those behind it. It is not
 //!   acknowledged: the next owner of the partition has it again.
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use kafka::InFlightOffset;
 use parking_lot::Mutex;
-use shared::{log_limiter::LogLimiter, readiness::HealthCheck, tasks::Tasks};
+use shared::{headers::ReplyTo, log_limiter::LogLimiter, readiness::HealthCheck, tasks::Tasks};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, watch},
-    task::JoinError,
+    sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
 use crate::{
-    Failure, Request, Status,
+    Failure, Status,
+    attempts::{Attempt, Attempts},
     dead_letters::DeadLetters,
     dispatch::{Dispatch, Held},
     failure::Kind,
     gate::Gate,
-    handler::{Outcome, Service},
+    handler::Outcome,
+    job::{Job, Phase, wait_for},
     metrics::Metrics,
     reply_producers::ReplyProducers,
     retry,
     send_reply::send_reply,
+    skipped::Skipped,
 };
 
 /// The bytes of requests that wait to be handled, over all partitions. With as many, no partition is polled.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
-/// How long a handler may take to end after its deadline before the log says that it blocks.
-const ABORT_GRACE: Duration = Duration::from_secs(5);
-
 /// Topic, partition and key of a request.
 type Key = (Arc<str>, i32, Bytes);
-
-/// How far a partition has come to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// It is read.
-    Serving,
-    /// What was read is still handled.
-    Stopping,
-    /// Nothing is handled any more.
-    Ended,
-}
 
 /// Runs the handlers of all partitions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -89,45 +73,14 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 struct Shared {
     parts: Parts,
+    attempts: Attempts,
     dispatch: Mutex<Dispatch<Key, Job>>,
     waiting_bytes: AtomicUsize,
     /// Fewer bytes wait.
     room: Notify,
-    /// The handlers that run, by number, with their beginnings.
-    running: Mutex<BTreeMap<u64, Instant>>,
-    next_number: AtomicU64,
     /// The requests that failed at every attempt and are tried on, with the cause.
     failing: Mutex<BTreeMap<String, String>>,
     log_limiter: Mutex<LogLimiter>,
-}
-
-/// A request to be handled.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) request: Request,
-    pub(crate) service: Service,
-    pub(crate) in_flight: InFlightOffset,
-    /// Of its partition.
-    pub(crate) phase: watch::Receiver<Phase>,
-    /// Attempts that have failed.
-    pub(crate) failed_attempts: u32,
-}
-
-/// How an attempt has ended.
-enum Attempt {
-    Done(Outcome),
-    /// The deadline has passed before the request had its turn.
-    Expired,
-    /// The handler was dropped at its deadline.
-    TimedOut,
-    /// The partition has ended, or the runtime of the user.
-    Cancelled,
-}
-
-/// Counts a running handler.
-struct Running<'a> {
-    shared: &'a Shared,
-    number: u64,
 }
 
 // === impl Executor ===
@@ -137,12 +90,15 @@ impl Executor {
         parts.retries.ready();
         Self {
             shared: Arc::new(Shared {
+                attempts: Attempts::new(
+                    parts.runtime.clone(),
+                    parts.default_timeout,
+                    parts.metrics.panics.clone(),
+                ),
                 dispatch: Mutex::new(Dispatch::new(parts.concurrency)),
                 parts,
                 waiting_bytes: AtomicUsize::new(0),
                 room: Notify::new(),
-                running: Mutex::default(),
-                next_number: AtomicU64::new(0),
                 failing: Mutex::default(),
                 log_limiter: Mutex::default(),
             }),
@@ -179,8 +135,7 @@ impl Executor {
 
     /// How long the oldest running handler has run.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        let running = self.shared.running.lock();
-        running.first_key_value().map(|(_, begun)| begun.elapsed())
+        self.shared.attempts.oldest()
     }
 
     fn start_ready(&self) {
@@ -201,7 +156,7 @@ impl Executor {
     async fn run(self, held: Held<Key, Job>) {
         let Held { key, item: job } = held;
         let metrics = &self.shared.parts.metrics;
-        match self.attempt(&job).await {
+        match self.shared.attempts.run(&job).await {
             Attempt::Cancelled => drop(job),
             Attempt::Expired => {
                 metrics.expired.inc();
@@ -215,7 +170,7 @@ impl Executor {
             }
             Attempt::Done(Err(failure)) if failure.kind() == Kind::Skipped => {
                 metrics.skipped("bad_value");
-                self.log_failure(&job.request, &failure, "skipping a request");
+                self.log_failure(&job, &failure, "skipping a request");
                 job.in_flight.ack();
             }
             Attempt::Done(outcome) if job.request.wants_reply() => self.reply(job, outcome).await,
@@ -253,64 +208,6 @@ impl Executor {
         self.start_ready();
     }
 
-    async fn attempt(&self, job: &Job) -> Attempt {
-        let mut phase = job.phase.clone();
-        if *phase.borrow() == Phase::Ended {
-            return Attempt::Cancelled;
-        }
-        let limit = match job.request.deadline() {
-            Some(deadline) => deadline,
-            None => Instant::now() + self.shared.parts.default_timeout,
-        };
-        if limit <= Instant::now() {
-            return Attempt::Expired;
-        }
-        let _running = Running::begin(&self.shared);
-        let future = job.service.handler().clone().call(job.request.clone());
-        let mut task = self.shared.parts.runtime.spawn(future);
-        tokio::select! {
-            // Biased: a handler that is done is done, whatever else has happened.
-            biased;
-            ended = &mut task => self.ended(ended).map_or(Attempt::Cancelled, Attempt::Done),
-            () = wait_for_end(&mut phase) => {
-                task.abort();
-                // Until then its key is held: a handler that blocks its thread still runs.
-                let _ = task.await;
-                Attempt::Cancelled
-            }
-            () = sleep_until(limit) => {
-                task.abort();
-                let mut blocks = std::pin::pin!(sleep(ABORT_GRACE));
-                let mut is_logged = false;
-                let ended = loop {
-                    tokio::select! {
-                        ended = &mut task => break ended,
-                        () = &mut blocks, if !is_logged => {
-                            is_logged = true;
-                            warn!(request = %place(&job.request), "a handler blocks its thread beyond its deadline");
-                        }
-                    }
-                };
-                match self.ended(ended) {
-                    Some(outcome) => Attempt::Done(outcome),
-                    None => Attempt::TimedOut,
-                }
-            }
-        }
-    }
-
-    /// The outcome of a handler; `None` if it was dropped.
-    fn ended(&self, ended: Result<Outcome, JoinError>) -> Option<Outcome> {
-        match ended {
-            Ok(outcome) => Some(outcome),
-            Err(error) if error.is_panic() => {
-                self.shared.parts.metrics.panics.inc();
-                Some(Err(panicked(&*error.into_panic())))
-            }
-            Err(_dropped) => None,
-        }
-    }
-
     async fn reply(&self, job: Job, outcome: Outcome) {
         self.shared.parts.metrics.handled(outcome.is_err());
         self.send(job, outcome).await;
@@ -320,7 +217,7 @@ impl Executor {
         if let Err(failure) = &outcome
             && failure.status().is_server_error()
         {
-            self.log_failure(&job.request, failure, "a handler failed");
+            self.log_failure(&job, failure, "a handler failed");
         }
         let Job { request, in_flight, .. } = job;
         let replies = &self.shared.parts.replies;
@@ -328,7 +225,15 @@ impl Executor {
             let deadline = request.deadline();
             deadline.is_none_or(|deadline| Instant::now() < deadline)
         };
-        if let Err(skipped) = send_reply(replies, &request, outcome, in_flight, is_wanted).await {
+        let sent = match ReplyTo::from_headers(request.record_headers()) {
+            Ok(reply_to) => send_reply(replies, &request, reply_to, outcome, in_flight, is_wanted).await,
+            // It was valid when the request was read.
+            Err(malformed) => {
+                in_flight.ack();
+                Err(Skipped::Headers(malformed))
+            }
+        };
+        if let Err(skipped) = sent {
             self.shared.parts.metrics.skipped(skipped.reason());
             skipped.log(&mut self.shared.log_limiter.lock(), request.record());
         }
@@ -340,7 +245,7 @@ impl Executor {
         job.failed_attempts += 1;
         let attempt = job.failed_attempts;
         if let Some(suppressed) = self.shared.log_limiter.lock().allow() {
-            warn!(request = %place(&job.request), attempt, cause, suppressed, "an attempt failed");
+            warn!(request = %job.place(), attempt, cause, suppressed, "an attempt failed");
         }
         // Dead letters and pauses take no place from other requests.
         self.shared.dispatch.lock().pause();
@@ -374,7 +279,7 @@ impl Executor {
         let Held { key, item: job } = held;
         self.set_failing(&job, None);
         self.shared.parts.metrics.dead_letters.inc();
-        info!(request = %place(&job.request), cause, "written to the dead letters");
+        info!(request = %job.place(), cause, "written to the dead letters");
         job.in_flight.ack();
         self.shared.dispatch.lock().release(key);
         self.start_ready();
@@ -399,7 +304,7 @@ impl Executor {
                 self.shared.dispatch.lock().release(key);
                 self.start_ready();
             }
-            () = wait_for_stop(&mut phase) => self.abandon(held),
+            () = wait_for(&mut phase, Phase::Stopping) => self.abandon(held),
         }
     }
 
@@ -407,7 +312,7 @@ impl Executor {
     async fn pause(&self, job: &mut Job, pause: Duration) -> bool {
         tokio::select! {
             () = sleep(pause) => true,
-            () = wait_for_stop(&mut job.phase) => false,
+            () = wait_for(&mut job.phase, Phase::Stopping) => false,
         }
     }
 
@@ -431,7 +336,7 @@ impl Executor {
 
     /// Names a request in `/ready` while it is tried on, and not any more.
     fn set_failing(&self, job: &Job, cause: Option<String>) {
-        let place = place(&job.request);
+        let place = job.place();
         let mut failing = self.shared.failing.lock();
         match cause {
             Some(cause) => _ = failing.insert(place, cause),
@@ -447,58 +352,11 @@ impl Executor {
         }
     }
 
-    fn log_failure(&self, request: &Request, failure: &Failure, what: &str) {
+    fn log_failure(&self, job: &Job, failure: &Failure, what: &str) {
         if let Some(suppressed) = self.shared.log_limiter.lock().allow() {
-            warn!(request = %place(request), cause = %failure, suppressed, "{what}");
+            warn!(request = %job.place(), cause = %failure, suppressed, "{what}");
         }
     }
-}
-
-// === impl Job ===
-
-impl Job {
-    fn size_bytes(&self) -> usize {
-        let key = self.request.key().map_or(0, <[u8]>::len);
-        key + self.request.body().len() + self.request.record_headers().encoded().len()
-    }
-}
-
-// === impl Running ===
-
-impl<'a> Running<'a> {
-    fn begin(shared: &'a Shared) -> Self {
-        let number = shared.next_number.fetch_add(1, Ordering::Relaxed);
-        shared.running.lock().insert(number, Instant::now());
-        Self { shared, number }
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.shared.running.lock().remove(&self.number);
-    }
-}
-
-/// Topic, partition and offset of a request.
-fn place(request: &Request) -> String {
-    format!("{}/{}/{}", request.topic(), request.partition(), request.offset())
-}
-
-/// The failure of a handler that panicked.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Failure {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    let text = text.unwrap_or_else(|| "no text".to_owned());
-    Failure::internal(format!("the handler panicked: {text}").into())
-}
-
-async fn wait_for_stop(phase: &mut watch::Receiver<Phase>) {
-    // An error means that the partition has ended.
-    let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
-}
-
-async fn wait_for_end(phase: &mut watch::Receiver<Phase>) {
-    let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
 }
 
 #[cfg(test)]

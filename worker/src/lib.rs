@@ -22,6 +22,12 @@
 //! # }
 //! ```
 //!
+//! The crate is a dependency by git tag, which also says which Rust it needs:
+//!
+//! ```toml
+//! worker = { git = "https://…/ping-pong", tag = "v0.1.0" }
+//! ```
+//!
 //! # Guarantees
 //!
 //! - **At least once.** A request is done when its handler has ended and Kafka has acknowledged its reply. Only then the
@@ -47,6 +53,8 @@
 //!   membership. If a handler runs for longer than `HANDLER_STUCK_AFTER` (5 min), the worker is not ready, leaves its group
 //!   without committing past it, and [`Worker::serve`] returns an error.
 //!
+//! `docs/worker-library.md` in the repository says more of each, and how to depend on this crate.
+//!
 //! # Side effects
 //!
 //! A worker reads environment variables, and no arguments. It sets no log subscriber and no panic hook: its log lines go to
@@ -58,6 +66,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attempts;
 #[doc(hidden)]
 pub mod binary;
 mod consumer;
@@ -76,6 +85,7 @@ pub mod fuzzing;
 mod gate;
 mod handler;
 mod heartbeats;
+mod job;
 mod metrics;
 mod partition_worker;
 mod ping;

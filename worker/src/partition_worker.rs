@@ -32,10 +32,12 @@ use tracing::{debug, warn};
 
 use crate::{
     Request,
-    executor::{Executor, Job, Phase, panicked},
+    attempts::panicked,
+    executor::Executor,
     expiry::{Expiry, Remaining},
     failure::Kind,
     handler::{Handler, Outcome, Service},
+    job::{Job, Phase, wait_for},
     metrics::Metrics,
     reply_producers::ReplyProducers,
     reply_topics::ReplyTopics,
@@ -234,15 +236,16 @@ impl Task {
             value = %Truncated(record.value().unwrap_or_default()),
             "Received message"
         );
-        let wants_reply = match self.wants_reply(&record) {
-            Ok(wants_reply) => wants_reply,
+        let partition = self.partition.partition;
+        let mut request = Request::new(record, self.service.path(), partition, deadline, true);
+        let checked = self.reply_to(&request);
+        let (reply_to, wants_reply) = match checked {
+            Ok(checked) => checked,
             Err(skipped) => {
                 in_flight.ack();
-                return self.skip(skipped, &record);
+                return self.skip(skipped, request.record());
             }
         };
-        let partition = self.partition.partition;
-        let request = Request::new(record, self.service.path(), partition, deadline, wants_reply);
         match self.service.handler() {
             Handler::Inline(answer) if wants_reply => {
                 let answered = catch_unwind(AssertUnwindSafe(|| answer(&request)));
@@ -257,26 +260,29 @@ impl Task {
                 {
                     warn!(partition = %self.partition, offset = request.offset(), cause = %failure, suppressed, "a handler failed");
                 }
-                if let Err(skipped) = self.answer(&request, outcome, in_flight).await {
+                if let Err(skipped) = self.answer(&request, reply_to, outcome, in_flight).await {
                     self.skip(skipped, request.record());
                 }
             }
-            Handler::Inline(_) | Handler::Spawned(_) => self.context.executor.submit(Job {
-                request,
-                service: self.service.clone(),
-                in_flight,
-                phase: self.phase.subscribe(),
-                failed_attempts: 0,
-            }),
+            Handler::Inline(_) | Handler::Spawned(_) => {
+                request.set_wants_reply(wants_reply);
+                self.context.executor.submit(Job {
+                    request,
+                    service: self.service.clone(),
+                    in_flight,
+                    phase: self.phase.subscribe(),
+                    failed_attempts: 0,
+                });
+            }
         }
     }
 
-    /// Whether a reply has an address, to which it may go.
-    fn wants_reply(&self, record: &ConsumedRecord) -> Result<bool, Skipped> {
-        let reply_to = ReplyTo::from_headers(record.headers()).map_err(Skipped::Headers)?;
+    /// Where a reply goes, which is allowed, and whether there is one.
+    fn reply_to<'a>(&self, request: &'a Request) -> Result<(ReplyTo<'a>, bool), Skipped> {
+        let reply_to = ReplyTo::from_headers(request.record_headers()).map_err(Skipped::Headers)?;
         match reply_to.address {
-            None => Ok(self.service.has_default_address),
-            Some((topic, _)) if self.context.reply_topics.allows(topic) => Ok(true),
+            None => Ok((reply_to, self.service.has_default_address)),
+            Some((topic, _)) if self.context.reply_topics.allows(topic) => Ok((reply_to, true)),
             Some((topic, _)) => Err(Skipped::Refused {
                 topic: topic.to_owned(),
             }),
@@ -284,7 +290,13 @@ impl Task {
     }
 
     /// Sends the reply of a pure function.
-    async fn answer(&self, request: &Request, outcome: Outcome, in_flight: InFlightOffset) -> Result<(), Skipped> {
+    async fn answer(
+        &self,
+        request: &Request,
+        reply_to: ReplyTo<'_>,
+        outcome: Outcome,
+        in_flight: InFlightOffset,
+    ) -> Result<(), Skipped> {
         let outcome = match outcome {
             Err(failure) if failure.kind() == Kind::Skipped => {
                 in_flight.ack();
@@ -294,7 +306,8 @@ impl Task {
         };
         self.context.metrics.handled(outcome.is_err());
         let is_wanted = || !self.expiry.is_expired(request.record());
-        send_reply(&self.context.replies, request, outcome, in_flight, is_wanted).await
+        let replies = &self.context.replies;
+        send_reply(replies, request, reply_to, outcome, in_flight, is_wanted).await
     }
 
     fn skip(&mut self, skipped: Skipped, record: &ConsumedRecord) {
@@ -305,6 +318,5 @@ impl Task {
 
 /// Resolves when the worker is told to stop.
 async fn wait_for_stop(mut phase: watch::Receiver<Phase>) {
-    // An error means that the handle is gone, which stops the worker too.
-    let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
+    wait_for(&mut phase, Phase::Stopping).await;
 }

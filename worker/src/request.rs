@@ -123,6 +123,14 @@ impl Request {
         self.last(is_named).and_then(|value| str::from_utf8(value).ok())
     }
 
+    /// The parameters of the route's path: names and values, percent-decoded.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.record_headers().iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix(PARAM_PREFIX.as_bytes())?;
+            Some((str::from_utf8(name).ok()?, str::from_utf8(value?).ok()?))
+        })
+    }
+
     /// The value of a header, if it is UTF-8. Upper and lower case are the same; of several the last counts.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -230,6 +238,10 @@ impl Request {
             headers.append(name, value);
         }
         headers
+    }
+
+    pub(crate) fn set_wants_reply(&mut self, wants_reply: bool) {
+        self.wants_reply = wants_reply;
     }
 
     pub(crate) fn record(&self) -> &ConsumedRecord {

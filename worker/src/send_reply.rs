@@ -12,17 +12,11 @@ use crate::{Request, delivery::DeliveryToken, handler::Outcome, reply_producers:
 pub(crate) async fn send_reply(
     producers: &ReplyProducers,
     request: &Request,
+    reply_to: ReplyTo<'_>,
     outcome: Outcome,
     in_flight: InFlightOffset,
     is_wanted: impl Fn() -> bool,
 ) -> Result<(), Skipped> {
-    let reply_to = match ReplyTo::from_headers(request.record_headers()) {
-        Ok(reply_to) => reply_to,
-        Err(malformed) => {
-            in_flight.ack();
-            return Err(Skipped::Headers(malformed));
-        }
-    };
     let reply = outcome.unwrap_or_else(|failure| failure.to_reply().with_headers_of_failure(&failure, reply_to));
     let record = reply.into_record(request.key(), reply_to);
     let token = DeliveryToken::Reply(in_flight);

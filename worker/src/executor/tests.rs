@@ -3,10 +3,14 @@ use std::{sync::atomic::AtomicU32, thread};
 use kafka::{Cluster, ConsumedRecord, OffsetTracker, ProducerMetrics, Record, Security};
 use prometheus_client::registry::Registry;
 use shared::readiness::Readiness;
-use tokio::{task::yield_now, time::timeout};
+use tokio::{sync::watch, task::yield_now, time::timeout};
 
 use super::*;
-use crate::{Reply, delivery::ReplyDelivery, handler::Handler};
+use crate::{
+    Reply, Request,
+    delivery::ReplyDelivery,
+    handler::{Handler, Service},
+};
 
 /// The bound on every wait.
 const TEST_TIMEOUT: Duration = Duration::from_secs(600);

@@ -28,6 +28,7 @@ fn request_has_what_its_builder_was_given() {
     assert_eq!((request.method(), request.path()), ("GET", "/customers/7"));
     assert_eq!(request.query(), Some("full=1?"));
     assert_eq!((request.param("id"), request.param("i")), (Some("7"), None));
+    assert_eq!(request.params().collect::<Vec<_>>(), [("id", "7")]);
     assert_eq!(request.header("x-CUSTOMER"), Some("b"), "the last one counts");
     assert_eq!((request.key(), request.body()), (Some(&b"k"[..]), &b"text"[..]));
     assert_eq!(request.topic(), "customers");
