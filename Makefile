@@ -5,7 +5,7 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## broker, worker and gateway in one process, until Ctrl-C; needs only Rust
+run: ## broker, worker and gateway in one process; needs only Rust: make run ROUTES=examples/routes.toml
 	@cargo run --release --package standalone
 
 test: ## unit and end-to-end tests, and one fault scenario; real Kafka needs a JDK and Maven

@@ -16,6 +16,10 @@ pub struct Example {
     pub json: Option<&'static str>,
     /// Whether it has the contract of `/ping`, which the worker of this project answers.
     pub is_ping: bool,
+    /// The topic of its record.
+    pub topic: String,
+    /// The topic of its reply; `None` if it gets none.
+    pub reply_topic: Option<String>,
 }
 
 impl Example {
@@ -40,6 +44,8 @@ impl Example {
                 _ => None,
             },
             is_ping,
+            topic: route.topic.clone(),
+            reply_topic: route.reply_topic.clone(),
         });
         examples.collect()
     }
@@ -60,6 +66,8 @@ mod tests {
             headers: vec!["x-b".to_owned()],
             json: Some("{}"),
             is_ping: false,
+            topic: "a".to_owned(),
+            reply_topic: Some("pong".to_owned()),
         };
         let get = Example {
             method: "GET".to_owned(),

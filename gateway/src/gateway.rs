@@ -29,6 +29,7 @@ pub struct Gateway {
     settings: Settings,
     routes: Routes,
     security: Security,
+    readiness: Readiness,
     http: TcpListener,
     admin: TcpListener,
 }
@@ -49,6 +50,7 @@ impl Gateway {
             settings,
             routes,
             security,
+            readiness: Readiness::default(),
             http,
             admin,
         })
@@ -70,6 +72,12 @@ impl Gateway {
         self.admin.local_addr()
     }
 
+    /// The health checks of its parts, once it runs.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
     /// Requests to try, in the order of the routes.
     #[must_use]
     pub fn examples(&self) -> Vec<Example> {
@@ -86,11 +94,11 @@ impl Gateway {
             settings,
             routes,
             security,
+            readiness,
             http,
             admin,
         } = self;
         let drain_timeout = settings.common.drain_timeout;
-        let readiness = Readiness::default();
         let mut registry = Registry::with_prefix("gateway");
         let tasks = Tasks::default();
 

@@ -1,4 +1,4 @@
-//! A minimal HTTP client for listeners of this host: one `GET`, the whole response, no TLS.
+//! A minimal HTTP client for listeners of this host: one request, the whole response, no TLS.
 
 use std::{
     io,
@@ -44,15 +44,35 @@ pub fn reachable(mut addr: SocketAddr) -> SocketAddr {
 /// # Errors
 /// When there is no complete response within two seconds, or it is not HTTP.
 pub async fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
+    send(addr, "GET", path, &[], "").await
+}
+
+/// Sends a request to the listener on `addr` of this host. Headers are names and values.
+///
+/// # Errors
+/// As for [`get`].
+pub async fn send(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Response> {
     let addr = reachable(addr);
-    timeout(TIMEOUT, exchange(addr, path))
+    let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+    let length = match body.len() {
+        0 => String::new(),
+        bytes => format!("content-length: {bytes}\r\n"),
+    };
+    let headers: String = headers.chain([length]).collect();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{headers}\r\n{body}");
+    timeout(TIMEOUT, exchange(addr, &request))
         .await
         .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn exchange(addr: SocketAddr, path: &str) -> io::Result<Response> {
+async fn exchange(addr: SocketAddr, request: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect(addr).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut bytes = Vec::new();
     stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut bytes).await?;

@@ -68,6 +68,14 @@ impl Readiness {
         self.health_checks.lock().alternatives = alternatives;
     }
 
+    /// Whether every check is ready, also those that are alternatives.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let health_checks = self.health_checks.lock();
+        let mut wholes = health_checks.states.values().filter(|state| state.part_of.is_none());
+        wholes.all(|state| state.cause.is_none())
+    }
+
     /// Name and cause of each health check that is not ready. Empty means that the process is ready.
     #[must_use]
     pub fn not_ready(&self) -> Vec<(String, String)> {
@@ -227,10 +235,13 @@ mod tests {
         assert_eq!(not_ready(), ["other"]);
         other.ready();
         assert!(not_ready().is_empty());
+        assert!(!readiness.is_complete(), "b is not ready");
         a.not_ready(&"gone");
         assert_eq!(not_ready(), ["a", "b"]);
         b.ready();
         assert!(not_ready().is_empty());
+        a.ready();
+        assert!(readiness.is_complete());
     }
 
     #[test]

@@ -1,18 +1,18 @@
-//! What the binary serves: the `/ping` handler, or an HTTP server.
+//! What the binary serves: the `/ping` handler, or an HTTP server. And what `dev/standalone` needs, which runs a worker beside a
+//! broker and a gateway.
 
 use shared::process::Fatal;
 
 use crate::{
     Worker,
-    engine::Engine,
     forward::Forward,
     handler::{Handler, Service},
     ping,
 };
 
-pub use crate::settings::Settings;
+pub use crate::{engine::Engine, settings::Settings};
 
-/// Builds the worker and binds its admin port.
+/// Builds the worker of the binary and binds its admin port.
 ///
 /// # Errors
 /// When the address is in use or not permitted; when a certificate or a password cannot be read.
@@ -24,11 +24,10 @@ pub async fn bind(settings: Settings) -> Result<Engine, Fatal> {
         .forward_to
         .clone()
         .map(|to| Forward::new(to, settings.forward_reply_headers.clone()));
-    let mut ping = Service::new(&settings.common.ping_topic, Handler::inline(ping::answer));
-    ping.has_default_address = true;
-    let worker = Worker::with_settings(settings).identity(&name, env!("CARGO_PKG_VERSION"));
+    let ping_topic = settings.common.ping_topic.clone();
+    let worker = worker(settings).identity(&name, env!("CARGO_PKG_VERSION"));
     let worker = match forward {
-        None => worker.service(ping),
+        None => answer_pings(worker, &ping_topic),
         Some(forward) => {
             let worker = topics.iter().fold(worker, |worker, topic| {
                 let forward = forward.clone();
@@ -37,5 +36,33 @@ pub async fn bind(settings: Settings) -> Result<Engine, Fatal> {
             worker.while_reachable(forward)
         }
     };
+    bind_worker(worker)
+}
+
+/// A worker with these settings, which are valid, and no topic yet.
+pub fn worker(settings: Settings) -> Worker {
+    Worker::with_settings(settings)
+}
+
+/// Answers the pings in a topic.
+pub fn answer_pings(worker: Worker, topic: &str) -> Worker {
+    let mut ping = Service::new(topic, Handler::inline(ping::answer));
+    ping.has_default_address = true;
+    worker.service(ping)
+}
+
+/// Changes the settings of a worker. It has an admin listener from now on.
+pub fn configure(worker: Worker, change: impl FnOnce(&mut Settings)) -> Worker {
+    worker.map(|blueprint| {
+        change(&mut blueprint.settings);
+        blueprint.admin_addr = Some(blueprint.settings.admin_addr);
+    })
+}
+
+/// Binds the admin port of a worker.
+///
+/// # Errors
+/// As for [`bind`]; when the settings are not valid.
+pub fn bind_worker(worker: Worker) -> Result<Engine, Fatal> {
     worker.bind()
 }

@@ -164,6 +164,11 @@ impl Settings {
         }
     }
 
+    /// Allows replies to these topics, and to no others.
+    pub fn set_reply_topics(&mut self, names: impl IntoIterator<Item = String>) {
+        self.reply_topics = Some(names.into_iter().map(ReplyTopic::Name).collect());
+    }
+
     /// Checks what these settings have to be for services other than `/ping`.
     pub(crate) fn validate_topics<'a>(&self, topics: impl Iterator<Item = &'a str>) -> Result<(), String> {
         if self.worker_group.is_none() && self.partitions.is_none() {

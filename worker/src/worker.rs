@@ -220,7 +220,7 @@ impl Worker {
         Ok(blueprint)
     }
 
-    fn map(mut self, change: impl FnOnce(&mut Blueprint)) -> Self {
+    pub(crate) fn map(mut self, change: impl FnOnce(&mut Blueprint)) -> Self {
         if let Ok(blueprint) = &mut self.blueprint {
             change(blueprint);
         }

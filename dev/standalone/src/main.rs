@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use shared::process;
 
-mod parts;
+mod run;
 mod settings;
 mod welcome;
 
 fn main() -> ExitCode {
-    process::run(parts::run)
+    process::run(run::run)
 }

@@ -2,15 +2,16 @@
 
 use std::{net::SocketAddr, process::ExitCode};
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use shared::{
-    config::{Command, Common, StartFrom, address, heading},
+    config::{Command, Common, Partitions, StartFrom, address, heading},
     process,
 };
 use worker::binary::Settings;
 
-/// The default of `RUST_LOG`: the start is silent, the welcome text has the addresses.
-const LOG_FILTER: &str = "warn,shared::signals=info";
+/// The default of `RUST_LOG`: the start is silent, the welcome text has the addresses. The echo service logs requests that get no
+/// reply.
+const LOG_FILTER: &str = "warn,shared::signals=info,standalone::echo=info";
 
 /// What `--help` prints last.
 const EXAMPLES: &str = "\
@@ -18,6 +19,7 @@ Each flag is also an environment variable: --reply-timeout 5s is REPLY_TIMEOUT=5
 
 Examples:
   make run HTTP_ADDR=127.0.0.1:9000 RUST_LOG=info
+  make run ROUTES=examples/routes.toml
   make run KAFKA_BROKERS=localhost:9092";
 
 /// The gateway's settings under their usual names, and the settings of the other parts.
@@ -43,6 +45,10 @@ pub(crate) struct AllInOne {
     /// Where the worker starts
     #[arg(long, env, default_value = "resume", help_heading = heading::TOPICS)]
     pub(crate) start_from: StartFrom,
+
+    /// Answer the routes of the built-in broker with an echo of the request; false leaves them to a service of yours
+    #[arg(long, env, default_value_t = true, action = ArgAction::Set, help_heading = heading::TOPICS)]
+    pub(crate) echo: bool,
 }
 
 // === impl AllInOne ===
@@ -61,8 +67,12 @@ impl AllInOne {
             0 => 0,
             port => port.checked_add(1).unwrap_or(port - 1),
         });
-        // The partitions that the gateway writes to.
-        let partitions = self.gateway.request_partitions.clone();
+        let partitions = match self.gateway.routes {
+            // The partitions that the gateway writes to.
+            None => self.gateway.request_partitions.clone(),
+            // The one of each topic that the gateway has created.
+            Some(_) => Partitions::Listed([0].into()),
+        };
         Settings::for_ping(self.gateway.common.clone(), admin_addr, partitions, self.start_from)
     }
 }

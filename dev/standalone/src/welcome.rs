@@ -9,55 +9,53 @@ use std::{
 
 use gateway::Example;
 use shared::http_client;
+use standalone::parts::StartUp;
 use tokio::time::{Instant, sleep};
 
-/// How often `/ready` is polled.
+/// Between two attempts to get the first answer.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Bound on the wait for an answer that is not 503.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where the parts listen.
+/// The value of each header that a key needs.
+const HEADER_VALUE: &str = "1";
+
+/// What the text says.
 #[derive(Debug)]
-pub(crate) struct Addresses {
+pub(crate) struct Welcome {
     pub(crate) http: SocketAddr,
-    pub(crate) gateway_admin: SocketAddr,
-    pub(crate) worker_admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     /// `host:port`, separated by commas.
     pub(crate) brokers: String,
+    pub(crate) has_built_in_broker: bool,
+    pub(crate) examples: Vec<Example>,
 }
 
-/// Waits until gateway and worker are ready, requests `/ping` once and prints the text. Then it stays pending. Only `/ping` is
-/// requested: another route may write to a topic of the user.
-pub(crate) async fn print_when_ready(addresses: Addresses, examples: Vec<Example>) -> Infallible {
-    for admin_addr in [addresses.gateway_admin, addresses.worker_admin] {
-        while !http_client::get(admin_addr, "/ready")
-            .await
-            .is_ok_and(|response| response.status == 200)
-        {
-            sleep(INTERVAL).await;
-        }
-    }
-    let ping = examples
-        .iter()
-        .find(|example| example.is_ping && example.method == "GET");
-    let answer = match ping {
-        Some(ping) => Some(first_answer(addresses.http, &ping.path).await),
+/// Waits until the parts are ready, sends the first request and prints the text. Then it stays pending.
+pub(crate) async fn print_when_ready(start_up: StartUp, welcome: Welcome) -> Infallible {
+    start_up.ready().await;
+    let answer = match welcome.first() {
+        Some(example) => Some(first_answer(welcome.http, example).await),
         None => None,
     };
     // An error means that stdout is closed.
     let _ = io::stdout()
         .lock()
-        .write_all(text(&addresses, &examples, answer.as_deref()).as_bytes());
+        .write_all(welcome.text(answer.as_deref()).as_bytes());
     std::future::pending().await
 }
 
 /// Status, body and time of a request. A 503 is repeated: another route may be ready before this one.
-async fn first_answer(http: SocketAddr, path: &str) -> String {
+async fn first_answer(http: SocketAddr, example: &Example) -> String {
     let give_up = Instant::now() + ANSWER_LIMIT;
+    let headers = example.headers.iter().map(|name| (name.as_str(), HEADER_VALUE));
+    let json = example.json.map(|_| ("content-type", "application/json"));
+    let headers: Vec<_> = headers.chain(json).collect();
+    let body = example.json.unwrap_or_default();
     loop {
         let start = Instant::now();
-        let response = http_client::get(http, path).await;
+        let response = http_client::send(http, &example.method, &example.path, &headers, body).await;
         let latency_ms = start.elapsed().as_secs_f64() * 1000.0;
         match response {
             Ok(response) if response.status == 503 && start < give_up => sleep(INTERVAL).await,
@@ -67,21 +65,33 @@ async fn first_answer(http: SocketAddr, path: &str) -> String {
     }
 }
 
-fn text(addresses: &Addresses, examples: &[Example], answer: Option<&str>) -> String {
-    let http = http_client::reachable(addresses.http);
-    let admin = http_client::reachable(addresses.gateway_admin);
-    let commands: Vec<_> = examples.iter().map(|example| curl(example, http)).collect();
-    let answer = answer.map_or_else(String::new, |answer| format!("  first answer  {answer}\n"));
-    format!(
-        "\n  gateway       http://{http}\n  \
-           status        http://{admin}/ready, /metrics, /workers, /live\n  \
-           kafka         {brokers}\n  \
-           try           {commands}\n\
-         {answer}  \
-           stop          Ctrl-C\n\n",
-        brokers = addresses.brokers,
-        commands = commands.join("\n                "),
-    )
+// === impl Welcome ===
+
+impl Welcome {
+    /// The request to send. On a cluster it is a `GET /ping`: another route may write to a topic of the user.
+    fn first(&self) -> Option<&Example> {
+        let is_harmless = |example: &&Example| example.is_ping && example.method == "GET";
+        self.examples
+            .iter()
+            .find(|example| self.has_built_in_broker || is_harmless(example))
+    }
+
+    fn text(&self, answer: Option<&str>) -> String {
+        let http = http_client::reachable(self.http);
+        let admin = http_client::reachable(self.admin);
+        let commands: Vec<_> = self.examples.iter().map(|example| curl(example, http)).collect();
+        let answer = answer.map_or_else(String::new, |answer| format!("  first answer  {answer}\n"));
+        format!(
+            "\n  gateway       http://{http}\n  \
+               status        http://{admin}/ready, /metrics, /workers, /live\n  \
+               kafka         {brokers}\n  \
+               try           {commands}\n\
+             {answer}  \
+               stop          Ctrl-C\n\n",
+            brokers = self.brokers,
+            commands = commands.join("\n                "),
+        )
+    }
 }
 
 /// The command for a POSIX shell.
@@ -99,7 +109,7 @@ fn curl(example: &Example, http: SocketAddr) -> String {
     command.push_str(&quoted(&format!("http://{http}{}", example.path)));
     for name in &example.headers {
         command.push_str(" -H ");
-        command.push_str(&quoted(&format!("{name}: 1")));
+        command.push_str(&quoted(&format!("{name}: {HEADER_VALUE}")));
     }
     if let Some(json) = example.json {
         command.push_str(" --json ");
@@ -123,38 +133,44 @@ mod tests {
 
     #[test]
     fn text_has_a_command_for_each_example() {
-        let addresses = Addresses {
-            http: "0.0.0.0:8080".parse().unwrap(),
-            gateway_admin: "0.0.0.0:8081".parse().unwrap(),
-            worker_admin: "0.0.0.0:8082".parse().unwrap(),
-            brokers: "127.0.0.1:9092".to_owned(),
-        };
         let example = |method: &str, path: &str, headers: &[&str], json| Example {
             method: method.to_owned(),
             path: path.to_owned(),
             headers: headers.iter().map(|name| (*name).to_owned()).collect(),
             json,
-            is_ping: false,
+            is_ping: path == "/ping",
+            topic: "a".to_owned(),
+            reply_topic: None,
         };
         let examples = [
-            example("GET", "/ping", &[], None),
             example("POST", "/orders", &["x-customer"], Some("{}")),
             example("DELETE", "/a'b/1", &[], None),
+            example("GET", "/ping", &[], None),
         ];
+        let mut welcome = Welcome {
+            http: "0.0.0.0:8080".parse().unwrap(),
+            admin: "0.0.0.0:8081".parse().unwrap(),
+            brokers: "127.0.0.1:9092".to_owned(),
+            has_built_in_broker: true,
+            examples: examples.into(),
+        };
         assert_eq!(
-            text(&addresses, &examples, Some("200 {} in 0.6 ms")),
+            welcome.text(Some("200 {} in 0.6 ms")),
             r#"
   gateway       http://127.0.0.1:8080
   status        http://127.0.0.1:8081/ready, /metrics, /workers, /live
   kafka         127.0.0.1:9092
-  try           curl -i http://127.0.0.1:8080/ping
-                curl -i http://127.0.0.1:8080/orders -H 'x-customer: 1' --json '{}'
+  try           curl -i http://127.0.0.1:8080/orders -H 'x-customer: 1' --json '{}'
                 curl -i -X DELETE 'http://127.0.0.1:8080/a'\''b/1'
+                curl -i http://127.0.0.1:8080/ping
   first answer  200 {} in 0.6 ms
   stop          Ctrl-C
 
 "#
         );
-        assert!(!text(&addresses, &examples, None).contains("first answer"));
+        assert!(!welcome.text(None).contains("first answer"));
+        assert_eq!(welcome.first().unwrap().path, "/orders");
+        welcome.has_built_in_broker = false;
+        assert_eq!(welcome.first().unwrap().path, "/ping");
     }
 }
