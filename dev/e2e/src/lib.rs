@@ -19,6 +19,7 @@ pub mod footprint;
 pub mod forgetting_proxy;
 pub mod http;
 pub mod kcat;
+pub mod nginx;
 pub mod process;
 pub mod routes;
 pub mod secure_cluster;

@@ -33,6 +33,7 @@ mod partitions;
 mod peers;
 mod poison;
 mod presence;
+mod proxy;
 mod replies;
 mod reply_addresses;
 mod rights;
@@ -195,7 +196,8 @@ fn main() -> ExitCode {
                     worker_skips_requests_past_their_deadline,
                 }
                 routes::{
-                    impossible_replies_do_not_harm_the_connection, full_route_leaves_the_others_alone,
+                    impossible_replies_do_not_harm_the_connection, last_content_type_of_a_reply_counts,
+                    full_route_leaves_the_others_alone,
                     methods_of_a_path_are_told, end_of_the_drain_returns_504,
                     time_of_the_caller_is_in_the_deadline, missing_topics_are_created_if_asked,
                 }
@@ -228,6 +230,7 @@ fn main() -> ExitCode {
                     blocked_log_reader_drops_lines,
                 }
                 conformance::{ kcat_reads_what_it_wrote_to_the_built_in_broker }
+                proxy::{ nginx_adds_tls_identity_and_cors }
                 services::{
                     slow_request_holds_up_its_key_only, refused_reply_topic_is_not_executed,
                     failed_event_becomes_a_dead_letter, blocking_handler_costs_no_membership,
@@ -239,6 +242,12 @@ fn main() -> ExitCode {
             Both,
             tests! { 1 nodes, NodeSettings::default();
                 outage::{ missing_broker_at_the_start_is_waited_for, killed_broker_returns_500_and_is_recovered_from }
+            },
+        ),
+        (
+            Kafka,
+            tests! { 1 nodes, NodeSettings::default();
+                routes::{ record_that_kafka_refuses_returns_502, reply_of_5_mb_is_delivered }
             },
         ),
         (

@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use e2e::{
+    cluster::Cluster,
     engine::Engine,
+    environment::has,
     http::{get, request},
+    kcat,
     process::{Process, Setup},
     routes::{RoutesFile, header, reply_to},
     topic::{Topic, list},
     wait::{WAIT_LIMIT, until},
 };
 use futures_util::future::join_all;
+use libtest_mimic::Completion;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
@@ -322,6 +326,71 @@ pub(crate) async fn status_says_whether_the_request_was_executed(engine: &Engine
     assert_eq!(orders.read_all().await.len(), 4, "one record for each request");
 }
 
+/// Kafka refuses the record for good, as it is larger than the topic allows.
+pub(crate) async fn record_that_kafka_refuses_returns_502(cluster: &Cluster) {
+    let text = "[[route]]\non = \"POST /orders\"\ntopic = \"@orders\"\nreply_topic = \"@replies\"\n\
+                [[route]]\non = \"POST /events\"\ntopic = \"@orders\"\nreply = false\n";
+    let routes = RoutesFile::new(cluster.brokers(), text);
+    let orders = routes.name("orders");
+    cluster
+        .administer(&format!("topic {orders} 1 max.message.bytes=2000\n"))
+        .await;
+    routes.create("replies", 1).await;
+    let gateway = routes.ready(routes.gateway()).await;
+    let (orders, replies) = tokio::join!(routes.topic("orders"), routes.topic("replies"));
+
+    let large = "x".repeat(4_000);
+    let mut caller = gateway.connect().await;
+    for path in ["/orders", "/events", "/orders"] {
+        let response = caller.exchange(request("POST", path, &[], &large)).await;
+        assert_eq!(response.error(), (502, "refused by Kafka".to_owned()), "{path}");
+        assert_eq!(response.header("retry-after"), None);
+    }
+    assert_eq!(
+        orders.read_all().await.len(),
+        0,
+        "not executed, which the caller cannot know"
+    );
+    // The route goes on, on the same connection.
+    caller.send(request("POST", "/orders", &[], "small")).await.unwrap();
+    answer(&orders, 0, &replies, &[], b"{}").await;
+    assert_eq!(caller.response().await.status, 200);
+    let stored = caller.exchange(request("POST", "/events", &[], "small")).await;
+    assert_eq!(stored.status, 202);
+    assert_eq!(orders.read_all().await.len(), 2);
+}
+
+pub(crate) async fn reply_of_5_mb_is_delivered(cluster: &Cluster) {
+    let routes = RoutesFile::new(
+        cluster.brokers(),
+        "[[route]]\non = \"GET /a\"\ntopic = \"@a\"\nreply_topic = \"@replies\"\n",
+    );
+    let replies = routes.name("replies");
+    cluster
+        .administer(&format!("topic {replies} 1 max.message.bytes=6000000\n"))
+        .await;
+    routes.create("a", 1).await;
+    let gateway = routes.ready(routes.gateway()).await;
+    let (requests, replies) = tokio::join!(routes.topic("a"), routes.topic("replies"));
+    let (mut caller, mut other) = (gateway.connect().await, gateway.connect().await);
+    for offset in [0, 2] {
+        let large: Vec<u8> = (0..5_000_000_u32).map(|byte| byte.to_le_bytes()[0]).collect();
+        caller.send(get("/a")).await.unwrap();
+        answer(&requests, offset, &replies, &[("content-type", "a/b")], &large).await;
+        let response = caller.response().await;
+        assert_eq!((response.status, response.header("content-type")), (200, Some("a/b")));
+        assert!(response.body == large, "{} bytes", response.body.len());
+        // A large response closes its own connection, and harms no other.
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!(caller.closed().await, b"");
+        other.send(get("/a")).await.unwrap();
+        answer(&requests, offset + 1, &replies, &[], b"{}").await;
+        assert_eq!(other.response().await.status, 200);
+        caller = gateway.connect().await;
+    }
+    gateway.until_metric("gateway_in_flight", 0).await;
+}
+
 pub(crate) async fn stored_request_is_202_without_a_reply_address(engine: &Engine) {
     let routes = shop(engine).await;
     let gateway = routes.ready(routes.gateway()).await;
@@ -544,35 +613,84 @@ pub(crate) async fn impossible_replies_do_not_harm_the_connection(engine: &Engin
         assert_eq!(response.body == b"body", status == 200, "{response:?}");
     }
     assert_eq!(gateway.metric("gateway_reply_headers_dropped_total").await, 2);
+    caller.send(request("POST", "/orders", &[], "{}")).await.unwrap();
+    let mut without_value = reply_to(&orders.read_one(8).await, &[], b"");
+    without_value.value = None;
+    replies.write_batch(vec![without_value]).await;
+    let response = caller.response().await;
+    assert_eq!((response.status, response.body.as_slice()), (200, &b""[..]));
 
     // A large reply is delivered, and closes its connection.
     let large = vec![b'x'; 900_000];
     caller.send(request("POST", "/orders", &[], "{}")).await.unwrap();
-    answer(&orders, 8, &replies, &[], &large).await;
+    answer(&orders, 9, &replies, &[], &large).await;
     let response = caller.response().await;
     assert_eq!((response.status, response.body.len()), (200, large.len()));
     assert_eq!(response.header("connection"), Some("close"));
 }
 
-pub(crate) async fn full_route_leaves_the_others_alone(engine: &Engine) {
+/// Of two `content-type` headers, which most clients cannot write.
+pub(crate) async fn last_content_type_of_a_reply_counts(engine: &Engine) -> Completion {
+    if !has("kcat", "-V") {
+        return Completion::ignored_with("kcat is not installed");
+    }
     let routes = shop(engine).await;
     let gateway = routes.ready(routes.gateway()).await;
-    let (orders, replies) = tokio::join!(routes.topic("orders"), routes.topic("replies"));
-    let mut slow = gateway.connect().await;
-    slow.send(get("/customers/1")).await.unwrap();
-    gateway
-        .until_metric("gateway_route_in_flight{route=\"GET, PUT /customers/{id}\"}", 1)
-        .await;
     let mut caller = gateway.connect().await;
-    for offset in 0..20 {
-        let response = gateway.get("/customers/2").await;
-        assert_eq!(response.error(), (503, "too many requests in flight".to_owned()));
-        assert_eq!(response.header("retry-after"), Some("1"));
-        caller.send(request("POST", "/orders", &[], "{}")).await.unwrap();
-        answer(&orders, offset, &replies, &[], b"{}").await;
-        assert_eq!(caller.response().await.status, 200);
+    caller.send(request("POST", "/orders", &[], "{}")).await.unwrap();
+    let found = routes.topic("orders").await.read_one(0).await;
+    let id = format!("kafka_correlationId={}", header(&found, "kafka_correlationId"));
+    let topic = routes.name("replies");
+    let mut args = vec!["-P", "-t", &topic, "-p", "0", "-H", &id];
+    args.extend(["-H", "content-type=a/b", "-H", "content-type=c/d"]);
+    kcat::run(engine.brokers().await, &args, "body\n").await;
+    let response = caller.response().await;
+    assert_eq!((response.status, response.text()), (200, "body"));
+    assert_eq!(response.header("content-type"), Some("c/d"));
+    Completion::Completed
+}
+
+/// Callers of a route whose service does not answer fill it.
+pub(crate) async fn full_route_leaves_the_others_alone(engine: &Engine) {
+    const SLOW: usize = 20;
+    let ping = "[[route]]\non = \"GET /ping\"\ntopic = \"@ping\"\nreply_topic = \"@replies\"\ncontract = \"ping\"\n";
+    let text = SHOP.replace("max_in_flight = 1\n", &format!("max_in_flight = {SLOW}\n")) + ping;
+    let routes = RoutesFile::new(engine.brokers().await, &text);
+    for topic in ["orders", "replies", "customers", "answers", "events", "ping"] {
+        routes.create(topic, 1).await;
     }
-    assert_eq!(routes.topic("customers").await.read_all().await.len(), 1);
+    let worker = Setup::worker()
+        .set("KAFKA_BROKERS", engine.brokers().await)
+        .set("PING_TOPIC", routes.name("ping"))
+        .set("PONG_TOPIC", routes.name("replies"))
+        .set("POSITION_GROUP", routes.name("group"));
+    let (gateway, _worker) = tokio::join!(routes.ready(routes.gateway()), worker.ready());
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        let mut caller = gateway.connect().await;
+        caller.send(get("/customers/1")).await.unwrap();
+        slow.push(caller);
+    }
+    let in_flight = "gateway_route_in_flight{route=\"GET, PUT /customers/{id}\"}";
+    gateway.until_metric(in_flight, i64::try_from(SLOW).unwrap()).await;
+    let callers = (0..10).map(async |_| {
+        let (mut refused, mut answered) = (gateway.connect().await, gateway.connect().await);
+        for _ in 0..20 {
+            let response = refused.exchange(get("/customers/2")).await;
+            assert_eq!(response.error(), (503, "too many requests in flight".to_owned()));
+            assert_eq!(response.header("retry-after"), Some("1"));
+            assert!(
+                answered
+                    .exchange(get("/ping"))
+                    .await
+                    .message()
+                    .starts_with("Ping Pong ( ")
+            );
+        }
+    });
+    join_all(callers).await;
+    let customers = routes.topic("customers").await.read_all().await;
+    assert_eq!(customers.len(), SLOW, "a refused request is not executed");
 }
 
 pub(crate) async fn methods_of_a_path_are_told(engine: &Engine) {

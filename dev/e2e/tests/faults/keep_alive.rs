@@ -2,10 +2,7 @@
 //! by 30: nginx and AWS's balancer keep a connection for 60 s, the gateway for 75 s.
 
 use std::{
-    env, fs,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,14 +13,13 @@ use std::{
 use e2e::{
     fixture::Fixture,
     http::{Connection, Next, post},
-    wait::{WAIT_LIMIT, until},
+    nginx::{Directory, Nginx},
 };
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{
     io::{self, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
     time::sleep,
 };
 
@@ -54,14 +50,6 @@ struct Relay {
     connections: Arc<AtomicUsize>,
 }
 
-/// A running nginx. The drop kills it.
-#[derive(Debug)]
-struct Nginx {
-    addr: SocketAddr,
-    dir: PathBuf,
-    _process: Child,
-}
-
 pub(crate) async fn proxies(fault: &Fault<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let fixture = Fixture::shared(fault.engine).await;
@@ -71,12 +59,13 @@ pub(crate) async fn proxies(fault: &Fault<'_>) -> Verdict {
     );
     let pair = Pair { gateway, worker };
     let relay = Relay::start(pair.gateway.http()).await;
-    let nginx = match Nginx::start(relay.addr).await {
+    let directory = Directory::create().unwrap();
+    let nginx = match Nginx::start(directory, |addr| config(relay.addr, addr)).await {
         Ok(nginx) => nginx,
         Err(error) => return Verdict::broken(format!("nginx does not start (Debian: nginx-light): {error}")),
     };
     twice(&pair.processes(), &mut verdict, async |verdict| {
-        for (name, addr, is_balancer) in [("nginx", nginx.addr, false), ("balancer", relay.addr, true)] {
+        for (name, addr, is_balancer) in [("nginx", nginx.addr(), false), ("balancer", relay.addr, true)] {
             let before = relay.connections.load(Ordering::Relaxed);
             let clients = (0..CLIENTS).map(|number| client(addr, number, is_balancer));
             let failures: Vec<_> = join_all(clients).await.concat();
@@ -177,54 +166,13 @@ async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + 
     }
 }
 
-// === impl Nginx ===
-
-impl Nginx {
-    /// Starts nginx as one process, with connections to the gateway that are kept for `PROXY_IDLE`. It does not repeat a POST.
-    async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        // nginx cannot tell which free port it was given.
-        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
-        let dir = env::temp_dir().join(format!("pingpong-nginx-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|name| format!("{name}_temp_path {}/{name};\n", dir.display()))
-            .collect();
-        let idle = PROXY_IDLE.as_millis();
-        let config = format!(
-            "daemon off;\nmaster_process off;\npid {dir}/pid;\nerror_log {dir}/error.log warn;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{\naccess_log off;\n{temporary}\
-             upstream gateway {{\nserver {upstream};\nkeepalive {CLIENTS};\nkeepalive_timeout {idle}ms;\n}}\n\
-             server {{\nlisten {addr};\nkeepalive_timeout 60s;\nlocation / {{\nproxy_pass http://gateway;\n\
-             proxy_http_version 1.1;\nproxy_set_header Connection \"\";\n}}\n}}\n}}\n",
-            dir = dir.display(),
-        );
-        let path = dir.join("nginx.conf");
-        fs::write(&path, config)?;
-        let process = Command::new("nginx")
-            .arg("-c")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        until("nginx listens", WAIT_LIMIT, async || {
-            TcpStream::connect(addr).await.is_ok().then_some(())
-        })
-        .await;
-        Ok(Self {
-            addr,
-            dir,
-            _process: process,
-        })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // A directory that stays does no harm.
-        let _ = fs::remove_dir_all(&self.dir);
-    }
+/// nginx with connections to the gateway that are kept for `PROXY_IDLE`. It does not repeat a POST.
+fn config(upstream: SocketAddr, addr: SocketAddr) -> String {
+    let idle = PROXY_IDLE.as_millis();
+    format!(
+        "events {{ worker_connections 1024; }}\n\
+         http {{\nupstream gateway {{\nserver {upstream};\nkeepalive {CLIENTS};\nkeepalive_timeout {idle}ms;\n}}\n\
+         server {{\nlisten {addr};\nkeepalive_timeout 60s;\nlocation / {{\nproxy_pass http://gateway;\n\
+         proxy_http_version 1.1;\nproxy_set_header Connection \"\";\n}}\n}}\n}}\n"
+    )
 }
