@@ -9,7 +9,7 @@ use crate::{
     recorder::Recorder,
     request::Request,
     request_log::{RequestEntry, RequestLog},
-    response::{self, ResponseHead},
+    response::{self, Form, ResponseHead},
 };
 use parking_lot::Mutex;
 use std::{
@@ -123,7 +123,12 @@ impl Client {
             None => Exchange::failed(Outcome::Timeout, ""),
             Some(Err(error)) => Exchange::from(error),
             Some(Ok((connection, head))) => {
-                let checked = check(&head, connection.body(&head), self.request.message());
+                let checked = check(
+                    &head,
+                    self.request.form(),
+                    connection.body(&head),
+                    self.request.message(),
+                );
                 self.connection = Some(connection).filter(|_| !head.is_last);
                 checked
             }
@@ -172,11 +177,11 @@ impl Run {
     }
 }
 
-fn check(head: &ResponseHead, body: &[u8], message: &[u8]) -> Exchange {
+fn check(head: &ResponseHead, form: Form, body: &[u8], message: &[u8]) -> Exchange {
     if head.status != 200 {
         return Exchange::failed(Outcome::Status(head.status), "");
     }
-    match response::check(head, body, message) {
+    match response::check(head, form, body, message) {
         Ok(id) => Exchange::ok(id),
         Err(wrong) => {
             let text = |bytes: &[u8]| -> String {

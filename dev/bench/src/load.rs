@@ -67,6 +67,12 @@ pub enum RequestKind {
         /// Length of the body; the value is padded to it. `None` is [`RequestKind::MIN_BODY_BYTES`].
         body_bytes: Option<usize>,
     },
+    /// `POST /orders/{order}/items/{item}` with four headers and a unique name and value. The routes of the gateway are
+    /// [`RequestKind::routes`]; the worker is that of `/ping`.
+    Route {
+        /// Length of the body; the value is padded to it.
+        body_bytes: usize,
+    },
     /// `GET /ping`. All requests are equal, so a wrong response is detected only by a repeated id.
     Get,
 }
@@ -84,8 +90,8 @@ pub enum LoadError {
     #[error("{0} requests/s is not a rate above 0")]
     Rate(f64),
     /// The body has no room for a unique name and value.
-    #[error("a body of {0} bytes is too small: at least {min}", min = RequestKind::MIN_BODY_BYTES)]
-    Body(usize),
+    #[error("a body of {0} bytes is too small: at least {1}")]
+    Body(usize, usize),
     /// The operating system gave no timer.
     #[error("no timer for the open loop")]
     Timer(#[source] io::Error),
@@ -141,7 +147,10 @@ impl Load {
                 RequestKind::Post {
                     body_bytes: Some(bytes),
                 },
-            ) if bytes < RequestKind::MIN_BODY_BYTES => Err(LoadError::Body(bytes)),
+            ) if bytes < RequestKind::MIN_BODY_BYTES => Err(LoadError::Body(bytes, RequestKind::MIN_BODY_BYTES)),
+            (_, RequestKind::Route { body_bytes }) if body_bytes < request::MIN_ROUTE_BODY_BYTES => {
+                Err(LoadError::Body(body_bytes, request::MIN_ROUTE_BODY_BYTES))
+            }
             _ => Ok(()),
         }
     }
@@ -167,6 +176,15 @@ impl Mode {
 impl RequestKind {
     /// Length of an unpadded body.
     pub const MIN_BODY_BYTES: usize = request::MIN_BODY_BYTES;
+
+    /// The file of routes that [`RequestKind::Route`] needs, for these topics.
+    pub fn routes(topic: &str, reply_topic: &str) -> String {
+        let headers = request::ROUTE_HEADERS.map(|name| format!("\"{name}\"")).join(", ");
+        format!(
+            "[[route]]\non = \"POST /orders/{{order}}/items/{{item}}\"\ntopic = \"{topic}\"\n\
+             reply_topic = \"{reply_topic}\"\nrequest_headers = [{headers}]\n"
+        )
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +220,6 @@ mod tests {
             assert!(matches!(error, LoadError::Rate(_)), "{rate}");
         }
         let small = error(|load| load.request = RequestKind::Post { body_bytes: Some(5) }).await;
-        assert!(matches!(small, LoadError::Body(5)));
+        assert!(matches!(small, LoadError::Body(5, _)));
     }
 }

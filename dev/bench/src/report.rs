@@ -167,6 +167,7 @@ fn request_text(request: RequestKind) -> String {
             let bytes = body_bytes.unwrap_or(RequestKind::MIN_BODY_BYTES);
             format!("POST of {bytes} bytes")
         }
+        RequestKind::Route { body_bytes } => format!("POST of {body_bytes} bytes to a route"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The number has a fixed width, so to renumber copies twelve digits and allocates nothing.
 
-use crate::load::RequestKind;
+use crate::{load::RequestKind, response::Form};
 use std::{io::Write, net::SocketAddr};
 use uuid::Uuid;
 
@@ -18,9 +18,13 @@ const RUN_ID_BYTES: usize = 8;
 /// `{"name":"n-<run>-<number>","value":"v-<run>-<number>"}`
 pub(crate) const MIN_BODY_BYTES: usize = r#"{"name":"n--","value":"v--"}"#.len() + 2 * (RUN_ID_BYTES + DIGITS);
 
+/// The same with `"id":"<uuid>",` before the name.
+pub(crate) const MIN_ROUTE_BODY_BYTES: usize = MIN_BODY_BYTES + r#""id":"","#.len() + 36;
+
 /// The request of one connection.
 #[derive(Debug)]
 pub(crate) struct Request {
+    form: Form,
     bytes: Vec<u8>,
     /// `<name> <value>`, which the response must repeat.
     message: Vec<u8>,
@@ -44,6 +48,15 @@ fn digit_positions(text: &[u8]) -> Vec<usize> {
         .collect()
 }
 
+/// The headers of a request to a route, beside those of any request.
+pub(crate) const ROUTE_HEADERS: [&str; 4] = ["accept-language", "idempotency-key", "x-customer", "x-tenant"];
+
+fn name_and_value(run_id: &str, padding: usize) -> (String, String) {
+    let name = format!("n-{run_id}-{:0DIGITS$}", 0);
+    let value = format!("v-{run_id}-{:0DIGITS$}{}", 0, "x".repeat(padding));
+    (name, value)
+}
+
 // === impl Request ===
 
 impl Request {
@@ -54,16 +67,33 @@ impl Request {
                 "Ping Pong".to_owned(),
             ),
             RequestKind::Post { body_bytes } => {
-                let padding = "x".repeat(body_bytes.unwrap_or(0).saturating_sub(MIN_BODY_BYTES));
-                let name = format!("n-{run_id}-{:0DIGITS$}", 0);
-                let value = format!("v-{run_id}-{:0DIGITS$}{padding}", 0);
+                let padding = body_bytes.unwrap_or(0).saturating_sub(MIN_BODY_BYTES);
+                let (name, value) = name_and_value(run_id, padding);
                 let body = format!(r#"{{"name":"{name}","value":"{value}"}}"#);
                 let headers = format!("content-type: application/json\r\ncontent-length: {}", body.len());
                 let text = format!("POST /ping HTTP/1.1\r\nhost: {target}\r\n{headers}\r\n\r\n{body}");
                 (text, format!("{name} {value}"))
             }
+            RequestKind::Route { body_bytes } => {
+                let (name, value) = name_and_value(run_id, body_bytes.saturating_sub(MIN_ROUTE_BODY_BYTES));
+                // The worker of `/ping` answers it, as long as the body is a request of `/ping`. A version 4 UUID.
+                let id = format!("{run_id}-0000-4000-8000-{:0DIGITS$}", 0);
+                let body = format!(r#"{{"id":"{id}","name":"{name}","value":"{value}"}}"#);
+                let headers: String = ROUTE_HEADERS.map(|name| format!("{name}: {run_id}\r\n")).concat();
+                let length = body.len();
+                let text = format!(
+                    "POST /orders/{run_id}/items/{:0DIGITS$} HTTP/1.1\r\nhost: {target}\r\n\
+                     content-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}",
+                    0
+                );
+                (text, format!("{name} {value}"))
+            }
         };
         Self {
+            form: match kind {
+                RequestKind::Get | RequestKind::Post { .. } => Form::Ping,
+                RequestKind::Route { .. } => Form::Route,
+            },
             digits_in_bytes: digit_positions(text.as_bytes()),
             digits_in_message: digit_positions(message.as_bytes()),
             bytes: text.into_bytes(),
@@ -86,6 +116,11 @@ impl Request {
                 }
             }
         }
+    }
+
+    /// The form of its response.
+    pub(crate) fn form(&self) -> Form {
+        self.form
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -140,6 +175,20 @@ mod tests {
             let message = format!("{} {}", json["name"].as_str().unwrap(), json["value"].as_str().unwrap());
             assert_eq!(request.message(), message.as_bytes());
         }
+    }
+
+    #[test]
+    fn request_to_a_route_has_an_id_of_its_own() {
+        let (mut request, run) = request(RequestKind::Route { body_bytes: 200 });
+        request.set_number(1_234);
+        let text = String::from_utf8(request.bytes().to_vec()).unwrap();
+        assert!(text.starts_with(&format!("POST /orders/{run}/items/000000001234 HTTP/1.1\r\n")));
+        let body = body(&request);
+        assert_eq!(body.len(), 200);
+        let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(json["id"], format!("{run}-0000-4000-8000-000000001234"));
+        let message = format!("{} {}", json["name"].as_str().unwrap(), json["value"].as_str().unwrap());
+        assert_eq!(request.message(), message.as_bytes());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The parser accepts what the gateway sends: a final response with a content length. It names what it rejects.
 //!
-//! The body must be `{"message":"<name> <value> ( <id> ) "}` to the byte. Names and values are plain ASCII that JSON does
+//! The body must be that of its [`Form`] to the byte, such as `{"message":"<name> <value> ( <id> ) "}`. Names and values are plain ASCII that JSON does
 //! not escape, so the check needs no JSON parser.
 
 use crate::outcome::Wrong;
@@ -18,17 +18,23 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Above the largest request body, which the response repeats.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// The content type of every response.
-const JSON: &[u8] = b"application/json; charset=utf-8";
-
 /// Length of an id as text.
 const ID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+
+/// What a response is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The contract of `/ping`: `{"message":"<name> <value> ( <id> ) "}`
+    Ping,
+    /// A route: the reply alone, `<name> <value> ( <id> ) `
+    Route,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResponseHead {
     pub(crate) status: u16,
-    /// Whether the content type is exactly the gateway's.
-    pub(crate) is_json: bool,
+    /// The form whose content type it has.
+    pub(crate) form: Option<Form>,
     /// Whether the server closes the connection after this response.
     pub(crate) is_last: bool,
     pub(crate) head_bytes: usize,
@@ -49,6 +55,26 @@ pub(crate) enum BadResponse {
     InvalidLength,
     #[error("the response is too long")]
     TooLong,
+}
+
+// === impl Form ===
+
+impl Form {
+    /// The content type of every such response.
+    fn content_type(self) -> &'static [u8] {
+        match self {
+            Self::Ping => b"application/json; charset=utf-8",
+            Self::Route => b"application/json",
+        }
+    }
+
+    /// What is before `<name>` and after `<id>`.
+    fn around(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Self::Ping => (br#"{"message":""#, br#" ) "}"#),
+            Self::Route => (b"", b" ) "),
+        }
+    }
 }
 
 // === impl ResponseHead ===
@@ -74,7 +100,7 @@ impl ResponseHead {
         }
         let mut head = Self {
             status,
-            is_json: false,
+            form: None,
             is_last: response.version == Some(0),
             head_bytes,
             body_bytes: 0,
@@ -87,7 +113,8 @@ impl ResponseHead {
                     return Err(BadResponse::InvalidLength);
                 }
             } else if header.name.eq_ignore_ascii_case("content-type") {
-                head.is_json = header.value == JSON;
+                let mut forms = [Form::Ping, Form::Route].into_iter();
+                head.form = forms.find(|form| header.value == form.content_type());
             } else if header.name.eq_ignore_ascii_case("connection") {
                 head.is_last |= header.value.eq_ignore_ascii_case(b"close");
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -122,10 +149,11 @@ fn parse_length(value: &[u8]) -> Result<usize, BadResponse> {
 }
 
 /// Checks a response with status 200. `message` is `<name> <value>`; the result is the id.
-pub(crate) fn check(head: &ResponseHead, body: &[u8], message: &[u8]) -> Result<Uuid, Wrong> {
+pub(crate) fn check(head: &ResponseHead, form: Form, body: &[u8], message: &[u8]) -> Result<Uuid, Wrong> {
+    let (before, after) = form.around();
     let found = body
-        .strip_prefix(br#"{"message":""#)
-        .and_then(|rest| rest.strip_suffix(br#" ) "}"#))
+        .strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after))
         .ok_or(Wrong::Malformed)?;
     let (rest, id) = found.split_last_chunk::<ID_BYTES>().ok_or(Wrong::Malformed)?;
     let found = rest.strip_suffix(b" ( ").ok_or(Wrong::Malformed)?;
@@ -133,7 +161,7 @@ pub(crate) fn check(head: &ResponseHead, body: &[u8], message: &[u8]) -> Result<
     if found != message {
         return Err(Wrong::Foreign);
     }
-    if !head.is_json {
+    if head.form != Some(form) {
         return Err(Wrong::ContentType);
     }
     Ok(id)
@@ -166,7 +194,7 @@ mod tests {
         let head = parse(RESPONSE).unwrap().unwrap();
         let wanted = ResponseHead {
             status: 200,
-            is_json: true,
+            form: Some(Form::Ping),
             is_last: false,
             head_bytes: end,
             body_bytes: 2,
@@ -176,9 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn other_content_type_is_not_json() {
-        let head = parse("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n");
-        assert!(!head.unwrap().unwrap().is_json);
+    fn form_is_that_of_the_content_type() {
+        for (content_type, form) in [("application/json", Some(Form::Route)), ("text/plain", None)] {
+            let head = parse(&format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: 0\r\n\r\n"
+            ));
+            assert_eq!(head.unwrap().unwrap().form, form);
+        }
     }
 
     #[test]
@@ -223,10 +255,10 @@ mod tests {
 
     const ID: &str = "0b54e0a8-9c1e-4a86-8d53-6f1c3c1f8f0e";
 
-    fn head(is_json: bool) -> ResponseHead {
+    fn head(form: Form) -> ResponseHead {
         ResponseHead {
             status: 200,
-            is_json,
+            form: Some(form),
             is_last: false,
             head_bytes: 0,
             body_bytes: 0,
@@ -234,13 +266,18 @@ mod tests {
     }
 
     fn check_body(body: &str) -> Result<Uuid, Wrong> {
-        check(&head(true), body.as_bytes(), b"n-1 v-1")
+        check(&head(Form::Ping), Form::Ping, body.as_bytes(), b"n-1 v-1")
     }
 
     #[test]
     fn right_response_returns_its_id() {
         assert_eq!(
             check_body(&format!(r#"{{"message":"n-1 v-1 ( {ID} ) "}}"#)),
+            Ok(ID.parse().unwrap())
+        );
+        let reply = format!("n-1 v-1 ( {ID} ) ");
+        assert_eq!(
+            check(&head(Form::Route), Form::Route, reply.as_bytes(), b"n-1 v-1"),
             Ok(ID.parse().unwrap())
         );
     }
@@ -284,7 +321,7 @@ mod tests {
     fn other_content_type_is_wrong() {
         let body = format!(r#"{{"message":"n-1 v-1 ( {ID} ) "}}"#);
         assert_eq!(
-            check(&head(false), body.as_bytes(), b"n-1 v-1"),
+            check(&head(Form::Route), Form::Ping, body.as_bytes(), b"n-1 v-1"),
             Err(Wrong::ContentType)
         );
     }

@@ -17,7 +17,7 @@ use crate::{
     machine::Machine,
     report,
     rounds::Rounds,
-    variant::{Program, Variant},
+    variant::{Program, Requests, Variant},
 };
 
 /// Where `make static` puts its binaries.
@@ -37,6 +37,11 @@ pub(crate) struct Args {
     /// A shell command that serves GET /ping on 127.0.0.1:$PORT, with `KAFKA_BROKERS`, `PING_TOPIC` and `PONG_TOPIC` set
     #[arg(long, value_name = "NAME=COMMAND", value_parser = assignment)]
     command: Vec<(String, String)>,
+
+    /// Measures each pair twice, with POST requests of 200 bytes: to /ping, and to a route with two path parameters and four
+    /// forwarded headers
+    #[arg(long, conflicts_with = "command")]
+    route: bool,
 
     /// Numbers of connections; each has one request in flight at a time
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,256,1024")]
@@ -147,20 +152,36 @@ fn default_pair() -> Result<Program> {
 
 impl Args {
     fn variants(&self) -> Result<Vec<Variant>> {
-        let mut variants = Vec::new();
+        let mut programs = Vec::new();
         if self.pair.is_empty() {
-            let name = "ours".to_owned();
-            let program = default_pair()?;
-            variants.push(Variant { name, program });
+            programs.push(("ours".to_owned(), default_pair()?));
         }
         for (name, directory) in &self.pair {
             let program = Program::pair(Path::new(directory)).with_context(|| format!("--pair {name}"))?;
-            let name = name.clone();
-            variants.push(Variant { name, program });
+            programs.push((name.clone(), program));
         }
         for (name, command) in &self.command {
-            let (name, program) = (name.clone(), Program::Command(command.clone()));
-            variants.push(Variant { name, program });
+            programs.push((name.clone(), Program::Command(command.clone())));
+        }
+        let mut variants = Vec::new();
+        for (name, program) in programs {
+            if self.route {
+                for (of, requests) in [("/ping", Requests::PostPing), ("route", Requests::PostRoute)] {
+                    let (name, program) = (format!("{name} {of}"), program.clone());
+                    variants.push(Variant {
+                        name,
+                        program,
+                        requests,
+                    });
+                }
+            } else {
+                let requests = Requests::GetPing;
+                variants.push(Variant {
+                    name,
+                    program,
+                    requests,
+                });
+            }
         }
         let names: std::collections::BTreeSet<_> = variants.iter().map(Variant::topic_suffix).collect();
         ensure!(names.len() == variants.len(), "the names of the variants must differ");
@@ -222,6 +243,21 @@ mod tests {
             .map(|variant| variant.name)
             .collect();
         assert_eq!(names, ["before", "after", "go"]);
+        let routes = parse(&["--route", "--pair", &pair("after")])
+            .unwrap()
+            .variants()
+            .unwrap();
+        let routes: Vec<_> = routes
+            .into_iter()
+            .map(|variant| (variant.name, variant.requests))
+            .collect();
+        assert_eq!(
+            routes,
+            [
+                ("after /ping".to_owned(), Requests::PostPing),
+                ("after route".to_owned(), Requests::PostRoute)
+            ]
+        );
         let twice = parse(&["--pair", &pair("a b"), "--pair", &pair("a-b")]).unwrap();
         assert!(twice.variants().is_err(), "both would use the same topics");
         std::fs::remove_dir_all(&own).unwrap();

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use bench::{Load, Mode, RequestKind, Until};
+use bench::{Load, Mode, Until};
 use tokio::time::Instant;
 
 use crate::{
@@ -116,7 +116,7 @@ impl<'a> Rounds<'a> {
 
 fn load(variant: &Running, connections: usize, warmup: Duration, measured: Duration) -> Load {
     Load {
-        request: RequestKind::Get,
+        request: variant.requests.kind(),
         warmup,
         until: Until::Elapsed(measured),
         ..Load::new(variant.http, Mode::Closed { connections })

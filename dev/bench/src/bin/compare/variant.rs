@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bench::RequestKind;
 
 use crate::{
     broker::Broker,
@@ -14,11 +15,23 @@ use crate::{
     cpu::{CpuMeter, Role},
 };
 
+/// The body of a POST, in bytes.
+const BODY_BYTES: usize = 200;
+
 /// One column of the comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) program: Program,
+    pub(crate) requests: Requests,
+}
+
+/// What a variant is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requests {
+    GetPing,
+    PostPing,
+    PostRoute,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +46,7 @@ pub(crate) enum Program {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) name: String,
+    pub(crate) requests: Requests,
     pub(crate) http: SocketAddr,
     pub(crate) cpu: CpuMeter,
     /// The request topic and the reply topic, used by this variant in this round only.
@@ -52,6 +66,20 @@ impl Program {
     }
 }
 
+// === impl Requests ===
+
+impl Requests {
+    pub(crate) fn kind(self) -> RequestKind {
+        match self {
+            Self::GetPing => RequestKind::Get,
+            Self::PostPing => RequestKind::Post {
+                body_bytes: Some(BODY_BYTES),
+            },
+            Self::PostRoute => RequestKind::Route { body_bytes: BODY_BYTES },
+        }
+    }
+}
+
 // === impl Variant ===
 
 impl Variant {
@@ -64,6 +92,12 @@ impl Variant {
         let mut cpu = CpuMeter::default();
         cpu.add_process_group(Role::Broker, broker.process_group)?;
         let [ping, pong] = topics.clone();
+        let mut gateway_settings = vec![("HTTP_ADDR", http.to_string())];
+        if self.requests == Requests::PostRoute {
+            let file = logs.join(format!("routes-{suffix}.toml"));
+            std::fs::write(&file, RequestKind::routes(&ping, &pong)).with_context(|| file.display().to_string())?;
+            gateway_settings.push(("ROUTES", file.display().to_string()));
+        }
         let settings = vec![
             ("KAFKA_BROKERS", broker.bootstrap.clone()),
             ("PING_TOPIC", ping),
@@ -73,7 +107,7 @@ impl Variant {
             Program::Pair(directory) => {
                 let worker = self.start_half("worker", directory, settings.clone(), logs).await?;
                 cpu.add_process_group(Role::Worker, worker.process_group())?;
-                let settings = [settings, vec![("HTTP_ADDR", http.to_string())]].concat();
+                let settings = [settings, gateway_settings].concat();
                 let gateway = self.start_half("gateway", directory, settings, logs).await?;
                 cpu.add_process_group(Role::Gateway, gateway.process_group())?;
                 vec![worker, gateway]
@@ -92,6 +126,7 @@ impl Variant {
         };
         Ok(Running {
             name: self.name.clone(),
+            requests: self.requests,
             http,
             cpu,
             topics,
