@@ -1,6 +1,7 @@
 //! The binaries under test, built from the tree as it is now.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -8,6 +9,9 @@ use std::{
 
 /// The binaries of [`gateway()`] and [`worker()`].
 static BINARIES: OnceLock<Binaries> = OnceLock::new();
+
+/// The services in Rust of `examples/`.
+const EXAMPLES: [&str; 3] = ["orders", "customers", "events"];
 
 /// The root of the sources.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -19,15 +23,17 @@ pub struct Binaries {
     pub gateway: PathBuf,
     /// The executable of the worker.
     pub worker: PathBuf,
+    /// The executables of the examples, by their names.
+    examples: BTreeMap<&'static str, PathBuf>,
 }
 
-/// Builds the binaries with the profile and the target directory of this test, for its processes.
+/// Builds the binaries and the examples with the profile and the target directory of this test, for its processes.
 ///
 /// # Errors
 /// When the build fails; its errors are on stderr.
 pub fn build() -> Result<(), String> {
     // A second call sets the same paths.
-    let _ = BINARIES.set(build_own()?);
+    let _ = BINARIES.set(build_with(&EXAMPLES)?);
     Ok(())
 }
 
@@ -45,15 +51,21 @@ pub fn build_static() -> Result<(), String> {
     let _ = BINARIES.set(Binaries {
         gateway: dist.join("gateway"),
         worker: dist.join("worker"),
+        examples: BTreeMap::new(),
     });
     Ok(())
 }
 
-/// Builds the binaries as [`build`] does, but does not use them for the processes of this test.
+/// Builds the binaries as [`build`] does, but without the examples, and does not use them for the processes of this test.
 ///
 /// # Errors
 /// As for [`build`].
 pub fn build_own() -> Result<Binaries, String> {
+    build_with(&[])
+}
+
+/// Builds the binaries and these examples.
+fn build_with(examples: &[&'static str]) -> Result<Binaries, String> {
     let (target_dir, profile) = own_build().ok_or("the test executable is not in a target directory")?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -63,6 +75,9 @@ pub fn build_own() -> Result<Binaries, String> {
         .arg("--target-dir")
         .arg(target_dir)
         .stderr(Stdio::inherit());
+    if !examples.is_empty() {
+        cargo.args(["--package", "examples"]);
+    }
     let built = cargo
         .output()
         .map_err(|error| format!("cargo cannot be run: {error}"))?;
@@ -71,9 +86,11 @@ pub fn build_own() -> Result<Binaries, String> {
     }
     let messages = String::from_utf8_lossy(&built.stdout);
     let find = |name| executable(&messages, name).ok_or(format!("cargo built no executable {name}"));
+    let examples = examples.iter().map(|name| Ok((*name, find(name)?)));
     Ok(Binaries {
         gateway: find("gateway")?,
         worker: find("worker")?,
+        examples: examples.collect::<Result<_, String>>()?,
     })
 }
 
@@ -93,6 +110,25 @@ pub fn gateway() -> &'static Path {
 #[must_use]
 pub fn worker() -> &'static Path {
     &BINARIES.get().expect("the binaries are built first").worker
+}
+
+/// The executable of an example in Rust.
+///
+/// # Panics
+/// When the binaries are not built, or it is none of them.
+#[must_use]
+pub fn example(name: &str) -> &'static Path {
+    let examples = &BINARIES.get().expect("the binaries are built first").examples;
+    examples.get(name).unwrap_or_else(|| panic!("{name} is not built"))
+}
+
+/// The target directory of this test.
+///
+/// # Panics
+/// When the test executable is not in one.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    own_build().expect("it is in a target directory").0
 }
 
 /// Target directory and profile of the test executable, `TARGET/PROFILE/deps/NAME`.

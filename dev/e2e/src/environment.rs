@@ -52,6 +52,15 @@ pub fn temporary() -> PathBuf {
     env::temp_dir()
 }
 
+/// The directories of programs.
+///
+/// # Panics
+/// When there are none.
+#[must_use]
+pub fn path() -> String {
+    variable("PATH").expect("PATH is set")
+}
+
 /// Whether a program can be run.
 #[must_use]
 pub fn has(program: &str, version_flag: &str) -> bool {

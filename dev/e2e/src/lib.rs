@@ -14,6 +14,7 @@ mod connections;
 pub mod descriptors;
 pub mod engine;
 pub mod environment;
+pub mod examples;
 pub mod fixture;
 pub mod footprint;
 pub mod forgetting_proxy;

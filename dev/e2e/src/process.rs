@@ -20,6 +20,7 @@ use tokio::{
 use self::log::Log;
 use crate::{
     binaries, connections,
+    environment::path,
     footprint::Footprint,
     http::{self, Connection, Response, get},
     wait::{WAIT_LIMIT, until, until_eq, within},
@@ -78,6 +79,14 @@ impl Setup {
     #[must_use]
     pub fn service(executable: &Path) -> Self {
         Self::new("service", Command::new(executable), &["ADMIN_ADDR"])
+    }
+
+    /// A command in a directory, run by a shell. Its log has stdout and stderr.
+    #[must_use]
+    pub fn shell(directory: &Path, run: &str) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(format!("exec {run} 1>&2")).current_dir(directory);
+        Self::new("service", command, &[]).set("PATH", path())
     }
 
     fn new(name: &'static str, mut command: Command, ports: &'static [&'static str]) -> Self {

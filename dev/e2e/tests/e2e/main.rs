@@ -20,6 +20,7 @@ mod connection_causes;
 mod contract;
 mod coordinator;
 mod dialects;
+mod examples;
 mod groups;
 mod health;
 mod http_connections;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
                     help_lists_every_setting, help_of_ask_has_its_settings_and_exit_codes, port_in_use_exits_1_with_one_line,
                 }
                 dialects::{ auto_reply_partition_is_not_ready_without_kafka }
+                examples::{ services_are_short }
                 http_errors::{ not_ready_returns_503 }
                 routes::{ broken_files_are_refused_with_every_line, example_is_checked_and_printed }
                 shutdown::{ sigterm_without_kafka_exits_at_once }
@@ -103,6 +105,32 @@ fn main() -> ExitCode {
             Kafka,
             tests! { alone:
                 connection_causes::{ port_that_is_not_kafka_is_named }
+            },
+        ),
+        // Those that install come first: they mostly wait.
+        (
+            Kafka,
+            tests! { examples ["spring"]; examples::{ spring_knows_customers } },
+        ),
+        (Kafka, tests! { examples ["nestjs"]; examples::{ nestjs_takes_orders } }),
+        (Kafka, tests! { examples ["node"]; examples::{ node_takes_orders } }),
+        (
+            Kafka,
+            tests! { examples ["python"]; examples::{ python_takes_orders, python_of_the_readme_answers } },
+        ),
+        (Kafka, tests! { examples ["go"]; examples::{ go_takes_orders } }),
+        (
+            Kafka,
+            tests! { examples ["nestjs", "spring", "python"];
+                examples::{ shop_of_services_gives_each_request_its_own_answer }
+            },
+        ),
+        (
+            Kafka,
+            tests! { shared:
+                examples::{
+                    rust_takes_orders, axum_knows_customers, rust_records_events, kcat_answers_by_hand,
+                }
             },
         ),
         (

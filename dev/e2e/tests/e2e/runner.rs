@@ -18,6 +18,7 @@ use e2e::{
     descriptors,
     engine::Engine,
     environment::Environment,
+    examples::{self, InstallError},
     process,
     secure_cluster::SecureCluster,
 };
@@ -30,7 +31,7 @@ use tokio::{
 
 use crate::security;
 
-/// The bound on one test. The start of its nodes and the wait for its turn on them do not count.
+/// The bound on one test. The start of its nodes, the wait for its turn on them and the installation of examples do not count.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Tests per core that run at the same time. More of them starve the nodes of Kafka, and timeouts expire.
@@ -54,6 +55,8 @@ pub(crate) enum Run {
     Alone(fn() -> Running<'static>),
     /// The shared cluster of an engine.
     Shared(for<'a> fn(&'a Engine) -> Running<'a>),
+    /// The shared cluster of an engine, and these services of `examples/`.
+    Examples(&'static [&'static str], for<'a> fn(&'a Engine) -> Running<'a>),
     /// A node with TLS, SASL and ACLs, with these properties.
     Secured(&'static str, for<'a> fn(&'a SecureCluster) -> Running<'a>),
     /// Nodes to stop.
@@ -85,6 +88,7 @@ macro_rules! tests {
     };
     (alone: $($tests:tt)*) => { tests!(@ Alone () () $($tests)*) };
     (shared: $($tests:tt)*) => { tests!(@ Shared () (engine) $($tests)*) };
+    (examples $names:expr; $($tests:tt)*) => { tests!(@ Examples (&$names) (engine) $($tests)*) };
     (secured $properties:expr; $($tests:tt)*) => { tests!(@ Secured ($properties) (cluster) $($tests)*) };
     (compared: $($tests:tt)*) => { tests!(@ Compared () (built_in, kafka) $($tests)*) };
     ($nodes:literal nodes, $settings:expr; $($tests:tt)*) => {
@@ -105,6 +109,8 @@ pub(crate) use run_of;
 
 /// What all tests of a run share.
 struct Suite {
+    /// A missing program is a failure.
+    ci: bool,
     built_in: Counted,
     kafka: Counted,
     /// Bounds the tests that run. Those that wait for nodes hold no permit.
@@ -137,6 +143,7 @@ pub(crate) fn run(groups: Vec<(On, Vec<Test>)>) -> ExitCode {
     thread::spawn(process::end_at_a_signal);
 
     let suite = Arc::new(Suite {
+        ci,
         built_in: Counted::new(Engine::built_in()),
         kafka: Counted::new(Engine::kafka(environment)),
         running: Semaphore::new(running),
@@ -207,7 +214,7 @@ impl Suite {
             (Run::Alone(_), _) => ("no_engine", None),
             (Run::Compared(_), _) => ("both", kafka.cannot_share()),
             (_, On::BuiltIn) => ("built_in", None),
-            (Run::Shared(_), _) => ("kafka", kafka.cannot_share()),
+            (Run::Shared(_) | Run::Examples(..), _) => ("kafka", kafka.cannot_share()),
             (Run::OnNodes(..), _) => ("kafka", kafka.cannot_start_nodes()),
         };
         let name = format!("{first_name}::{}", test.name);
@@ -233,6 +240,18 @@ impl Suite {
             }
             Run::Shared(test) => {
                 let engine = on.count();
+                engine.brokers().await;
+                self.bounded(name, || test(engine)).await
+            }
+            Run::Examples(names, test) => {
+                let engine = on.count();
+                for name in names {
+                    match examples::find(name).install().await {
+                        Ok(()) => {}
+                        Err(InstallError::Missing(why)) if !self.ci => return Completion::ignored_with(why),
+                        Err(InstallError::Missing(why) | InstallError::Failed(why)) => panic!("{why}"),
+                    }
+                }
                 engine.brokers().await;
                 self.bounded(name, || test(engine)).await
             }
