@@ -17,7 +17,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -73,8 +73,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a drain keeps idle connections open. A request that is already on the network is then served, not reset.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_millis(250);
 
-/// The time in which the runtime polls every connection once.
-const TICK: Duration = Duration::from_millis(1);
+/// A runtime that is behind has requests to read that arrived before the drain. They are all read once none begins for so long.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// The most that is read of the unread rest of a body, in bytes.
 const MAX_UNREAD_BYTES: usize = 16 * 1024;
@@ -129,6 +129,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Draining {
     connections: GracefulShutdown,
+    begun: Arc<AtomicUsize>,
 }
 
 struct Acceptor<H> {
@@ -145,6 +146,8 @@ struct Context<H> {
     handler: H,
     /// From now on every response closes its connection.
     is_closing: AtomicBool,
+    /// The number of requests whose head was read.
+    begun: Arc<AtomicUsize>,
 }
 
 // === impl Server ===
@@ -171,6 +174,7 @@ impl Server {
             context: Arc::new(Context {
                 handler,
                 is_closing: AtomicBool::new(false),
+                begun: Arc::default(),
             }),
         };
         let mut shutdown = pin!(shutdown);
@@ -209,6 +213,7 @@ impl Server {
         unconstrained(backlog).await;
         acceptor.context.is_closing.store(true, Ordering::Release);
         Draining {
+            begun: Arc::clone(&acceptor.context.begun),
             connections: acceptor.connections,
         }
     }
@@ -240,6 +245,7 @@ impl<H: Handler> Acceptor<H> {
         let context = Arc::clone(&self.context);
         let service = service_fn(move |request: Request<Incoming>| {
             connection.lock().begin_request();
+            context.begun.fetch_add(1, Ordering::Relaxed);
             let (context, connection) = (Arc::clone(&context), Arc::clone(&connection));
             let (parts, mut body) = request.into_parts();
             let expects_continue = parts.headers.contains_key(EXPECT);
@@ -287,13 +293,26 @@ impl Draining {
         let drain = async {
             if self.connections.count() > 0 {
                 sleep(KEEP_ALIVE_GRACE.min(limit / 4)).await;
-                // If the machine was suspended, the first sleep ends before the runtime reads what arrived meanwhile.
-                sleep(TICK).await;
+                // At the bound the connections that are left are closed, read or not.
+                let _ = timeout(limit / 4, self.until_quiet()).await;
             }
             self.connections.shutdown().await;
         };
         if timeout(limit, drain).await.is_err() {
             warn!("connections were still open at the end of the drain");
+        }
+    }
+
+    /// Waits until no request begins for a while: a slow or suspended process still has to read what arrived meanwhile.
+    async fn until_quiet(&self) {
+        let mut before = None;
+        loop {
+            let begun = Some(self.begun.load(Ordering::Relaxed));
+            if before == begun {
+                return;
+            }
+            before = begun;
+            sleep(QUIET).await;
         }
     }
 }

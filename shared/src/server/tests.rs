@@ -101,7 +101,7 @@ impl Running {
     async fn until_waiting(&self, count: usize) {
         let reached = async {
             while self.handler.waiting.load(Ordering::SeqCst) != count {
-                sleep(TICK).await;
+                sleep(Duration::from_millis(1)).await;
             }
         };
         timeout(LIMIT, reached)
