@@ -86,29 +86,29 @@ async fn exchange(
     cluster: &Arc<Cluster>,
 ) -> Result<Outcome, String> {
     let id = Uuid::new_v4();
-    let destination = destination(cluster, request).await?;
-    let line = format!("{}, id {id}, to {destination}", request.line);
+    let request_partition = request_partition(cluster, request).await?;
+    let line = format!("{}, id {id}, to {request_partition}", request.line);
     let Some(reply_topic) = &request.route.reply_topic else {
         print(
             &mut io::stdout(),
             &format!("{line}; no reply is awaited: reply = false"),
         );
-        return store(cluster, request, id, &destination).await;
+        return store(cluster, request, id, &request_partition).await;
     };
     let reply = reply_place(cluster, settings, reply_topic).await?;
-    let (places, mut notes) = places(cluster, ask, settings, &destination, &reply).await?;
+    let (places, mut notes) = places(cluster, ask, settings, &request_partition, &reply).await?;
     let mut consumers = Consumers::start(cluster, places);
     consumers.wait_for_start().await?;
 
     print(&mut io::stdout(), &format!("{line}; waiting for the reply in {reply}"));
     let mut findings = Findings::new(Expected {
         id,
-        request: destination.clone(),
+        request: request_partition.clone(),
         reply: reply.clone(),
         timeout: request.timeout,
         correlation_name: request.route.dialect.correlation_name(),
     });
-    let mut sender = Sender::send(cluster, request, id, &destination, Some(&reply));
+    let mut sender = Sender::send(cluster, request, id, &request_partition, Some(&reply));
     notes.extend(wait(request.timeout, &mut findings, &mut consumers, &mut sender).await?);
 
     if let Some(found) = &findings.reply
@@ -125,7 +125,7 @@ async fn exchange(
         });
     }
     let mut lines = findings.lines();
-    lines.extend(lags(ask, &findings, &consumers, cluster, &destination).await);
+    lines.extend(lags(ask, &findings, &consumers, cluster, &request_partition).await);
     lines.extend(consumers.causes());
     lines.extend(notes);
     Ok(Outcome::NoReply(lines))
@@ -136,9 +136,9 @@ async fn store(
     cluster: &Arc<Cluster>,
     request: &Request,
     id: Uuid,
-    destination: &TopicPartition,
+    request_partition: &TopicPartition,
 ) -> Result<Outcome, String> {
-    let mut sender = Sender::send(cluster, request, id, destination, None);
+    let mut sender = Sender::send(cluster, request, id, request_partition, None);
     // An error means that the time is over; the producer lives.
     let delivered = sender.result.wait_for(Option::is_some);
     drop(timeout(request.timeout, delivered).await);
@@ -147,7 +147,7 @@ async fn store(
         Some(DeliveryResult::Acknowledged) => Ok(Outcome::Answered(
             "stored: all in-sync replicas have the record; its caller gets 202".to_owned(),
         )),
-        result => Err(sender.problem(result, destination)),
+        result => Err(sender.problem(result, request_partition)),
     }
 }
 
@@ -163,13 +163,13 @@ async fn wait(
 ) -> Result<Option<String>, String> {
     let begun = Instant::now();
     let mut end = begun + limit;
-    let destination = findings.destination().clone();
+    let request_partition = findings.request_partition().clone();
     loop {
         tokio::select! {
             Ok(()) = sender.result.changed() => {
                 let result = *sender.result.borrow_and_update();
                 if let Some(DeliveryResult::NotSent | DeliveryResult::Refused) = result {
-                    return Err(sender.problem(result, &destination));
+                    return Err(sender.problem(result, &request_partition));
                 }
             }
             (place, records) = consumers.next() => {
@@ -193,12 +193,12 @@ async fn wait(
     let result = *sender.result.borrow();
     Ok(match result {
         Some(DeliveryResult::Acknowledged) => None,
-        result => Some(sender.problem(result, &destination)),
+        result => Some(sender.problem(result, &request_partition)),
     })
 }
 
 /// The partition that the record goes to, as the gateway would choose it.
-async fn destination(cluster: &Cluster, request: &Request) -> Result<TopicPartition, String> {
+async fn request_partition(cluster: &Cluster, request: &Request) -> Result<TopicPartition, String> {
     let name = &request.route.topic;
     let topic = cluster.describe_topic(name).await;
     let topic = topic.map_err(|error| ErrorChain(&error).to_string())?;
@@ -248,17 +248,17 @@ async fn places(
     cluster: &Cluster,
     ask: &Ask,
     settings: &Settings,
-    destination: &TopicPartition,
+    request_partition: &TopicPartition,
     reply: &TopicPartition,
 ) -> Result<(Vec<TopicPartition>, Vec<String>), String> {
-    let (mut places, mut notes) = (vec![reply.clone(), destination.clone()], Vec::new());
+    let (mut places, mut notes) = (vec![reply.clone(), request_partition.clone()], Vec::new());
     let routes = settings.read_routes()?;
     let usual = [
         reply.topic.to_string(),
-        destination.topic.to_string(),
+        request_partition.topic.to_string(),
         settings.common.pong_topic.clone(),
         // NestJS replies there by default.
-        format!("{}.reply", destination.topic),
+        format!("{}.reply", request_partition.topic),
     ];
     let of_routes = routes.reply_topics().into_iter().map(str::to_owned);
     let mut topics: Vec<String> = Vec::new();
@@ -300,7 +300,7 @@ async fn lags(
     findings: &Findings,
     consumers: &Consumers,
     cluster: &Arc<Cluster>,
-    destination: &TopicPartition,
+    request_partition: &TopicPartition,
 ) -> Vec<String> {
     let groups: BTreeSet<String> = ask.group.iter().cloned().chain(findings.groups()).collect();
     if groups.is_empty() {
@@ -309,14 +309,14 @@ async fn lags(
     let mut lines = Vec::new();
     for group in groups {
         let mut coordinator = Coordinator::new(cluster, group.clone());
-        let partition = destination.partition;
+        let partition = request_partition.partition;
         let partitions = [partition];
-        let committed = coordinator.committed(None, &destination.topic, &partitions);
+        let committed = coordinator.committed(None, &request_partition.topic, &partitions);
         lines.push(match timeout(GROUP_TIMEOUT, committed).await {
             Ok(Ok(committed)) => {
                 let committed = committed.get(&partition).map(|committed| committed.offset);
-                let (offset, end) = (findings.request_offset(), consumers.end(destination));
-                findings::lag(&group, destination, committed, offset, end)
+                let (offset, end) = (findings.request_offset(), consumers.end(request_partition));
+                findings::lag(&group, request_partition, committed, offset, end)
             }
             Ok(Err(error)) => format!("the lag of group {group:?} is unknown: {}", ErrorChain(&error)),
             Err(_) => format!("the lag of group {group:?} is unknown: no answer within {GROUP_TIMEOUT:?}"),
@@ -340,7 +340,7 @@ impl Sender {
         cluster: &Arc<Cluster>,
         request: &Request,
         id: Uuid,
-        destination: &TopicPartition,
+        request_partition: &TopicPartition,
         reply: Option<&TopicPartition>,
     ) -> Self {
         let (delivered, result) = watch::channel(None);
@@ -354,7 +354,7 @@ impl Sender {
         };
         let health_check = readiness.health_check("the producer");
         let producer = Producer::new(settings, Delivery(delivered), health_check, ProducerMetrics::default());
-        let partition = Partition::new(cluster, &destination.topic, destination.partition);
+        let partition = Partition::new(cluster, &request_partition.topic, request_partition.partition);
         producer.add_partition(&tasks, partition);
         let deadline = Instant::now() + request.timeout;
         // There is room for one record.
@@ -368,15 +368,15 @@ impl Sender {
     }
 
     /// Why the record is not, or may not be, in the log.
-    fn problem(&self, result: Option<DeliveryResult>, destination: &TopicPartition) -> String {
+    fn problem(&self, result: Option<DeliveryResult>, request_partition: &TopicPartition) -> String {
         let causes = self.readiness.not_ready().into_iter();
         let cause = causes.map(|(_, cause)| format!(": {cause}")).next().unwrap_or_default();
         match result {
             Some(DeliveryResult::Refused) => format!(
-                "{destination} refuses the record for good{cause}; is it larger than max.message.bytes of the topic?"
+                "{request_partition} refuses the record for good{cause}; is it larger than max.message.bytes of the topic?"
             ),
-            Some(DeliveryResult::NotSent) => format!("the record was not written to {destination}{cause}"),
-            _ => format!("{destination} has not acknowledged the record: it may have been written{cause}"),
+            Some(DeliveryResult::NotSent) => format!("the record was not written to {request_partition}{cause}"),
+            _ => format!("{request_partition} has not acknowledged the record: it may have been written{cause}"),
         }
     }
 }

@@ -198,7 +198,7 @@ impl Findings {
     }
 
     /// Where the request is written.
-    pub(super) fn destination(&self) -> &TopicPartition {
+    pub(super) fn request_partition(&self) -> &TopicPartition {
         &self.expected.request
     }
 
