@@ -37,6 +37,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Tests per core that run at the same time. More of them starve the nodes of Kafka, and timeouts expire.
 const RUNNING_PER_CORE: usize = 2;
 
+/// The permits of a test of examples, whose services start a JVM or Node.js, and whose limit includes their start.
+const EXAMPLE_PERMITS: u32 = 2;
+
 /// Tests in the list of the slowest.
 const SLOWEST: usize = 10;
 
@@ -115,6 +118,8 @@ struct Suite {
     kafka: Counted,
     /// Bounds the tests that run. Those that wait for nodes hold no permit.
     running: Semaphore,
+    /// All permits of `running`.
+    permits: u32,
     /// One test with a secured node at a time, like tests on nodes of their own.
     secured: Semaphore,
     times: Mutex<Vec<(Duration, String)>>,
@@ -147,6 +152,7 @@ pub(crate) fn run(groups: Vec<(On, Vec<Test>)>) -> ExitCode {
         built_in: Counted::new(Engine::built_in()),
         kafka: Counted::new(Engine::kafka(environment)),
         running: Semaphore::new(running),
+        permits: u32::try_from(running).unwrap_or(u32::MAX),
         secured: Semaphore::new(1),
         times: Mutex::default(),
     });
@@ -253,7 +259,7 @@ impl Suite {
                     }
                 }
                 engine.brokers().await;
-                self.bounded(name, || test(engine)).await
+                self.bounded_with(EXAMPLE_PERMITS, name, || test(engine)).await
             }
             Run::OnNodes(nodes, settings, test) => {
                 let cluster = on.count().reserve(nodes, settings).await;
@@ -269,7 +275,13 @@ impl Suite {
 
     /// Runs a test when a permit is free, within its limit.
     async fn bounded<'a>(&self, name: &str, test: impl FnOnce() -> Running<'a>) -> Completion {
-        let _permit = self.running.acquire().await.expect("it is never closed");
+        self.bounded_with(1, name, test).await
+    }
+
+    /// Runs a test when so many permits, or all that there are, are free, within its limit.
+    async fn bounded_with<'a>(&self, permits: u32, name: &str, test: impl FnOnce() -> Running<'a>) -> Completion {
+        let permits = permits.min(self.permits);
+        let _permits = self.running.acquire_many(permits).await.expect("it is never closed");
         let start = Instant::now();
         let mut running = pin!(test());
         let ended = timeout(LIMIT, &mut running).await;
