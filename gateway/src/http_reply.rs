@@ -9,13 +9,10 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
+use kafka::ConsumedRecord;
 use shared::headers::{Headers, http};
 
-use crate::{
-    http_request::MAX_HEADER_BYTES,
-    in_flight::{Reply, ReplyHead},
-    routes::Route,
-};
+use crate::{http_request::MAX_HEADER_BYTES, routes::Route};
 
 /// What a response is made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,36 +27,30 @@ pub(crate) struct HttpReply {
 
 /// The `:status` of a reply is not three digits from 200 to 599.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadStatus(pub(crate) Box<ReplyHead>);
+pub(crate) struct BadStatus;
 
 // === impl HttpReply ===
 
 impl HttpReply {
     /// Reads a reply to a request of `route`.
-    pub(crate) fn from_reply(reply: Reply, route: &Route) -> Result<Self, BadStatus> {
+    pub(crate) fn from_record(record: &ConsumedRecord, route: &Route) -> Result<Self, BadStatus> {
+        let headers = record.headers();
+        let status = match headers.get(http::STATUS) {
+            Some(value) => status(value).ok_or(BadStatus)?,
+            None => StatusCode::OK,
+        };
+        let has_content = !matches!(
+            status,
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        let body = record.value().filter(|_| has_content).unwrap_or_default();
         let mut response = Self {
-            status: StatusCode::OK,
+            status,
             headers: HeaderMap::new(),
-            body: reply.value,
+            body: body.to_vec(),
             dropped: 0,
         };
-        let Some(head) = reply.head else {
-            return Ok(response);
-        };
-        let headers = head.headers.as_headers();
-        if let Some(value) = headers.get(http::STATUS) {
-            match status(value) {
-                Some(status) => response.status = status,
-                None => return Err(BadStatus(head)),
-            }
-        }
         response.copy_headers(headers, route);
-        if matches!(
-            response.status,
-            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-        ) {
-            response.body = Vec::new();
-        }
         Ok(response)
     }
 
@@ -102,6 +93,7 @@ fn status(value: &[u8]) -> Option<StatusCode> {
 
 #[cfg(test)]
 mod tests {
+    use kafka::Record;
     use shared::headers::HeaderBuf;
 
     use super::*;
@@ -111,15 +103,8 @@ mod tests {
 
     fn reply(headers: &[(&str, &[u8])]) -> Result<HttpReply, BadStatus> {
         let headers: HeaderBuf = headers.iter().copied().collect();
-        let reply = Reply {
-            value: b"value".to_vec(),
-            head: Some(Box::new(ReplyHead {
-                headers,
-                partition: 0,
-                offset: 7,
-            })),
-        };
-        HttpReply::from_reply(reply, &route(LISTED))
+        let record = Record::new(Vec::new(), b"value".to_vec());
+        HttpReply::from_record(&Record { headers, ..record }.into(), &route(LISTED))
     }
 
     fn values<'a>(reply: &'a HttpReply, name: &str) -> Vec<&'a str> {
@@ -129,11 +114,10 @@ mod tests {
 
     #[test]
     fn reply_without_headers_is_200() {
-        let value = b"{}".to_vec();
-        let read = HttpReply::from_reply(Reply { value, head: None }, &route(LISTED)).unwrap();
+        let read = reply(&[]).unwrap();
         assert_eq!(
             (read.status, read.headers.len(), &*read.body),
-            (StatusCode::OK, 0, &b"{}"[..])
+            (StatusCode::OK, 0, &b"value"[..])
         );
     }
 
@@ -173,11 +157,7 @@ mod tests {
             b"\xff\xff\xff",
             b"200 ",
         ] {
-            let BadStatus(head) = reply(&[(":status", value)]).unwrap_err();
-            assert_eq!(
-                (head.headers.as_headers().get(":status"), head.offset),
-                (Some(value), 7)
-            );
+            assert_eq!(reply(&[(":status", value)]), Err(BadStatus), "{value:?}");
         }
         for status in [200, 599] {
             let read = reply(&[(":status", status.to_string().as_bytes())]).unwrap();

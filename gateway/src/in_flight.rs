@@ -12,10 +12,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use kafka::{DeliveryCallback, DeliveryResult};
+use kafka::{ConsumedRecord, DeliveryCallback, DeliveryResult};
 use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use shared::headers::HeaderBuf;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -28,23 +27,15 @@ use crate::{
     response::GatewayError,
 };
 
-/// The reply, or why there is none.
-pub(crate) type Outcome = Result<Reply, GatewayError>;
+/// The reply, or why there is none. `None` for a route without replies, whose outcome is the acknowledgement.
+pub(crate) type Outcome = Result<Option<Reply>, GatewayError>;
 
-/// A reply record. Empty for a route without replies, whose outcome is the acknowledgement.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reply {
-    pub(crate) value: Vec<u8>,
-    /// `None` without headers.
-    pub(crate) head: Option<Box<ReplyHead>>,
-}
-
-/// The headers of a reply record, and where it is.
+/// A reply record, and where it was read. It keeps its whole fetch in memory: what outlives the task of the caller, such as a
+/// response on its way to a slow client, is copied from it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ReplyHead {
-    pub(crate) headers: HeaderBuf,
+pub(crate) struct Reply {
+    pub(crate) record: ConsumedRecord,
     pub(crate) partition: i32,
-    pub(crate) offset: i64,
 }
 
 /// The metrics of a route that follow its requests in flight.
@@ -291,7 +282,7 @@ impl InFlight {
         }
         drop(state);
         for (sender, _) in senders {
-            let _ = sender.send(outcome.map(|()| Reply::default()));
+            let _ = sender.send(outcome.map(|()| None));
         }
     }
 

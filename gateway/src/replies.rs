@@ -11,7 +11,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use crate::{
-    in_flight::{InFlight, Outcome, Reply, ReplyHead, ReplyMatch},
+    in_flight::{InFlight, Outcome, Reply, ReplyMatch},
     metrics::ReplyMetrics,
     response::GatewayError,
     unusable_replies::{Unusable, UnusableReplies},
@@ -101,13 +101,5 @@ fn outcome(id: Uuid, record: ConsumedRecord, partition: i32) -> Outcome {
         debug!(%id, error = %logged.escape_ascii(), "the service failed");
         return Err(GatewayError::ServiceFailed);
     }
-    let head = (!headers.is_empty()).then(|| {
-        Box::new(ReplyHead {
-            headers: headers.to_buf(),
-            partition,
-            offset: record.offset(),
-        })
-    });
-    let value = record.value().unwrap_or_default().to_vec();
-    Ok(Reply { value, head })
+    Ok(Some(Reply { record, partition }))
 }

@@ -5,11 +5,13 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 
 use kafka::{
     Backoff, Cluster, MAX_PRODUCER_CONNECTIONS, Partition, PartitionDiscovery, Producer, ProducerMetrics,
-    ProducerSettings, Rebalance, partition_for_key,
+    ProducerSettings, Rebalance, Record, partition_for_key,
 };
 use parking_lot::RwLock;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::{config::Partitions, error_chain::ErrorChain, readiness::HealthCheck, tasks::Tasks};
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::in_flight::InFlight;
 
@@ -28,7 +30,7 @@ pub(crate) struct RequestTopic {
     metrics: ProducerMetrics,
     health_check: HealthCheck,
     /// `None` when all routes have a key.
-    unkeyed: Option<CountedProducer>,
+    unkeyed: Option<Arc<CountedProducer>>,
     has_keys: bool,
     partitions: RwLock<PartitionProducers>,
 }
@@ -37,19 +39,19 @@ pub(crate) struct RequestTopic {
 struct PartitionProducers {
     known: BTreeSet<i32>,
     /// By partition; empty when no route has a key.
-    keyed: Vec<CountedProducer>,
+    keyed: Vec<Arc<CountedProducer>>,
 }
 
 /// A producer, and the number of the requests in flight that use it: its linger follows it.
-#[derive(Debug, Clone)]
-pub(crate) struct CountedProducer {
-    pub(crate) producer: Producer<InFlight>,
+#[derive(Debug)]
+struct CountedProducer {
+    producer: Producer<InFlight>,
     in_flight: Gauge,
 }
 
-/// A request in flight, for the linger of its producer.
+/// The producer of a request, which counts as one in flight until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted(Gauge);
+pub(crate) struct RequestProducer(Arc<CountedProducer>);
 
 // === impl RequestTopic ===
 
@@ -178,13 +180,13 @@ impl RequestTopic {
     }
 
     /// The producer for a record with this key of its own, or without one. `None` while the partitions are unknown.
-    pub(crate) fn producer(&self, key: Option<&[u8]>) -> Option<CountedProducer> {
-        let Some(key) = key else {
-            return self.unkeyed.clone();
-        };
+    pub(crate) fn producer(&self, key: Option<&[u8]>) -> Option<RequestProducer> {
         let partitions = self.partitions.read();
-        let partition = partition_for_key(key, partitions.keyed.len());
-        partitions.keyed.get(partition).cloned()
+        let producer = match key {
+            None => self.unkeyed.as_ref().filter(|_| !partitions.known.is_empty()),
+            Some(key) => partitions.keyed.get(partition_for_key(key, partitions.keyed.len())),
+        };
+        producer.map(RequestProducer::new)
     }
 
     /// Closes its producers, and waits up to `limit` until every record has its outcome. Returns whether all have.
@@ -212,7 +214,7 @@ impl CountedProducer {
         in_flight: InFlight,
         health_check: HealthCheck,
         metrics: ProducerMetrics,
-    ) -> Self {
+    ) -> Arc<Self> {
         let gauge = Gauge::default();
         let settings = ProducerSettings {
             connections,
@@ -221,22 +223,30 @@ impl CountedProducer {
             delivery_timeout: Duration::ZERO,
             in_flight: Some(gauge.clone()),
         };
-        Self {
+        Arc::new(Self {
             producer: Producer::new(settings, in_flight, health_check, metrics),
             in_flight: gauge,
-        }
-    }
-
-    /// Counts a request until the guard is dropped.
-    pub(crate) fn count(&self) -> Counted {
-        self.in_flight.inc();
-        Counted(self.in_flight.clone())
+        })
     }
 }
 
-impl Drop for Counted {
+// === impl RequestProducer ===
+
+impl RequestProducer {
+    fn new(producer: &Arc<CountedProducer>) -> Self {
+        producer.in_flight.inc();
+        Self(Arc::clone(producer))
+    }
+
+    /// Queues the record of the request. Returns whether there is room: not when the producer is full or closed.
+    pub(crate) fn try_send(&self, record: Record, id: Uuid, deadline: Instant) -> bool {
+        self.0.producer.try_send(record, id, Some(deadline)).is_ok()
+    }
+}
+
+impl Drop for RequestProducer {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.in_flight.dec();
     }
 }
 

@@ -74,11 +74,19 @@ pub(crate) enum RequestHead {
     Refused(GatewayError, Option<HeaderValue>),
 }
 
-/// A request by the contract of its route.
+/// The head of a request by the contract of its route.
 #[derive(Debug)]
 pub(crate) enum Request {
     Ping(PingRequest),
     Http(Box<HttpRequest>),
+}
+
+/// What the body of a request becomes.
+#[derive(Debug)]
+enum Content {
+    Ping(PingBody),
+    /// The value of the record.
+    Http(Vec<u8>),
 }
 
 // === impl GatewayService ===
@@ -151,18 +159,17 @@ impl GatewayService {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (outcome, wait) = match request {
-            Ok(Request::Ping(request)) => (self.call_ping(route, request, body, context).await, None),
-            Ok(Request::Http(request)) => {
-                let wait = request.wait;
-                (self.call_http(route, *request, body, context).await, wait)
-            }
-            Err(error) => (Err(error), None),
+        let wait = request.as_ref().ok().and_then(Request::wait);
+        let outcome = match request {
+            Ok(request) => self.call(route, request, body, context).await,
+            Err(error) => Err(error),
         };
         let response = match outcome {
-            Ok((_, reply)) if route.route.contract == Contract::Ping => Ok(response::ping_reply(&reply.value)),
-            Ok((id, _)) if route.route.reply_topic.is_none() => Ok(response::stored(id)),
-            Ok((_, reply)) => self.http_reply(route, reply),
+            Ok((id, None)) => Ok(response::stored(id)),
+            Ok((_, Some(reply))) if route.route.contract == Contract::Ping => {
+                Ok(response::ping_reply(reply.record.value().unwrap_or_default()))
+            }
+            Ok((_, Some(reply))) => self.http_reply(route, &reply),
             Err(error) => Err(error),
         };
         let mut response = match response {
@@ -183,64 +190,40 @@ impl GatewayService {
         response
     }
 
-    /// From a request to `/ping` to its reply.
-    async fn call_ping<B>(
+    /// From a request to its reply, or to the acknowledgement.
+    async fn call<B>(
         &self,
         route: &RouteService,
-        request: PingRequest,
+        request: Request,
         body: B,
         context: &RequestContext,
-    ) -> Result<(Uuid, Reply), GatewayError>
+    ) -> Result<(Uuid, Option<Reply>), GatewayError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let timeout = route.route.timeout;
-        let body = match request {
-            PingRequest::Get => PingBody::default(),
-            PingRequest::Post => {
-                self.check_admission(route, timeout)?;
-                let parse = |bytes: Vec<u8>| PingBody::from_json(&bytes);
-                self.body_reader.read(body, route.route.max_body, parse).await?
-            }
+        let timeout = request.wait().unwrap_or(Duration::MAX).min(route.route.timeout);
+        let content = if let Request::Ping(PingRequest::Get) = request {
+            Content::Ping(PingBody::default())
+        } else {
+            self.check_admission(route, timeout)?;
+            let parse = |bytes| request.parse(bytes);
+            self.body_reader.read(body, route.route.max_body, parse).await?
         };
         let pending_reply = self.register(route, timeout, context)?;
-        let id = pending_reply.id();
-        let mut headers = route.address.headers(id, timeout);
-        context.add_trace(&mut headers);
-        let record = body.into_record(id, headers);
-        self.outcome(route, pending_reply, record, None, context).await
-    }
-
-    /// From a request of the `http` contract to its reply, or to the acknowledgement.
-    async fn call_http<B>(
-        &self,
-        route: &RouteService,
-        request: HttpRequest,
-        body: B,
-        context: &RequestContext,
-    ) -> Result<(Uuid, Reply), GatewayError>
-    where
-        B: Body<Data = Bytes> + Unpin,
-    {
-        let timeout = request
-            .wait
-            .map_or(route.route.timeout, |wait| wait.min(route.route.timeout));
-        self.check_admission(route, timeout)?;
-        let value = self.body_reader.read(body, route.route.max_body, Ok).await?;
-        let pending_reply = self.register(route, timeout, context)?;
-        let id = pending_reply.id();
-        let mut headers: HeaderBuf = request.headers;
-        headers.extend(route.address.headers(id, timeout).as_headers());
-        context.add_trace(&mut headers);
-        if let Some(request_id) = context.request_id() {
-            headers.push(http::REQUEST_ID, request_id.as_bytes());
+        let (id, registered) = (pending_reply.id(), pending_reply.registered());
+        let Some(producer) = route.topic.producer(request.key()) else {
+            return Err(pending_reply.cancel(GatewayError::NotReady));
+        };
+        let record = record(route, request, content, (id, timeout), context);
+        if !producer.try_send(record, id, pending_reply.deadline()) {
+            return Err(pending_reply.cancel(GatewayError::Full));
         }
-        let key = request.key.as_deref();
-        let record = Record {
-            headers,
-            ..Record::new(key.map_or_else(|| id.to_string().into_bytes(), <[u8]>::to_vec), value)
-        };
-        self.outcome(route, pending_reply, record, key, context).await
+        let outcome = pending_reply.outcome().await;
+        debug!(%id, x_request_id = context.request_id(), error = outcome.as_ref().err().map(field::debug), "outcome");
+        if outcome.is_ok() {
+            route.metrics.latency.observe(registered.elapsed().as_secs_f64());
+        }
+        Ok((id, outcome?))
     }
 
     fn check_admission(&self, route: &RouteService, timeout: Duration) -> Result<(), GatewayError> {
@@ -271,43 +254,75 @@ impl GatewayService {
         Ok(pending_reply)
     }
 
-    /// Hands the record to the producer, and waits. `key` is the record's, if it is not the correlation id.
-    async fn outcome(
-        &self,
-        route: &RouteService,
-        pending_reply: PendingReply,
-        record: Record,
-        key: Option<&[u8]>,
-        context: &RequestContext,
-    ) -> Result<(Uuid, Reply), GatewayError> {
-        let (id, registered) = (pending_reply.id(), pending_reply.registered());
-        let producer = route.topic.producer(key).filter(|_| route.topic.is_known());
-        let Some(producer) = producer else {
-            return Err(pending_reply.cancel(GatewayError::NotReady));
-        };
-        let _counted = producer.count();
-        let sent = producer.producer.try_send(record, id, Some(pending_reply.deadline()));
-        if sent.is_err() {
-            return Err(pending_reply.cancel(GatewayError::Full));
-        }
-        let outcome = pending_reply.outcome().await;
-        debug!(%id, x_request_id = context.request_id(), error = outcome.as_ref().err().map(field::debug), "outcome");
-        if outcome.is_ok() {
-            route.metrics.latency.observe(registered.elapsed().as_secs_f64());
-        }
-        Ok((id, outcome?))
-    }
-
-    fn http_reply(&self, route: &RouteService, reply: Reply) -> Result<Response, GatewayError> {
-        let reply = HttpReply::from_reply(reply, &route.route).map_err(|BadStatus(head)| {
+    fn http_reply(&self, route: &RouteService, Reply { record, partition }: &Reply) -> Result<Response, GatewayError> {
+        let reply = HttpReply::from_record(record, &route.route).map_err(|BadStatus| {
             let topic = route.route.reply_topic.as_deref().unwrap_or_default();
-            let headers = head.headers.as_headers();
+            let (offset, headers) = (record.offset(), record.headers());
             self.unusable
-                .log(Unusable::InvalidStatus, topic, head.partition, head.offset, headers);
+                .log(Unusable::InvalidStatus, topic, *partition, offset, headers);
             GatewayError::BadReply
         })?;
         self.metrics.headers_dropped.inc_by(reply.dropped);
         Ok(response::http_reply(reply))
+    }
+}
+
+/// The record of a request with this id and timeout.
+fn record(
+    route: &RouteService,
+    request: Request,
+    content: Content,
+    (id, timeout): (Uuid, Duration),
+    context: &RequestContext,
+) -> Record {
+    let mut address = route.address.headers(id, timeout);
+    let value = match content {
+        Content::Ping(body) => {
+            context.add_trace(&mut address);
+            return body.into_record(id, address);
+        }
+        Content::Http(value) => value,
+    };
+    let (mut headers, key) = match request {
+        Request::Http(request) => (request.headers, request.key),
+        Request::Ping(_) => (HeaderBuf::new(), None),
+    };
+    headers.extend(address.as_headers());
+    context.add_trace(&mut headers);
+    if let Some(request_id) = context.request_id() {
+        headers.push(http::REQUEST_ID, request_id.as_bytes());
+    }
+    let key = key.unwrap_or_else(|| id.to_string().into_bytes());
+    Record {
+        headers,
+        ..Record::new(key, value)
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    fn parse(&self, body: Vec<u8>) -> Result<Content, GatewayError> {
+        match self {
+            Self::Ping(_) => PingBody::from_json(&body).map(Content::Ping),
+            Self::Http(_) => Ok(Content::Http(body)),
+        }
+    }
+
+    /// For how long the caller prefers to wait.
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Ping(_) => None,
+            Self::Http(request) => request.wait,
+        }
+    }
+
+    /// The key of the record, if it is not the correlation id.
+    fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Ping(_) => None,
+            Self::Http(request) => request.key.as_deref(),
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use shared::headers::{self, Headers, TRACEPARENT, TRACESTATE, http};
 use super::findings::shown;
 use crate::{
     http_reply::{BadStatus, HttpReply},
-    in_flight::{Reply, ReplyHead},
     routes::{Contract, Route},
     unusable_replies::header_names,
 };
@@ -43,16 +42,7 @@ pub(super) fn answer(record: &ConsumedRecord, route: &Route, lists_all: bool) ->
     if lists_all {
         route.reply_headers = http_fields(found).collect();
     }
-    let head = ReplyHead {
-        headers: found.to_buf(),
-        partition: 0,
-        offset: record.offset(),
-    };
-    let reply = Reply {
-        value: value.to_vec(),
-        head: Some(Box::new(head)),
-    };
-    let reply = HttpReply::from_reply(reply, &route).map_err(|BadStatus(_)| {
+    let reply = HttpReply::from_record(record, &route).map_err(|BadStatus| {
         format!(
             "the reply has :status {}, which is not three digits from 200 to 599: its caller gets 502; its headers: {}",
             shown(found.get(http::STATUS).unwrap_or_default()),

@@ -1,5 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
+use kafka::Record;
 use tokio::time::advance;
 
 use super::*;
@@ -18,8 +19,18 @@ fn limits() -> [RouteLimits; 1] {
 }
 
 fn ok(value: impl Into<Vec<u8>>) -> Outcome {
-    let (value, head) = (value.into(), None);
-    Ok(Reply { value, head })
+    let record = Record {
+        timestamp_ms: 0,
+        ..Record::new(Vec::new(), value.into())
+    };
+    Ok(Some(Reply {
+        record: record.into(),
+        partition: 0,
+    }))
+}
+
+fn value(outcome: Outcome) -> Vec<u8> {
+    outcome.unwrap().unwrap().record.value().unwrap().to_vec()
 }
 
 fn table(max_in_flight: usize) -> InFlight {
@@ -50,13 +61,13 @@ async fn each_request_gets_its_own_reply() {
     let pending: Vec<_> = (0..100)
         .map(|_| in_flight.register(0, REPLY_TIMEOUT).unwrap())
         .collect();
-    let value = |id: Uuid| id.to_string().into_bytes();
+    let text = |id: Uuid| id.to_string().into_bytes();
     let ids = pending.iter().rev().map(PendingReply::id);
-    let matches = reply_all(&in_flight, ids.map(|id| (id, ok(value(id)))).collect());
+    let matches = reply_all(&in_flight, ids.map(|id| (id, ok(text(id)))).collect());
     assert_eq!(matches, [ReplyMatch::Delivered; 100]);
     for pending_reply in pending {
         let id = pending_reply.id();
-        assert_eq!(pending_reply.outcome().await.unwrap().value, value(id));
+        assert_eq!(value(pending_reply.outcome().await), text(id));
     }
     assert_eq!(in_flight.counts(), (0, 0));
 }
@@ -66,7 +77,7 @@ async fn a_reply_before_the_first_poll_is_delivered() {
     let in_flight = table(1);
     let pending_reply = in_flight.register(0, REPLY_TIMEOUT).unwrap();
     reply(&in_flight, pending_reply.id(), "early");
-    assert_eq!(pending_reply.outcome().await.unwrap().value, b"early");
+    assert_eq!(value(pending_reply.outcome().await), b"early");
 }
 
 #[tokio::test]
@@ -77,7 +88,7 @@ async fn a_reply_wakes_the_waiting_task() {
     let waiting = tokio::spawn(pending_reply.outcome());
     tokio::task::yield_now().await;
     assert_eq!(reply(&in_flight, id, "value"), ReplyMatch::Delivered);
-    assert_eq!(waiting.await.unwrap().unwrap().value, b"value");
+    assert_eq!(value(waiting.await.unwrap()), b"value");
 }
 
 #[tokio::test]
@@ -90,7 +101,7 @@ async fn second_reply_is_duplicate() {
         reply_all(&in_flight, batch.into()),
         [ReplyMatch::Delivered, ReplyMatch::Duplicate]
     );
-    assert_eq!(pending_reply.outcome().await.unwrap().value, b"first");
+    assert_eq!(value(pending_reply.outcome().await), b"first");
     assert_eq!(reply(&in_flight, id, "third"), ReplyMatch::Duplicate);
     assert_eq!(reply(&in_flight, Uuid::new_v4(), "other"), ReplyMatch::Foreign);
 }
@@ -131,7 +142,7 @@ async fn reply_before_the_deadline_is_delivered_after_it() {
     advance(REPLY_TIMEOUT - Duration::from_millis(1)).await;
     reply(&in_flight, id, "in time");
     advance(Duration::from_secs(1)).await;
-    assert_eq!(pending_reply.outcome().await.unwrap().value, b"in time");
+    assert_eq!(value(pending_reply.outcome().await), b"in time");
 }
 
 #[tokio::test]
@@ -143,7 +154,7 @@ async fn failed_delivery_fails_the_request_and_unknown_delivery_does_not() {
     in_flight.on_delivery(vec![unknown.id()], DeliveryResult::Acknowledged);
     assert_eq!(failed.outcome().await, Err(GatewayError::SendFailed));
     assert_eq!(reply(&in_flight, unknown.id(), "reply"), ReplyMatch::Delivered);
-    assert_eq!(unknown.outcome().await.unwrap().value, b"reply");
+    assert_eq!(value(unknown.outcome().await), b"reply");
 }
 
 #[test]
@@ -254,7 +265,7 @@ async fn shutdown_fails_requests_without_a_reply() {
     let [a, b] = [(); 2].map(|()| in_flight.register(0, REPLY_TIMEOUT).unwrap());
     reply(&in_flight, a.id(), "done");
     in_flight.shut_down();
-    assert_eq!(a.outcome().await.unwrap().value, b"done");
+    assert_eq!(value(a.outcome().await), b"done");
     assert_eq!(b.outcome().await, Err(GatewayError::DrainEnded));
     assert_eq!(
         in_flight.register(0, REPLY_TIMEOUT).unwrap_err(),
@@ -287,11 +298,11 @@ async fn acknowledgement_is_the_outcome_of_a_route_without_replies_only() {
     in_flight.on_delivery(vec![replied.id(), stored.id()], DeliveryResult::Acknowledged);
     in_flight.on_delivery(vec![replied.id(), lost.id()], DeliveryResult::Unknown);
     in_flight.on_delivery(vec![refused.id()], DeliveryResult::Refused);
-    assert_eq!(stored.outcome().await, Ok(Reply::default()));
+    assert_eq!(stored.outcome().await, Ok(None));
     assert_eq!(lost.outcome().await, Err(GatewayError::TimedOut));
     assert_eq!(refused.outcome().await, Err(GatewayError::RecordRefused));
     reply(&in_flight, replied.id(), "value");
-    assert_eq!(replied.outcome().await.unwrap().value, b"value");
+    assert_eq!(value(replied.outcome().await), b"value");
     assert_eq!(in_flight.counts(), (0, 0));
 }
 

@@ -87,14 +87,17 @@ async fn service_of(max_in_flight: usize, keys: &str) -> GatewayService {
 }
 
 impl GatewayService {
-    async fn call(
+    async fn ping(
         &self,
         request: PingRequest,
         body: SlowBody,
         context: &RequestContext,
     ) -> Result<Vec<u8>, GatewayError> {
-        let (_, reply) = self.call_ping(&self.routes[0], request, body, context).await?;
-        Ok(reply.value)
+        let (_, reply) = self
+            .call(&self.routes[0], Request::Ping(request), body, context)
+            .await?;
+        let reply = reply.expect("the route has replies");
+        Ok(reply.record.value().unwrap_or_default().to_vec())
     }
 }
 
@@ -116,7 +119,7 @@ async fn refused_post_is_answered_before_its_body_arrives() {
         (shutting_down, GatewayError::ShuttingDown),
     ] {
         let context = RequestContext::default();
-        let call = pin!(service.call(PingRequest::Post, endless_body(), &context));
+        let call = pin!(service.ping(PingRequest::Post, endless_body(), &context));
         assert_eq!(poll_once(call), Poll::Ready(Err(error)));
     }
 }
@@ -125,7 +128,7 @@ async fn refused_post_is_answered_before_its_body_arrives() {
 async fn slow_body_is_not_in_flight() {
     let service = service(1).await;
     let context = RequestContext::default();
-    let mut post = pin!(service.call(PingRequest::Post, slow_body(), &context));
+    let mut post = pin!(service.ping(PingRequest::Post, slow_body(), &context));
     assert!(poll_once(post.as_mut()).is_pending());
     assert_eq!(service.in_flight.counts(), (0, 0));
     // Its body is there at the next poll.
@@ -137,9 +140,9 @@ async fn slow_body_is_not_in_flight() {
 async fn admission_is_decided_again_after_the_body() {
     let service = service(1).await;
     let context = RequestContext::default();
-    let mut post = pin!(service.call(PingRequest::Post, slow_body(), &context));
+    let mut post = pin!(service.ping(PingRequest::Post, slow_body(), &context));
     assert!(poll_once(post.as_mut()).is_pending());
-    let mut get = pin!(service.call(PingRequest::Get, endless_body(), &context));
+    let mut get = pin!(service.ping(PingRequest::Get, endless_body(), &context));
     assert!(poll_once(get.as_mut()).is_pending());
     assert_eq!(poll_once(post), Poll::Ready(Err(GatewayError::Full)));
 }
@@ -150,14 +153,16 @@ async fn full_producer_refuses_the_request() {
     let context = RequestContext::default();
     let route = &service.routes[0];
     let body = || http_body_util::Full::new(Bytes::from(vec![0; 512 << 10]));
-    let request = || HttpRequest {
-        headers: HeaderBuf::new(),
-        key: None,
-        wait: None,
+    let request = || {
+        Request::Http(Box::new(HttpRequest {
+            headers: HeaderBuf::new(),
+            key: None,
+            wait: None,
+        }))
     };
     let mut waiting = Vec::new();
     let refused = loop {
-        let mut call = Box::pin(service.call_http(route, request(), body(), &context));
+        let mut call = Box::pin(service.call(route, request(), body(), &context));
         match poll_once(call.as_mut()) {
             Poll::Pending => waiting.push(call),
             Poll::Ready(outcome) => break outcome,
@@ -196,7 +201,7 @@ async fn time_of_the_caller_shortens_the_timeout() {
 async fn request_without_a_reply_times_out() {
     let service = service(1).await;
     let context = RequestContext::default();
-    let outcome = service.call(PingRequest::Get, endless_body(), &context).await;
+    let outcome = service.ping(PingRequest::Get, endless_body(), &context).await;
     assert_eq!(outcome, Err(GatewayError::TimedOut));
     assert_eq!(service.in_flight.counts(), (0, 0));
 }
