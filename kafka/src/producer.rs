@@ -150,10 +150,15 @@ impl<C: DeliveryCallback> Producer<C> {
     /// Queues a record without waiting. After `deadline` it is not sent any more.
     ///
     /// # Errors
-    /// [`Full`], with the token, when the queue is full or closed.
-    pub fn try_send(&self, record: Record, token: C::Token, deadline: Option<Instant>) -> Result<(), Full<C::Token>> {
+    /// [`Full`], with record and token, when the queue is full or closed.
+    pub fn try_send(
+        &self,
+        record: Record,
+        token: C::Token,
+        deadline: Option<Instant>,
+    ) -> Result<(), Full<(Record, C::Token)>> {
         self.push(self.entry(record, token, deadline))
-            .map_err(|Full(entry)| Full(entry.token))
+            .map_err(|Full(entry)| Full((entry.record, entry.token)))
     }
 
     /// Queues a record as soon as there is room. While the producer is unreachable it waits only if `keep_waiting` says so.

@@ -20,12 +20,12 @@ use shared::{headers::ReplyTo, log_limiter::LogLimiter, readiness::HealthCheck, 
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{sleep, sleep_until},
 };
 use tracing::{info, warn};
 
 use crate::{
-    Failure, Status,
+    Failure, Request, Status,
     attempts::{Attempt, Attempts},
     dead_letters::DeadLetters,
     dispatch::{Dispatch, Held},
@@ -221,22 +221,24 @@ impl Executor {
         }
         let Job { request, in_flight, .. } = job;
         let replies = &self.shared.parts.replies;
-        let is_wanted = || {
-            let deadline = request.deadline();
-            deadline.is_none_or(|deadline| Instant::now() < deadline)
-        };
-        let sent = match ReplyTo::from_headers(request.record_headers()) {
-            Ok(reply_to) => send_reply(replies, &request, reply_to, outcome, in_flight, is_wanted).await,
-            // It was valid when the request was read.
+        let unsent = match ReplyTo::from_headers(request.record_headers()) {
+            Ok(reply_to) => send_reply(replies, &request, reply_to, outcome, in_flight),
+            // They were valid when the request was read.
             Err(malformed) => {
                 in_flight.ack();
-                Err(Skipped::Headers(malformed))
+                return self.skip(&Skipped::Headers(malformed), &request);
             }
         };
-        if let Err(skipped) = sent {
-            self.shared.parts.metrics.skipped(skipped.reason());
-            skipped.log(&mut self.shared.log_limiter.lock(), request.record());
+        if let Some(unsent) = unsent
+            && let Err((skipped, request)) = unsent.send(replies).await
+        {
+            self.skip(&skipped, &request);
         }
+    }
+
+    fn skip(&self, skipped: &Skipped, request: &Request) {
+        self.shared.parts.metrics.skipped(skipped.reason());
+        skipped.log(&mut self.shared.log_limiter.lock(), request.record());
     }
 
     /// No caller waits: the request is tried again, or is a dead letter.

@@ -79,7 +79,7 @@ impl Expiry {
         }
     }
 
-    /// Learns from a batch. Call it before [`Expiry::is_expired`] for the records of this batch.
+    /// Learns from a batch. Call it before [`Expiry::remaining`] for the records of this batch.
     pub(crate) fn observe(&mut self, batch: &ConsumerRecords) {
         let (now, now_ms) = (Instant::now(), unix_time_ms());
         let requests = batch
@@ -128,14 +128,6 @@ impl Expiry {
         let skew_ms = self.skew.smallest_ms(now).unwrap_or(difference_ms);
         let age_ms = u64::try_from(difference_ms.saturating_sub(skew_ms)).unwrap_or(0);
         Duration::from_millis(age_ms).min(self.freshness.max_age(now))
-    }
-
-    /// Whether the caller of a request of the newest batch has given up.
-    pub(crate) fn is_expired(&self, record: &ConsumedRecord) -> bool {
-        Deadline::from_headers(record.headers()).is_some_and(|deadline| {
-            let difference_ms = || unix_time_ms().saturating_sub(record.timestamp_ms());
-            self.is_expired_at(Instant::now(), deadline.left, difference_ms)
-        })
     }
 
     fn is_expired_at(&self, now: Instant, left: Duration, difference_ms: impl FnOnce() -> i64) -> bool {

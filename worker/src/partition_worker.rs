@@ -15,8 +15,8 @@ use std::{
 };
 
 use kafka::{
-    Cluster, ConsumedRecord, ConsumerMetrics, InFlightOffset, OffsetTracker, Partition, PartitionConsumer, Start,
-    TopicPartition, WhenHeldFull,
+    Cluster, ConsumedRecord, ConsumerMetrics, OffsetTracker, Partition, PartitionConsumer, Start, TopicPartition,
+    WhenHeldFull,
 };
 use shared::{
     headers::{ReplyTo, TRACEPARENT},
@@ -36,12 +36,12 @@ use crate::{
     executor::Executor,
     expiry::{Expiry, Remaining},
     failure::Kind,
-    handler::{Handler, Outcome, Service},
+    handler::{Handler, Service},
     job::{Job, Phase, wait_for},
     metrics::Metrics,
     reply_producers::ReplyProducers,
     reply_topics::ReplyTopics,
-    send_reply::send_reply,
+    send_reply::{UnsentReply, send_reply},
     skipped::Skipped,
     truncated::Truncated,
 };
@@ -200,7 +200,9 @@ impl Task {
                 if index % YIELD_INTERVAL == YIELD_INTERVAL - 1 {
                     yield_now().await;
                 }
-                self.handle(record).await;
+                if let Some(unsent) = self.handle(record) {
+                    self.send(unsent).await;
+                }
             }
             // The producers send these replies before the next fetch.
             yield_now().await;
@@ -216,8 +218,8 @@ impl Task {
         self.offsets.wait_for_start_offered().await;
     }
 
-    /// Answers a request, hands it to the executor, or skips it.
-    async fn handle(&mut self, record: ConsumedRecord) {
+    /// Answers a request, hands it to the executor, or skips it. Returns a reply that there is no room for.
+    fn handle(&mut self, record: ConsumedRecord) -> Option<UnsentReply> {
         let metrics = &self.context.metrics;
         metrics.requests.inc();
         let in_flight = self.offsets.in_flight(record.offset());
@@ -225,7 +227,7 @@ impl Task {
             Remaining::Expired => {
                 in_flight.ack();
                 metrics.expired.inc();
-                return;
+                return None;
             }
             Remaining::Until(deadline) => Some(deadline),
             Remaining::Unknown => None,
@@ -243,7 +245,8 @@ impl Task {
             Ok(checked) => checked,
             Err(skipped) => {
                 in_flight.ack();
-                return self.skip(skipped, request.record());
+                self.skip(&skipped, &request);
+                return None;
             }
         };
         match self.service.handler() {
@@ -260,8 +263,16 @@ impl Task {
                 {
                     warn!(partition = %self.partition, offset = request.offset(), cause = %failure, suppressed, "a handler failed");
                 }
-                if let Err(skipped) = self.answer(&request, reply_to, outcome, in_flight).await {
-                    self.skip(skipped, request.record());
+                match outcome {
+                    Err(failure) if failure.kind() == Kind::Skipped => {
+                        in_flight.ack();
+                        self.skip(&Skipped::Value(failure), &request);
+                        None
+                    }
+                    outcome => {
+                        self.context.metrics.handled(outcome.is_err());
+                        send_reply(&self.context.replies, &request, reply_to, outcome, in_flight)
+                    }
                 }
             }
             Handler::Inline(_) | Handler::Spawned(_) => {
@@ -273,6 +284,7 @@ impl Task {
                     phase: self.phase.subscribe(),
                     failed_attempts: 0,
                 });
+                None
             }
         }
     }
@@ -289,30 +301,16 @@ impl Task {
         }
     }
 
-    /// Sends the reply of a pure function.
-    async fn answer(
-        &self,
-        request: &Request,
-        reply_to: ReplyTo<'_>,
-        outcome: Outcome,
-        in_flight: InFlightOffset,
-    ) -> Result<(), Skipped> {
-        let outcome = match outcome {
-            Err(failure) if failure.kind() == Kind::Skipped => {
-                in_flight.ack();
-                return Err(Skipped::Value(failure));
-            }
-            outcome => outcome,
-        };
-        self.context.metrics.handled(outcome.is_err());
-        let is_wanted = || !self.expiry.is_expired(request.record());
-        let replies = &self.context.replies;
-        send_reply(replies, request, reply_to, outcome, in_flight, is_wanted).await
+    /// Waits for room for a reply.
+    async fn send(&mut self, unsent: UnsentReply) {
+        if let Err((skipped, request)) = unsent.send(&self.context.replies).await {
+            self.skip(&skipped, &request);
+        }
     }
 
-    fn skip(&mut self, skipped: Skipped, record: &ConsumedRecord) {
+    fn skip(&mut self, skipped: &Skipped, request: &Request) {
         self.context.metrics.skipped(skipped.reason());
-        skipped.log(&mut self.log_limiter, record);
+        skipped.log(&mut self.log_limiter, request.record());
     }
 }
 

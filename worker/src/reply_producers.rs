@@ -126,6 +126,24 @@ impl ReplyProducers {
         }
     }
 
+    /// Queues a reply for `address`, topic and partition; `None` is the default. Returns it if its producer is not open or
+    /// has no room: then [`ReplyProducers::send`] waits, or rejects it.
+    pub(crate) fn try_send(
+        &self,
+        address: Option<(&str, i32)>,
+        record: Record,
+        token: DeliveryToken,
+    ) -> Option<(Record, DeliveryToken)> {
+        let (topic, partition) = address.unwrap_or((self.shared.default_topic(), 0));
+        let Some(producer) = self.shared.open_producer(topic, partition) else {
+            return Some((record, token));
+        };
+        match producer.try_send(record, token, None) {
+            Ok(()) => None,
+            Err(Full(unsent)) => Some(unsent),
+        }
+    }
+
     /// Queues a reply for `address`, topic and partition; `None` is the default. Completes `token` if it is rejected.
     ///
     /// In our reply topic it waits for buffer space. It gives up while the partition is unreachable, if other partitions
@@ -207,7 +225,7 @@ impl Shared {
             };
             if is_foreign {
                 let queued = producer.try_send(record, token, None);
-                return queued.map_err(|Full(token)| (Rejected::BufferFull, token));
+                return queued.map_err(|Full((_, token))| (Rejected::BufferFull, token));
             }
             let keep_waiting = || is_wanted() && !self.is_any_reachable();
             match producer.send(record, token, keep_waiting).await {
@@ -231,14 +249,26 @@ impl Shared {
         self.topics.iter().all(|own| own != topic)
     }
 
+    /// The producer for a reply; opens it if the cluster lists the partition.
     async fn producer_for_reply(&self, topic: &str, partition: i32) -> Result<Producer, Rejected> {
-        if self.is_default(topic, partition) {
-            self.default_has_replies.store(true, Ordering::Relaxed);
-            return Ok(self.default.clone());
+        if let Some(producer) = self.open_producer(topic, partition) {
+            return Ok(producer);
         }
         let producer = self.producer(topic, partition).await?;
         self.pool.lock().mark_replies(topic, partition);
         Ok(producer)
+    }
+
+    /// The producer for a reply, if it is open.
+    fn open_producer(&self, topic: &str, partition: i32) -> Option<Producer> {
+        if self.is_default(topic, partition) {
+            self.default_has_replies.store(true, Ordering::Relaxed);
+            return Some(self.default.clone());
+        }
+        let mut pool = self.pool.lock();
+        let producer = pool.get(topic, partition)?;
+        pool.mark_replies(topic, partition);
+        Some(producer)
     }
 
     /// Whether a producer that has sent replies is reachable.

@@ -1,31 +1,61 @@
 //! Sends the reply to a request where its headers say.
 
-use kafka::InFlightOffset;
+use kafka::{InFlightOffset, Record};
 use shared::headers::ReplyTo;
+use tokio::time::Instant;
 
 use crate::{Request, delivery::DeliveryToken, handler::Outcome, reply_producers::ReplyProducers, skipped::Skipped};
 
-/// Queues the reply. The request is acknowledged with the delivery of the reply, or at once if there is none.
-///
-/// # Errors
-/// Why there is no reply.
-pub(crate) async fn send_reply(
+/// A reply that there was no room for.
+#[derive(Debug)]
+pub(crate) struct UnsentReply {
+    request: Request,
+    record: Record,
+    token: DeliveryToken,
+}
+
+/// Queues the reply, or returns it if there is no room for it now. The request is acknowledged with the delivery of the reply.
+pub(crate) fn send_reply(
     producers: &ReplyProducers,
     request: &Request,
     reply_to: ReplyTo<'_>,
     outcome: Outcome,
     in_flight: InFlightOffset,
-    is_wanted: impl Fn() -> bool,
-) -> Result<(), Skipped> {
+) -> Option<UnsentReply> {
     let reply = outcome.unwrap_or_else(|failure| failure.to_reply().with_headers_of_failure(&failure, reply_to));
     let record = reply.into_record(request.key(), reply_to);
-    let token = DeliveryToken::Reply(in_flight);
-    let sent = producers.send(reply_to.address, record, token, is_wanted).await;
-    sent.map_err(|cause| {
-        let (topic, partition) = reply_to.address.unwrap_or_default();
-        Skipped::Rejected {
-            partition: format!("{topic}/{partition}"),
-            cause,
-        }
+    let unsent = producers.try_send(reply_to.address, record, DeliveryToken::Reply(in_flight));
+    unsent.map(|(record, token)| UnsentReply {
+        request: request.clone(),
+        record,
+        token,
     })
+}
+
+// === impl UnsentReply ===
+
+impl UnsentReply {
+    /// Queues the reply as soon as there is room.
+    ///
+    /// # Errors
+    /// Why there is no reply, and the request, which is acknowledged.
+    pub(crate) async fn send(self, producers: &ReplyProducers) -> Result<(), (Skipped, Request)> {
+        let Self { request, record, token } = self;
+        let reply_to = match ReplyTo::from_headers(request.record_headers()) {
+            Ok(reply_to) => reply_to,
+            // They were valid when the request was read.
+            Err(malformed) => {
+                token.reject();
+                return Err((Skipped::Headers(malformed), request));
+            }
+        };
+        let deadline = request.deadline();
+        let is_wanted = || deadline.is_none_or(|deadline| Instant::now() < deadline);
+        let sent = producers.send(reply_to.address, record, token, is_wanted).await;
+        sent.map_err(|cause| {
+            let (topic, partition) = reply_to.address.unwrap_or_default();
+            let partition = format!("{topic}/{partition}");
+            (Skipped::Rejected { partition, cause }, request.clone())
+        })
+    }
 }

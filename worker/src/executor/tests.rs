@@ -3,7 +3,11 @@ use std::{sync::atomic::AtomicU32, thread};
 use kafka::{Cluster, ConsumedRecord, OffsetTracker, ProducerMetrics, Record, Security};
 use prometheus_client::registry::Registry;
 use shared::readiness::Readiness;
-use tokio::{sync::watch, task::yield_now, time::timeout};
+use tokio::{
+    sync::watch,
+    task::yield_now,
+    time::{Instant, timeout},
+};
 
 use super::*;
 use crate::{
