@@ -22,6 +22,9 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// The bound on the names and values of the headers that are passed on, together.
 pub(crate) const MAX_HEADER_BYTES: usize = 8 * 1024;
 
+/// Bytes for the headers of most records, beside the path and its parameters; beyond it they are copied once more.
+const HEADERS_CAPACITY: usize = 384;
+
 static PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The head of a request, as its record has it.
@@ -63,7 +66,7 @@ impl HttpRequest {
             .transpose();
         let key = key.map_err(|KeyError(index)| GatewayError::MissingHeader(index))?;
 
-        let mut headers = HeaderBuf::with_capacity(target.len() + 128);
+        let mut headers = HeaderBuf::with_capacity(HEADERS_CAPACITY + 2 * target.len());
         headers.push(http::METHOD, method.as_str().as_bytes());
         headers.push(http::PATH, target.as_bytes());
         let mut name = String::new();

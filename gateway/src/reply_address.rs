@@ -132,13 +132,13 @@ impl AddressHeaders {
         }
     }
 
-    /// The headers of a request: correlation, reply address and deadline; without a reply the correlation only. Empty until
-    /// the partition is chosen.
-    pub(crate) fn headers(&self, id: Uuid, timeout: Duration) -> HeaderBuf {
+    /// Appends the headers of a request: correlation, reply address and deadline; without a reply the correlation only.
+    /// None until the partition is chosen.
+    pub(crate) fn add_to(&self, headers: &mut HeaderBuf, id: Uuid, timeout: Duration) {
         let partition = match &self.address {
             None => None,
             Some(address) => match *address.partition.read() {
-                None => return HeaderBuf::new(),
+                None => return,
                 partition => partition,
             },
         };
@@ -146,14 +146,13 @@ impl AddressHeaders {
             && let Some((of_partition, template)) = &*self.template.read()
             && *of_partition == partition
         {
-            return template.headers(id);
+            return template.add_to(headers, id);
         }
         let template = self.template(partition, timeout);
-        let headers = template.headers(id);
+        template.add_to(headers, id);
         if timeout == self.timeout {
             *self.template.write() = Some((partition, template));
         }
-        headers
     }
 
     fn template(&self, partition: Option<i32>, timeout: Duration) -> Template {
@@ -235,8 +234,9 @@ mod tests {
         let timeout = Duration::from_secs(10);
         let headers = AddressHeaders::new(Some(Arc::clone(&address)), Dialect::Common, new_gateway_id(), timeout);
         let partition = |timeout| {
-            let headers = headers.headers(Uuid::new_v4(), timeout);
-            let mut found = headers
+            let mut added = HeaderBuf::new();
+            headers.add_to(&mut added, Uuid::new_v4(), timeout);
+            let mut found = added
                 .as_headers()
                 .iter()
                 .filter(|(name, _)| *name == b"pingpong_replyPartition");

@@ -275,27 +275,24 @@ fn record(
     (id, timeout): (Uuid, Duration),
     context: &RequestContext,
 ) -> Record {
-    let mut address = route.address.headers(id, timeout);
-    let value = match content {
-        Content::Ping(body) => {
-            context.add_trace(&mut address);
-            return body.into_record(id, address);
-        }
-        Content::Http(value) => value,
-    };
     let (mut headers, key) = match request {
         Request::Http(request) => (request.headers, request.key),
         Request::Ping(_) => (HeaderBuf::new(), None),
     };
-    headers.extend(address.as_headers());
+    route.address.add_to(&mut headers, id, timeout);
     context.add_trace(&mut headers);
-    if let Some(request_id) = context.request_id() {
-        headers.push(http::REQUEST_ID, request_id.as_bytes());
-    }
-    let key = key.unwrap_or_else(|| id.to_string().into_bytes());
-    Record {
-        headers,
-        ..Record::new(key, value)
+    match content {
+        Content::Ping(body) => body.into_record(id, headers),
+        Content::Http(value) => {
+            if let Some(request_id) = context.request_id() {
+                headers.push(http::REQUEST_ID, request_id.as_bytes());
+            }
+            let key = key.unwrap_or_else(|| id.to_string().into_bytes());
+            Record {
+                headers,
+                ..Record::new(key, value)
+            }
+        }
     }
 }
 

@@ -167,18 +167,16 @@ impl Template {
         Self::new(correlation_name, self.others)
     }
 
-    /// The headers of the request with this correlation id.
-    #[must_use]
-    pub fn headers(&self, id: Uuid) -> HeaderBuf {
+    /// Appends the headers of the request with this correlation id.
+    pub fn add_to(&self, headers: &mut HeaderBuf, id: Uuid) {
         let Some(correlation_name) = self.correlation_name else {
-            return HeaderBuf::new();
+            return;
         };
         let others = self.encoded.as_headers();
-        let mut headers = HeaderBuf::with_capacity(others.encoded().len() + MAX_CORRELATION_HEADER_BYTES);
+        headers.reserve(others.encoded().len() + MAX_CORRELATION_HEADER_BYTES);
         let mut buffer = Uuid::encode_buffer();
         headers.push(correlation_name, id.hyphenated().encode_lower(&mut buffer).as_bytes());
         headers.extend(others);
-        headers
     }
 }
 
@@ -198,7 +196,9 @@ pub fn correlation_id(headers: Headers<'_>, key: Option<&[u8]>) -> Option<Uuid> 
 /// Name and value of the correlation header of a reply, if it has one.
 #[must_use]
 pub fn correlation_header(headers: Headers<'_>) -> Option<(&'static str, &[u8])> {
-    get(headers, [CORRELATION_ID, SMALLRYE_CORRELATION_ID])
+    let [id, smallrye_id] = headers.get_each([CORRELATION_ID, SMALLRYE_CORRELATION_ID]);
+    let id = id.map(|bytes| (CORRELATION_ID, bytes));
+    id.or_else(|| smallrye_id.map(|bytes| (SMALLRYE_CORRELATION_ID, bytes)))
 }
 
 /// The error text in a reply whose handler failed (NestJS).
@@ -230,11 +230,6 @@ fn parse_uuid(bytes: &[u8]) -> Option<Uuid> {
         return None;
     }
     Uuid::try_parse_ascii(bytes).ok()
-}
-
-/// Name and value of the first header that is present.
-fn get<'a>(headers: Headers<'a>, names: [&'static str; 2]) -> Option<(&'static str, &'a [u8])> {
-    names.into_iter().find_map(|name| Some((name, headers.get(name)?)))
 }
 
 #[cfg(test)]

@@ -45,11 +45,30 @@ impl<'a> Headers<'a> {
         Some(Self { count, encoded })
     }
 
+    /// `count` headers that [`Headers::take`] has read from these bytes before.
+    #[must_use]
+    pub fn of_encoded(count: usize, encoded: &'a [u8]) -> Self {
+        Self { count, encoded }
+    }
+
     /// The value of the last header of this name; an empty one for null. The last, as Kafka's `Headers.lastHeader`.
     #[must_use]
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        let named = self.iter().filter(|(found, _)| *found == name.as_bytes());
-        named.last().map(|(_, value)| value.unwrap_or_default())
+        let [value] = self.get_each([name]);
+        value
+    }
+
+    /// [`Headers::get`] for several names in one pass: each pass decodes all headers.
+    #[must_use]
+    pub fn get_each<const N: usize>(self, names: [&str; N]) -> [Option<&'a [u8]>; N] {
+        let mut values = [None; N];
+        for (found, value) in self {
+            let index = names.iter().position(|name| name.as_bytes() == found);
+            if let Some(last) = index.and_then(|index| values.get_mut(index)) {
+                *last = Some(value.unwrap_or_default());
+            }
+        }
+        values
     }
 
     /// All of them, in their order.
@@ -114,7 +133,7 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        // They were read once when they were made: this cannot fail.
+        // They were written or read once before: this cannot fail.
         Some((take_bytes(&mut self.rest)??, take_bytes(&mut self.rest)?))
     }
 }
@@ -138,6 +157,11 @@ impl HeaderBuf {
             count: 0,
             encoded: Vec::with_capacity(bytes),
         }
+    }
+
+    /// Makes room for so many more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.encoded.reserve(bytes);
     }
 
     /// Appends a header; one of the same name stays.
@@ -203,6 +227,8 @@ mod tests {
         assert_eq!(headers.as_headers().get("a"), Some(&b""[..]), "the last one counts");
         assert_eq!(headers.as_headers().get("b"), Some(&b""[..]));
         assert_eq!(headers.as_headers().get("c"), None);
+        let each = headers.as_headers().get_each(["c", "b", "a"]);
+        assert_eq!(each, [None, Some(&b""[..]), Some(&b""[..])]);
     }
 
     #[test]

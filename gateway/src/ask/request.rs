@@ -10,7 +10,7 @@ use hyper::{
 use kafka::{Record, TopicPartition};
 use shared::{
     config::Partitions,
-    headers::{Deadline, Dialect, http},
+    headers::{Deadline, Dialect, HeaderBuf, http},
 };
 use uuid::Uuid;
 
@@ -135,12 +135,15 @@ impl Request {
                 left: self.timeout,
             }),
         };
-        let address = template.headers(id);
         let mut record = match &self.content {
-            Content::Ping(body) => body.clone().into_record(id, address),
+            Content::Ping(body) => {
+                let mut headers = HeaderBuf::new();
+                template.add_to(&mut headers, id);
+                body.clone().into_record(id, headers)
+            }
             Content::Http { head, body } => {
                 let mut headers = head.headers.clone();
-                headers.extend(address.as_headers());
+                template.add_to(&mut headers, id);
                 Record {
                     headers,
                     ..Record::new(id.to_string().into_bytes(), body.clone())

@@ -4,16 +4,9 @@
 
 use super::{
     CORRELATION_ID, DEADLINE, HeaderBuf, Headers, NEST_ERR, NEST_IS_DISPOSED, OWN_REPLY_PARTITION, REPLY_PARTITION,
-    REPLY_TOPIC, SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_PARTITION, SMALLRYE_REPLY_TOPIC, TRACEPARENT, TRACESTATE, get,
+    REPLY_TOPIC, SMALLRYE_CORRELATION_ID, SMALLRYE_REPLY_PARTITION, SMALLRYE_REPLY_TOPIC, TRACEPARENT, TRACESTATE,
 };
 use crate::config::is_topic_name;
-
-/// The correlation headers that a reply echoes. [`SMALLRYE_REPLY_TOPIC`] is not echoed: SmallRye treats a record with
-/// that header as a request.
-const CORRELATION_NAMES: [&str; 2] = [SMALLRYE_CORRELATION_ID, CORRELATION_ID];
-
-/// The trace headers that a reply echoes.
-const TRACE_NAMES: [&str; 2] = [TRACEPARENT, TRACESTATE];
 
 /// The most that an error shows of a malformed value, in bytes.
 const MAX_SHOWN_BYTES: usize = 64;
@@ -57,18 +50,28 @@ impl<'a> ReplyTo<'a> {
             request,
             is_from_nest: false,
         };
-        let Some((topic_name, bytes)) = get(request, [REPLY_TOPIC, SMALLRYE_REPLY_TOPIC]) else {
+        let [topic, partition, smallrye_topic, smallrye_partition, own_partition] = request.get_each([
+            REPLY_TOPIC,
+            REPLY_PARTITION,
+            SMALLRYE_REPLY_TOPIC,
+            SMALLRYE_REPLY_PARTITION,
+            OWN_REPLY_PARTITION,
+        ]);
+        let topic = topic.map(|bytes| (REPLY_TOPIC, bytes, (REPLY_PARTITION, partition)));
+        let smallrye = || {
+            let partition = (SMALLRYE_REPLY_PARTITION, smallrye_partition);
+            smallrye_topic.map(|bytes| (SMALLRYE_REPLY_TOPIC, bytes, partition))
+        };
+        let Some((topic_name, bytes, (partition_name, partition_bytes))) = topic.or_else(smallrye) else {
             return Ok(reply_to);
         };
         let topic = parse_topic(bytes).ok_or_else(|| {
             MalformedHeader::new(topic_name, bytes, "the name of a topic, and not one of Kafka's own")
         })?;
-        let partition_name = match topic_name {
-            SMALLRYE_REPLY_TOPIC => SMALLRYE_REPLY_PARTITION,
-            _ => REPLY_PARTITION,
-        };
+        let of_dialect = partition_bytes.map(|bytes| (partition_name, bytes));
+        let own = own_partition.map(|bytes| (OWN_REPLY_PARTITION, bytes));
         let mut partition = 0;
-        if let Some((name, bytes)) = get(request, [partition_name, OWN_REPLY_PARTITION]) {
+        if let Some((name, bytes)) = of_dialect.or(own) {
             let parsed =
                 parse_partition(bytes).ok_or_else(|| MalformedHeader::new(name, bytes, "the number of a partition"))?;
             (partition, reply_to.is_from_nest) = match parsed {
@@ -86,22 +89,30 @@ impl<'a> ReplyTo<'a> {
     /// equals the correlation id, the reply omits the correlation header: a header costs more CPU than a value.
     #[must_use]
     pub fn headers(&self, key: &[u8]) -> HeaderBuf {
-        let mut correlation_ids = CORRELATION_NAMES.into_iter().filter_map(|name| self.request.get(name));
-        let is_matched_by_key = self.request.get(DEADLINE).is_some() && correlation_ids.all(|bytes| bytes == key);
+        let [smallrye_id, id, deadline, traceparent, tracestate] = self.request.get_each([
+            SMALLRYE_CORRELATION_ID,
+            CORRELATION_ID,
+            DEADLINE,
+            TRACEPARENT,
+            TRACESTATE,
+        ]);
+        let is_key = |id: Option<&[u8]>| id.is_none_or(|bytes| bytes == key);
+        let is_matched_by_key = deadline.is_some() && is_key(smallrye_id) && is_key(id);
         let mut headers = HeaderBuf::new();
-        let echo = |headers: &mut HeaderBuf, name| {
-            if let Some(bytes) = self.request.get(name) {
+        let mut echo = |name, bytes: Option<&[u8]>| {
+            if let Some(bytes) = bytes {
                 headers.push(name, bytes);
             }
         };
         if !is_matched_by_key {
-            CORRELATION_NAMES.into_iter().for_each(|name| echo(&mut headers, name));
+            // `SMALLRYE_REPLY_TOPIC` is not echoed: SmallRye treats a record with that header as a request.
+            echo(SMALLRYE_CORRELATION_ID, smallrye_id);
+            echo(CORRELATION_ID, id);
         }
-        if self.is_from_nest {
-            // A NestJS server writes one zero byte.
-            headers.push(NEST_IS_DISPOSED, &[0]);
-        }
-        TRACE_NAMES.into_iter().for_each(|name| echo(&mut headers, name));
+        // A NestJS server writes one zero byte.
+        echo(NEST_IS_DISPOSED, self.is_from_nest.then_some(&[0]));
+        echo(TRACEPARENT, traceparent);
+        echo(TRACESTATE, tracestate);
         headers
     }
 
