@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
+    consumed_record::ConsumedRecord,
     error::Error,
     leader::{End, FetchSize, Fetched, Isolation},
     metrics::ConsumerMetrics,
     open_transactions::OpenTransactions,
-    record_batch::{ConsumedRecord, Malformed, RecordBatch},
+    record_batch::{Malformed, RecordBatch},
 };
 
 /// The memory for batches that are held back, in bytes.

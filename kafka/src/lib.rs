@@ -16,6 +16,7 @@ mod cluster;
 mod committed_offsets;
 mod compression;
 mod connection;
+mod consumed_record;
 mod coordinator;
 mod cursor;
 mod error;
@@ -48,6 +49,7 @@ pub use self::{
     backoff::Backoff,
     cluster::{Cluster, TopicDescription},
     committed_offsets::CommittedOffsets,
+    consumed_record::ConsumedRecord,
     coordinator::{Coordinator, Error as CoordinatorError, Subscription},
     cursor::{Start, WhenHeldFull},
     error::Error,
@@ -61,7 +63,6 @@ pub use self::{
     partitioner::partition_for_key,
     producer::{DeliveryCallback, DeliveryResult, MAX_PRODUCER_CONNECTIONS, Producer, ProducerSettings, SendError},
     record::Record,
-    record_batch::ConsumedRecord,
     security::Security,
     topic_partition::TopicPartition,
 };

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::{
     backoff::Backoff,
     cluster::Operation,
+    consumed_record::ConsumedRecord,
     cursor::{Cursor, Request, Start, Step, WhenHeldFull},
     error::Error,
     leader::{Connector, Fetched, LeaderClient, Partition},
     metrics::ConsumerMetrics,
-    record_batch::ConsumedRecord,
 };
 
 /// What one poll returned.

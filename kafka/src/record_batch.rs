@@ -13,14 +13,11 @@
 use std::io;
 
 use bytes::Bytes;
-use shared::{
-    record_headers::Headers,
-    varint::{take_bytes, take_varint},
-};
+use shared::varint::take_varint;
 
 use crate::{
     compression::{Compression, MAX_DECOMPRESSED_BYTES},
-    record::Record,
+    consumed_record::ConsumedRecord,
 };
 
 mod encode;
@@ -103,17 +100,6 @@ pub(crate) enum Malformed {
 pub(crate) enum TransactionEnd {
     Aborted,
     Committed,
-}
-
-/// A record as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsumedRecord {
-    offset: i64,
-    timestamp_ms: i64,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
-    headers: Bytes,
-    header_count: usize,
 }
 
 // === impl RecordBatches ===
@@ -290,7 +276,7 @@ impl RecordBatch {
         let mut records = Vec::with_capacity(plausible);
         for index in 0..self.count {
             let record = self.record(&bytes, &mut rest).ok_or(Malformed::Record(index))?;
-            if record.offset >= self.first_offset {
+            if record.offset() >= self.first_offset {
                 records.push(record);
             }
         }
@@ -307,89 +293,13 @@ impl RecordBatch {
         record = record.get(1..)?;
         let timestamp_delta = take_varint(&mut record)?;
         let offset_delta = take_varint(&mut record)?;
-        let share = |part: Option<&[u8]>| part.map(|part| bytes.slice_ref(part));
-        let key = share(take_bytes(&mut record)?);
-        let value = share(take_bytes(&mut record)?);
-        let header_count = usize::try_from(take_varint(&mut record)?).ok()?;
-        let headers = Headers::take(header_count, &mut record)?;
-        if !record.is_empty() {
-            return None;
-        }
-        Some(ConsumedRecord {
-            offset: self.base_offset.checked_add(offset_delta)?,
-            timestamp_ms: if self.attributes & LOG_APPEND_TIME == 0 {
-                self.base_timestamp_ms.saturating_add(timestamp_delta)
-            } else {
-                self.max_timestamp_ms
-            },
-            key,
-            value,
-            headers: bytes.slice_ref(headers.encoded()),
-            header_count,
-        })
-    }
-}
-
-// === impl ConsumedRecord ===
-
-impl ConsumedRecord {
-    /// Its offset in the partition.
-    #[must_use]
-    pub fn offset(&self) -> i64 {
-        self.offset
-    }
-
-    /// Milliseconds since 1970: when its producer says that it made the record, by the producer's clock; or when the broker
-    /// appended it, where the topic has `message.timestamp.type=LogAppendTime`.
-    #[must_use]
-    pub fn timestamp_ms(&self) -> i64 {
-        self.timestamp_ms
-    }
-
-    /// Its key, if it has one.
-    #[must_use]
-    pub fn key(&self) -> Option<&[u8]> {
-        self.key.as_deref()
-    }
-
-    /// Its key, shared.
-    #[must_use]
-    pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key.clone()
-    }
-
-    /// Its value; `None` is a tombstone.
-    #[must_use]
-    pub fn value(&self) -> Option<&[u8]> {
-        self.value.as_deref()
-    }
-
-    /// Its value, shared.
-    #[must_use]
-    pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value.clone()
-    }
-
-    /// Its headers.
-    #[must_use]
-    pub fn headers(&self) -> Headers<'_> {
-        // They were read once when the record was.
-        Headers::take(self.header_count, &mut &*self.headers).unwrap_or_default()
-    }
-}
-
-impl From<Record> for ConsumedRecord {
-    /// The record as a consumer would read it, at offset 0.
-    fn from(record: Record) -> Self {
-        let headers = record.headers.as_headers();
-        Self {
-            offset: 0,
-            timestamp_ms: record.timestamp_ms,
-            header_count: headers.len(),
-            headers: Bytes::copy_from_slice(headers.encoded()),
-            key: record.key.map(Bytes::from),
-            value: record.value.map(Bytes::from),
-        }
+        let timestamp_ms = if self.attributes & LOG_APPEND_TIME == 0 {
+            self.base_timestamp_ms.saturating_add(timestamp_delta)
+        } else {
+            self.max_timestamp_ms
+        };
+        let offset = self.base_offset.checked_add(offset_delta)?;
+        ConsumedRecord::read(offset, timestamp_ms, bytes.slice_ref(record))
     }
 }
 
