@@ -57,7 +57,7 @@ pub(crate) enum ReplyMatch {
     Late,
     /// A request whose caller had disconnected before.
     Cancelled,
-    /// No request of this gateway, or one that [`EndedRequests`] has forgotten.
+    /// No request of this gateway, one to a route without replies, or one that [`EndedRequests`] has forgotten.
     Foreign,
 }
 
@@ -213,10 +213,10 @@ impl InFlight {
 
         let mut state = self.shared.state.lock();
         for (id, _) in &replies {
-            let taken = state.take_sender(*id, End::Answered);
+            let taken = state.take_sender_for_reply(*id);
             let (reply_match, route) = match &taken {
                 Some((_, entry)) => (ReplyMatch::Delivered, Some(entry.route)),
-                None => match state.end(*id) {
+                None => match state.end(*id).filter(|(_, route)| state.has_replies(*route)) {
                     Some((End::Answered, route)) => (ReplyMatch::Duplicate, Some(route)),
                     Some((End::Failed | End::Shortened, route)) => (ReplyMatch::Late, Some(route)),
                     Some((End::Cancelled, route)) => (ReplyMatch::Cancelled, Some(route)),
@@ -274,9 +274,8 @@ impl InFlight {
         let mut senders = Vec::new();
         let mut state = self.shared.state.lock();
         for id in ids {
-            let route = state.entries.get(id).map(|entry| usize::from(entry.route));
-            let limits = route.and_then(|route| state.admission.limits(route));
-            if limits.is_some_and(|limits| limits.topic.is_none()) {
+            let route = state.entries.get(id).map(|entry| entry.route);
+            if route.is_some_and(|route| !state.has_replies(route)) {
                 senders.extend(state.take_sender(*id, end));
             }
         }
@@ -317,11 +316,19 @@ impl DeliveryCallback for InFlight {
 impl State {
     /// Takes the sender of a request that has no outcome yet, with the time of its registration and its route.
     fn take_sender(&mut self, id: Uuid, end: End) -> Option<(oneshot::Sender<Outcome>, Registered)> {
+        self.entries.get_mut(&id)?.take_sender(end)
+    }
+
+    /// The same for a reply. The outcome of a request to a route without replies is its acknowledgement alone.
+    fn take_sender_for_reply(&mut self, id: Uuid) -> Option<(oneshot::Sender<Outcome>, Registered)> {
         let entry = self.entries.get_mut(&id)?;
-        let sender = entry.sender.take()?;
-        entry.end = end;
-        let (registered, route) = (entry.registered, entry.route);
-        Some((sender, Registered { registered, route }))
+        self.admission.limits(usize::from(entry.route))?.topic?;
+        entry.take_sender(End::Answered)
+    }
+
+    fn has_replies(&self, route: u16) -> bool {
+        let limits = self.admission.limits(usize::from(route));
+        limits.is_some_and(|limits| limits.topic.is_some())
     }
 
     /// How a request without a sender ended, or is about to end, and its route.
@@ -339,6 +346,17 @@ impl State {
         {
             topic.replied(count, latency, now);
         }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn take_sender(&mut self, end: End) -> Option<(oneshot::Sender<Outcome>, Registered)> {
+        let sender = self.sender.take()?;
+        self.end = end;
+        let (registered, route) = (self.registered, self.route);
+        Some((sender, Registered { registered, route }))
     }
 }
 

@@ -295,10 +295,17 @@ async fn acknowledgement_is_the_outcome_of_a_route_without_replies_only() {
     let in_flight = with_unreplied_route();
     let replied = in_flight.register(0, REPLY_TIMEOUT).unwrap();
     let [stored, lost, refused] = [(); 3].map(|()| in_flight.register(1, REPLY_TIMEOUT).unwrap());
+    assert_eq!(reply(&in_flight, stored.id(), "unasked"), ReplyMatch::Foreign);
     in_flight.on_delivery(vec![replied.id(), stored.id()], DeliveryResult::Acknowledged);
     in_flight.on_delivery(vec![replied.id(), lost.id()], DeliveryResult::Unknown);
     in_flight.on_delivery(vec![refused.id()], DeliveryResult::Refused);
-    assert_eq!(stored.outcome().await, Ok(None));
+    let id = stored.id();
+    assert_eq!(
+        stored.outcome().await,
+        Ok(None),
+        "a service may answer what nobody asked"
+    );
+    assert_eq!(reply(&in_flight, id, "unasked"), ReplyMatch::Foreign);
     assert_eq!(lost.outcome().await, Err(GatewayError::TimedOut));
     assert_eq!(refused.outcome().await, Err(GatewayError::RecordRefused));
     reply(&in_flight, replied.id(), "value");
