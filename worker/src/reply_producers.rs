@@ -85,6 +85,8 @@ struct Shared {
     default: Producer,
     /// The default producer has sent replies, not only heartbeats.
     default_has_replies: AtomicBool,
+    /// The worker ends: a closed producer is not opened again.
+    is_closed: AtomicBool,
     callback: ReplyDelivery,
     metrics: ProducerMetrics,
     pool: Mutex<ProducerPool>,
@@ -118,6 +120,7 @@ impl ReplyProducers {
                 topics,
                 default,
                 default_has_replies: AtomicBool::new(false),
+                is_closed: AtomicBool::new(false),
                 callback,
                 metrics,
                 metadata: Mutex::default(),
@@ -126,8 +129,8 @@ impl ReplyProducers {
         }
     }
 
-    /// Queues a reply for `address`, topic and partition; `None` is the default. Returns it if its producer is not open or
-    /// has no room: then [`ReplyProducers::send`] waits, or rejects it.
+    /// Queues a reply for `address`, topic and partition; `None` is the default. Returns it if its producer is not open, closed,
+    /// or full: then [`ReplyProducers::send`] waits, or rejects it.
     pub(crate) fn try_send(
         &self,
         address: Option<(&str, i32)>,
@@ -199,6 +202,7 @@ impl ReplyProducers {
 
     /// Closes all producers, and waits up to `limit` until every record has its outcome. Returns whether all have.
     pub(crate) async fn close(&self, limit: Duration) -> bool {
+        self.shared.is_closed.store(true, Ordering::Relaxed);
         let producers = self.shared.pool.lock().producers();
         let producers = producers.iter().chain([&self.shared.default]);
         let closed = join_all(producers.map(|producer| producer.close(limit))).await;
@@ -231,6 +235,8 @@ impl Shared {
             match producer.send(record, token, keep_waiting).await {
                 Ok(()) => return Ok(()),
                 Err(SendError::Unreachable(token)) => return Err((Rejected::BufferFull, token)),
+                // The request is not acknowledged: another worker gets it.
+                Err(SendError::Closed(..)) if self.is_closed.load(Ordering::Relaxed) => return Ok(()),
                 // Evicted since the look-up: opens it again.
                 Err(SendError::Closed(unsent, returned)) => (record, token) = (unsent, returned),
             }

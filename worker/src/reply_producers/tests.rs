@@ -67,6 +67,39 @@ async fn unreachable_partition_is_waited_for_while_the_reply_is_wanted() {
 }
 
 #[tokio::test]
+async fn reply_is_returned_when_its_producer_is_not_open_or_full() {
+    let producers = unreachable();
+    let permits = Arc::new(Semaphore::new(9));
+    let try_send = |address| {
+        let token = DeliveryToken::Heartbeat(Arc::clone(&permits).try_acquire_owned().unwrap());
+        producers.try_send(address, Record::new(vec![7], vec![0; BUFFER_BYTES / 4]), token)
+    };
+    assert!(try_send(Some(("pong", 1))).is_some(), "its producer is not open");
+    let taken = (0..5).take_while(|_| try_send(None).is_none()).count();
+    assert_eq!(taken, 3, "a record is larger than its value");
+    let (record, token) = try_send(None).unwrap();
+    assert_eq!(record.key, Some(vec![7]));
+    let sent = timeout(TEST_TIMEOUT, producers.send(None, record, token, || false)).await;
+    assert_eq!(sent, Ok(Err(Rejected::BufferFull)));
+}
+
+#[tokio::test]
+async fn reply_after_the_close_is_given_up() {
+    let producers = unreachable();
+    producers.shared.metadata.lock().update("pong", [0, 1].into());
+    producers.shared.open("pong", 1);
+    producers.close(Duration::ZERO).await;
+    let offsets = Arc::new(kafka::OffsetTracker::default());
+    offsets.fetched(0..2, 2, None);
+    for (offset, address) in [(0, None), (1, Some(("pong", 1)))] {
+        let token = DeliveryToken::Reply(offsets.in_flight(offset));
+        let sent = producers.send(address, Record::new(Vec::new(), Vec::new()), token, || true);
+        assert_eq!(timeout(TEST_TIMEOUT, sent).await, Ok(Ok(())));
+    }
+    assert_eq!(offsets.committable(), Some(0), "neither request is acknowledged");
+}
+
+#[tokio::test]
 async fn metadata_timeout_rejects_the_reply() {
     let producers = unreachable();
     for (topic, limit) in [
