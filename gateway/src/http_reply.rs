@@ -39,11 +39,7 @@ impl HttpReply {
             Some(value) => status(value).ok_or(BadStatus)?,
             None => StatusCode::OK,
         };
-        let has_content = !matches!(
-            status,
-            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-        );
-        let body = record.value().filter(|_| has_content).unwrap_or_default();
+        let body = record.value().filter(|_| has_content(status)).unwrap_or_default();
         let mut response = Self {
             status,
             headers: HeaderMap::new(),
@@ -74,6 +70,14 @@ impl HttpReply {
             }
         }
     }
+}
+
+/// Whether a response with this status may have a body (RFC 9110, 15.3.5, 15.3.6 and 15.4.5).
+pub(crate) fn has_content(status: StatusCode) -> bool {
+    !matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
 }
 
 /// The listed header of this name, in any case.

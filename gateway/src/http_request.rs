@@ -22,7 +22,7 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// The bound on the names and values of the headers that are passed on, together.
 pub(crate) const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// Bytes for the headers of most records, beside the path and its parameters; beyond it they are copied once more.
+/// Bytes for the headers of most records, beside path and parameters. With more of them they are copied once.
 const HEADERS_CAPACITY: usize = 384;
 
 static PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -66,7 +66,8 @@ impl HttpRequest {
             .transpose();
         let key = key.map_err(|KeyError(index)| GatewayError::MissingHeader(index))?;
 
-        let mut headers = HeaderBuf::with_capacity(HEADERS_CAPACITY + 2 * target.len());
+        let values: usize = params.iter().map(|(_, value)| value.len()).sum();
+        let mut headers = HeaderBuf::with_capacity(HEADERS_CAPACITY + target.len() + values);
         headers.push(http::METHOD, method.as_str().as_bytes());
         headers.push(http::PATH, target.as_bytes());
         let mut name = String::new();

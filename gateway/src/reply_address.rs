@@ -133,7 +133,7 @@ impl AddressHeaders {
     }
 
     /// Appends the headers of a request: correlation, reply address and deadline; without a reply the correlation only.
-    /// None until the partition is chosen.
+    /// Appends nothing until the partition is chosen.
     pub(crate) fn add_to(&self, headers: &mut HeaderBuf, id: Uuid, timeout: Duration) {
         let partition = match &self.address {
             None => None,

@@ -49,7 +49,7 @@ struct CountedProducer {
     in_flight: Gauge,
 }
 
-/// The producer of a request, which counts as one in flight until this is dropped.
+/// A producer for one request, which is counted there until this is dropped.
 #[derive(Debug)]
 pub(crate) struct RequestProducer(Arc<CountedProducer>);
 

@@ -17,7 +17,7 @@ use shared::server::{RequestError, Response};
 use uuid::Uuid;
 
 use crate::{
-    http_reply::HttpReply,
+    http_reply::{self, HttpReply},
     ping_body::BadJson,
     routes::{Contract, Route},
 };
@@ -76,10 +76,7 @@ pub(crate) fn ping_reply(value: &[u8]) -> Response {
 
 /// The reply of a service, verbatim.
 pub(crate) fn http_reply(reply: HttpReply) -> Response {
-    let has_content = !matches!(
-        reply.status,
-        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-    );
+    let has_content = http_reply::has_content(reply.status);
     let mut response = Response::new(Full::new(reply.body.into()));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;

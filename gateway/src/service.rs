@@ -74,7 +74,7 @@ pub(crate) enum RequestHead {
     Refused(GatewayError, Option<HeaderValue>),
 }
 
-/// The head of a request by the contract of its route.
+/// A request without its body, by the contract of its route.
 #[derive(Debug)]
 pub(crate) enum Request {
     Ping(PingRequest),
@@ -214,7 +214,7 @@ impl GatewayService {
         let Some(producer) = route.topic.producer(request.key()) else {
             return Err(pending_reply.cancel(GatewayError::NotReady));
         };
-        let record = record(route, request, content, (id, timeout), context);
+        let record = make_record(route, request, content, id, timeout, context);
         if !producer.try_send(record, id, pending_reply.deadline()) {
             return Err(pending_reply.cancel(GatewayError::Full));
         }
@@ -267,12 +267,13 @@ impl GatewayService {
     }
 }
 
-/// The record of a request with this id and timeout.
-fn record(
+/// The record of a request with this correlation id and timeout.
+fn make_record(
     route: &RouteService,
     request: Request,
     content: Content,
-    (id, timeout): (Uuid, Duration),
+    id: Uuid,
+    timeout: Duration,
     context: &RequestContext,
 ) -> Record {
     let (mut headers, key) = match request {

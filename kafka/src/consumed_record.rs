@@ -103,6 +103,9 @@ impl ConsumedRecord {
 
 impl From<Record> for ConsumedRecord {
     /// The record as a consumer would read it, at offset 0.
+    ///
+    /// # Panics
+    /// When it has 4 GiB.
     fn from(record: Record) -> Self {
         let headers = record.headers.as_headers();
         let mut fields = Vec::with_capacity(record.size_bytes());

@@ -45,10 +45,12 @@ impl<'a> Headers<'a> {
         Some(Self { count, encoded })
     }
 
-    /// `count` headers that [`Headers::take`] has read from these bytes before.
+    /// `count` headers in these bytes, which [`Headers::take`] must have read before.
     #[must_use]
     pub fn of_encoded(count: usize, encoded: &'a [u8]) -> Self {
-        Self { count, encoded }
+        let headers = Self { count, encoded };
+        debug_assert_eq!(Self::take(count, &mut { encoded }), Some(headers));
+        headers
     }
 
     /// The value of the last header of this name; an empty one for null. The last, as Kafka's `Headers.lastHeader`.

@@ -223,7 +223,7 @@ impl Executor {
         let replies = &self.shared.parts.replies;
         let unsent = match ReplyTo::from_headers(request.record_headers()) {
             Ok(reply_to) => send_reply(replies, &request, reply_to, outcome, in_flight),
-            // They were valid when the request was read.
+            // The headers were valid when the request was read.
             Err(malformed) => {
                 in_flight.ack();
                 return self.skip(&Skipped::Headers(malformed), &request);

@@ -218,7 +218,7 @@ impl Task {
         self.offsets.wait_for_start_offered().await;
     }
 
-    /// Answers a request, hands it to the executor, or skips it. Returns a reply that there is no room for.
+    /// Answers a request, hands it to the executor, or skips it. Returns a reply that cannot be queued at once.
     fn handle(&mut self, record: ConsumedRecord) -> Option<UnsentReply> {
         let metrics = &self.context.metrics;
         metrics.requests.inc();
@@ -301,7 +301,7 @@ impl Task {
         }
     }
 
-    /// Waits for room for a reply.
+    /// Waits until a reply is queued.
     async fn send(&mut self, unsent: UnsentReply) {
         if let Err((skipped, request)) = unsent.send(&self.context.replies).await {
             self.skip(&skipped, &request);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{Request, delivery::DeliveryToken, handler::Outcome, reply_producers::ReplyProducers, skipped::Skipped};
 
-/// A reply that there was no room for.
+/// A reply that was not queued: its producer is not open, closed, or full.
 #[derive(Debug)]
 pub(crate) struct UnsentReply {
     request: Request,
@@ -14,7 +14,7 @@ pub(crate) struct UnsentReply {
     token: DeliveryToken,
 }
 
-/// Queues the reply, or returns it if there is no room for it now. The request is acknowledged with the delivery of the reply.
+/// Queues the reply, or returns it if that cannot be done at once. The request is acknowledged with the delivery of the reply.
 pub(crate) fn send_reply(
     producers: &ReplyProducers,
     request: &Request,
@@ -35,7 +35,7 @@ pub(crate) fn send_reply(
 // === impl UnsentReply ===
 
 impl UnsentReply {
-    /// Queues the reply as soon as there is room.
+    /// Queues the reply as soon as its producer is open and has room.
     ///
     /// # Errors
     /// Why there is no reply, and the request, which is acknowledged.
@@ -43,12 +43,13 @@ impl UnsentReply {
         let Self { request, record, token } = self;
         let reply_to = match ReplyTo::from_headers(request.record_headers()) {
             Ok(reply_to) => reply_to,
-            // They were valid when the request was read.
+            // The headers were valid when the request was read.
             Err(malformed) => {
                 token.reject();
                 return Err((Skipped::Headers(malformed), request));
             }
         };
+        // By the time alone: nothing is known of the caller.
         let deadline = request.deadline();
         let is_wanted = || deadline.is_none_or(|deadline| Instant::now() < deadline);
         let sent = producers.send(reply_to.address, record, token, is_wanted).await;
