@@ -65,8 +65,8 @@ pub struct Worker {
 
 impl Worker {
     /// A worker with the settings in the environment: `KAFKA_BROKERS`, `WORKER_GROUP` and so on. The arguments of the process are
-    /// not read. `/live`, `/ready` and `/metrics` are served only if `ADMIN_ADDR` is set. A bad value is an error of
-    /// [`Worker::serve`].
+    /// not read. `/live`, `/ready` and `/metrics` are served only if `ADMIN_ADDR` is set. `RUST_LOG` and `LOG_FORMAT` are the
+    /// host's. A bad value is an error of [`Worker::serve`].
     pub fn from_env() -> Self {
         let blueprint = config::from_env::<Settings>().map(|(settings, sources)| {
             let is_set = sources.value_source("admin_addr") == Some(ValueSource::EnvVariable);
@@ -91,7 +91,7 @@ impl Worker {
     }
 
     /// Handles the requests of a topic. Its handler is spawned on the runtime that [`Worker::serve`] is called on. A second
-    /// handler of a topic replaces the first one.
+    /// handler of a topic replaces the first one. A name that no topic can have is an error of [`Worker::serve`].
     pub fn topic<F, R>(self, name: &str, handle: F) -> Self
     where
         F: Fn(Request) -> R + Send + Sync + 'static,
@@ -100,8 +100,9 @@ impl Worker {
         self.service(Service::new(name, Handler::spawned(handle)))
     }
 
-    /// Answers the requests of a topic with a pure function. It runs on the thread that reads Kafka, without the cost of a task:
-    /// it must neither block nor take long. The bound on concurrent handlers does not count it.
+    /// Answers the requests of a topic with a quick function without I/O. It runs on the thread that reads Kafka, without the
+    /// cost of a task: while it runs, nothing else does, and one that blocks costs the membership of the group. The bound on
+    /// concurrent handlers does not count it. Requests without a caller are handled as those of [`Worker::topic`].
     pub fn answer<F>(self, name: &str, answer: F) -> Self
     where
         F: Fn(&Request) -> Result<Reply, Failure> + Send + Sync + 'static,
@@ -113,17 +114,21 @@ impl Worker {
         self.map(|blueprint| blueprint.services.push(service))
     }
 
-    /// Sets how many handlers run at a time, over all topics and partitions. The default is `CONCURRENCY`, which is 64.
+    /// Sets how many handlers run at a time, over all topics and partitions; 0 counts as 1. The default is `CONCURRENCY`, which
+    /// is 64.
     pub fn concurrency(self, handlers: usize) -> Self {
         self.map(|blueprint| blueprint.settings.concurrency = handlers.max(1))
     }
 
-    /// Sets the bound on a handler whose request has no deadline, an hour at most. The default is 60 s.
+    /// Sets the bound on a handler whose request has no deadline, an hour at most. The default is 60 s; 0 is an error of
+    /// [`Worker::serve`]. A caller of such a request then gets 504 `the service took too long`. `HANDLER_STUCK_AFTER` must be
+    /// longer, and longer than the longest timeout of a route: it ends the worker.
     pub fn default_timeout(self, timeout: Duration) -> Self {
         self.map(|blueprint| blueprint.default_timeout = timeout.min(MAX_TIMEOUT))
     }
 
-    /// Sets the name and the version of the service, which its heartbeats tell. The default name is `KAFKA_CLIENT_ID`.
+    /// Sets the name and the version of the service, which its heartbeats tell and the gateway's `/workers` shows. The default
+    /// name is `KAFKA_CLIENT_ID`; without that it is empty.
     pub fn identity(self, name: &str, version: &str) -> Self {
         self.map(|blueprint| blueprint.identity = (name.to_owned(), version.to_owned()))
     }
@@ -133,7 +138,10 @@ impl Worker {
         self.map(|blueprint| blueprint.forward = Some(forward))
     }
 
-    /// Serves until SIGTERM or SIGINT, which it catches from then on, and drains: see the guarantees of the crate.
+    /// Serves until SIGTERM or SIGINT, and drains: see the guarantees of the crate. It catches both signals from then on, also
+    /// after it has returned; a second one does nothing. A program with signal handlers of its own uses [`Worker::serve_until`].
+    ///
+    /// It must be called in a tokio runtime. An unreachable Kafka or a missing topic is no error: the worker keeps trying.
     ///
     /// # Errors
     /// [`Error::Settings`] at once. [`Error::Failed`] when it cannot start, or when a handler is stuck.
@@ -151,6 +159,22 @@ impl Worker {
     }
 
     /// Serves until `shutdown` resolves, and drains. It catches no signal.
+    ///
+    /// It returns up to `DRAIN_TIMEOUT` and a second after `shutdown` resolves: keep the runtime until then. If its future is
+    /// dropped, the worker drains as well, but nobody waits for it.
+    ///
+    /// ```no_run
+    /// # async fn host(service: worker::Worker) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let serving = tokio::spawn(service.serve_until(async {
+    ///     let _ = stopped.await;
+    /// }));
+    /// // The host does its own work here.
+    /// drop(stop);
+    /// serving.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`Worker::serve`].
@@ -210,6 +234,9 @@ impl Worker {
         }
         if blueprint.services.is_empty() {
             return Err("the worker has no topic".to_owned());
+        }
+        if blueprint.default_timeout.is_zero() {
+            return Err("the default timeout is 0: it must be longer".to_owned());
         }
         blueprint.settings.validate()?;
         let topics = blueprint.services.iter().map(|service| &**service.topic());

@@ -4,6 +4,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{
     ArgMatches, CommandFactory, Parser,
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -27,12 +28,23 @@ pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
     })
 }
 
-/// Parses the environment, without a command line. The second part says where each value comes from.
+/// Settings of the logs, which only a binary has.
+const LOG_SETTINGS: [&str; 2] = ["rust_log", "log_format"];
+
+/// Parses the environment, without a command line, for a library: settings of the logs keep their defaults, because its host
+/// may use the same variables in another way. The second part says where each value comes from.
 ///
 /// # Errors
 /// The bad value, on one line.
 pub fn from_env<T: Parser>() -> Result<(T, ArgMatches), String> {
-    let matches = T::command().try_get_matches_from(["environment"]);
+    let command = T::command().mut_args(|argument| {
+        if LOG_SETTINGS.contains(&argument.get_id().as_str()) {
+            argument.env(Resettable::Reset)
+        } else {
+            argument
+        }
+    });
+    let matches = command.try_get_matches_from(["environment"]);
     let matches = matches.map_err(|error| one_line::<T>(&error))?;
     let settings = T::from_arg_matches(&matches).map_err(|error| one_line::<T>(&error))?;
     Ok((settings, matches))

@@ -50,6 +50,9 @@ fn service(fixture: &Fixture, topics: &[&str]) -> Setup {
         .configure(setup)
         .set("WORKER_GROUP", fixture.group_name())
         .set("CONCURRENCY", "8")
+        // Settings of another logger: those of a library's host are none of the library's.
+        .set("RUST_LOG", "info,sqlx")
+        .set("LOG_FORMAT", "pretty")
 }
 
 async fn header(replies: &Topic, key: &str, name: &str) -> Option<String> {
