@@ -287,7 +287,16 @@ impl Suite {
         let ended = timeout(LIMIT, &mut running).await;
         self.times.lock().push((start.elapsed(), name.to_owned()));
         // `running` is dropped during the panic: its processes then show their logs.
-        ended.unwrap_or_else(|_elapsed| panic!("{name} hung: it did not end within {LIMIT:?}"))
+        let completion = ended.unwrap_or_else(|_elapsed| panic!("{name} hung: it did not end within {LIMIT:?}"));
+        if let Completion::Ignored { reason } = &completion
+            && self.ci
+        {
+            panic!(
+                "with CI=true every test has to run: {}",
+                reason.as_deref().unwrap_or_default()
+            );
+        }
+        completion
     }
 
     fn report_slowest(&self) {
