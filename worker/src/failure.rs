@@ -14,7 +14,10 @@ pub(crate) const SERVICE_FAILED: &str = "the service failed";
 ///
 /// - [`Failure::new`] tells the caller why: the reply has the status, and the body `{"error":"…"}`.
 /// - Any other error becomes a failure with `?`: the caller gets 500 `the service failed`, and the text of the error goes to
-///   the log only.
+///   the log only. Types that are no [`Error`] themselves, such as `anyhow::Error`, need
+///   `.map_err(|error| Failure::new(500, "the service failed").because(error))`.
+///
+/// With a caller, only failures with a status from 500 on are logged, at most one line a second.
 ///
 /// As in anyhow, a failure is no [`Error`] itself.
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Failure {
         }
     }
 
-    /// The record is no request of this service: it is logged, counted, and neither answered nor tried again.
+    /// The record is no request of this service: it is logged, counted, and neither answered nor tried again. A caller that
+    /// waits gets 504 after its timeout; without a caller, the record is no dead letter.
     #[must_use]
     pub fn skip(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
@@ -88,7 +92,7 @@ impl Failure {
         }
     }
 
-    /// Adds the cause, for the log only.
+    /// Adds the cause, which the caller never sees.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(cause.into());

@@ -22,10 +22,11 @@
 //! # }
 //! ```
 //!
-//! The crate is a dependency by git tag, which also says which Rust it needs:
+//! The crate is a dependency by git tag, which also says which Rust it needs. It is not on crates.io: the `worker` there is
+//! another crate.
 //!
 //! ```toml
-//! worker = { git = "https://…/ping-pong", tag = "v0.1.0" }
+//! worker = { git = "URL of this repository", tag = "v0.1.0" }
 //! ```
 //!
 //! # Guarantees
@@ -33,25 +34,28 @@
 //! - **At least once.** A request is done when its handler has ended and Kafka has acknowledged its reply. Only then the
 //!   committed offset moves past it. A worker that is killed, or a partition that changes its owner, repeats the requests that
 //!   were not done, and those behind them: the lowest offset that is not done is the one that is committed. A handler that must
-//!   not work twice uses a unique constraint on [`Request::key`] or an id of its own.
+//!   not work twice stores an id of the request under a unique constraint: the caller's idempotency key, or topic, partition
+//!   and offset. [`Request::key`] is no such id: many requests may have the same.
 //! - **Order.** Requests with the same key are handled one at a time, in the order of their partition. Others are handled
 //!   concurrently, 64 at a time by default ([`Worker::concurrency`]). A repeated request comes behind later ones that were done
 //!   before.
 //! - **Deadlines.** A request whose caller has given up is skipped. A handler is dropped at the deadline of its request
 //!   ([`Request::deadline`]), or after 60 s if there is none ([`Worker::default_timeout`]). Work that must not be cut belongs
-//!   into a task of its own: `tokio::spawn(work).await`.
+//!   into a task of its own: `tokio::spawn(work).await`. Such a task holds up neither the next request of its key nor a shutdown.
 //! - **Failures.** A [`Failure`] tells the caller its status and message. Any other error, and a panic, is 500
-//!   `the service failed`; its text goes to the log only. Nothing is tried again while a caller waits.
+//!   `the service failed`; its text goes to the log only. Nothing is tried again while a caller waits. Only an `Err` is a
+//!   failure: a [`Reply`] with status 500 is done.
 //! - **Without a caller** ([`Request::wants_reply`] is false, a route with `reply = false`) a failed request is tried again
-//!   after 1 s and 10 s, then written to `DEAD_LETTER_TOPIC`. Without this topic it is tried on, at least every minute, and
-//!   `/ready` names it. It holds up the requests with its key only.
+//!   after 1 s and 10 s, then written to `DEAD_LETTER_TOPIC`. Without this topic it is tried again without end, at least every
+//!   minute, and `/ready` names it. It holds up the requests with its key only, and the committed offset: a restart repeats
+//!   everything behind it.
 //! - **Bounds.** A partition is not polled while 10,000 of its requests are not done, or 64 MiB of requests wait.
 //! - **Replies** go only to the topics that `REPLY_TOPICS` allows (default: `PONG_TOPIC`). Other requests are not executed.
 //! - **Shutdown.** No further requests are read. Those that were read are handled within `DRAIN_TIMEOUT`, their offsets are
 //!   committed, and the worker leaves its group. What is left is repeated by the next owner.
 //! - **Blocking.** Kafka is read on a thread of its own: a handler that blocks its thread delays other handlers, and costs no
-//!   membership. If a handler runs for longer than `HANDLER_STUCK_AFTER` (5 min), the worker is not ready, leaves its group
-//!   without committing past it, and [`Worker::serve`] returns an error.
+//!   membership, except in [`Worker::answer`]. If a handler runs for longer than `HANDLER_STUCK_AFTER` (5 min), the worker is
+//!   not ready, leaves its group without committing past it, and [`Worker::serve`] returns an error.
 //!
 //! `docs/worker-library.md` in the repository says more of each, and how to depend on this crate.
 //!

@@ -13,7 +13,8 @@ use crate::{Failure, Status};
 
 /// The reply to a request.
 ///
-/// Without a content type, callers take the body for JSON.
+/// Without a content type, callers take the body for JSON. A reply larger than the `max.message.bytes` of its topic, by default
+/// about 1 MB, is refused by Kafka: its caller gets 504.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     status: Status,
@@ -140,7 +141,8 @@ impl Reply {
     }
 }
 
-/// Without the fields of one connection, as HTTP servers such as axum make responses. Take the whole body first.
+/// For responses of HTTP libraries such as axum, whose body must be read to its end before. Hop-by-hop fields such as
+/// `connection` are dropped; a status below 200 or above 599 becomes 502.
 impl<B: Into<Bytes>> From<http::Response<B>> for Reply {
     fn from(response: http::Response<B>) -> Self {
         let (head, body) = response.into_parts();

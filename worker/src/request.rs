@@ -35,6 +35,7 @@ pub struct Request {
 }
 
 /// Builds a request, to call a handler without Kafka. [`Request::post`] and [`Request::builder`] begin one; its body ends it.
+/// Without more, it has no key, topic, deadline or parameters, a caller waits for it, and its partition and offset are 0.
 #[derive(Debug)]
 pub struct RequestBuilder {
     key: Option<Vec<u8>>,
@@ -131,7 +132,8 @@ impl Request {
         })
     }
 
-    /// The value of a header, if it is UTF-8. Upper and lower case are the same; of several the last counts.
+    /// The value of a header, if it is UTF-8. Upper and lower case are the same; of several the last counts. From the gateway come
+    /// the content type, the trace, `x-request-id`, and the `request_headers` of the route.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.last(|found| found.eq_ignore_ascii_case(name.as_bytes()))?;
@@ -207,7 +209,7 @@ impl Request {
     }
 
     /// The request for HTTP libraries such as axum and tower. It has the headers that may be passed on to an HTTP server:
-    /// valid field names, without those of one connection and those of Kafka clients.
+    /// valid field names, without hop-by-hop ones such as `connection`, those of Kafka clients, and `host`.
     ///
     /// # Errors
     /// A [`Failure`] with status 400 if the method is no token, or the path does not begin with a slash.
