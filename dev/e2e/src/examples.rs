@@ -196,7 +196,8 @@ fn caches() -> BTreeMap<&'static str, String> {
         ("GOCACHE", of("go-build")),
         // Without the first flag the modules cannot be removed, the second asks git about a directory that it ignores.
         ("GOFLAGS", "-modcacherw -buildvcs=false".to_owned()),
-        ("MAVEN_OPTS", format!("-Dmaven.repo.local={}", of("maven"))),
+        // From the directory of an example: a path with a space would be two words.
+        ("MAVEN_OPTS", "-Dmaven.repo.local=../cache/maven".to_owned()),
     ])
 }
 
