@@ -9,12 +9,12 @@ use serde_json::Value;
 
 /// JSON pointer and upper bound.
 const BOUNDS: [(&str, f64); 7] = [
-    ("/gateway/allocations", 56.0),
-    ("/gateway/allocated_bytes", 6_200.0),
+    ("/gateway/allocations", 54.0),
+    ("/gateway/allocated_bytes", 6_000.0),
     // Newer versions of the calls are longer by some bytes each.
     ("/gateway/wire_bytes", 720.0),
     ("/worker/allocations", 46.0),
-    ("/worker/allocated_bytes", 5_200.0),
+    ("/worker/allocated_bytes", 5_000.0),
     ("/worker/wire_bytes", 720.0),
     // 256 requests while a batch is in flight: that batch, and one with the other 255. Batches are small on other systems.
     ("/burst/batches", if cfg!(target_os = "linux") { 2.0 } else { 10.0 }),
