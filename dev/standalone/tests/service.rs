@@ -111,4 +111,12 @@ async fn problems_of_the_start_are_named() {
     assert!(missing.contains("tests/none.toml"), "{missing}");
     let without_topics = Standalone::start("tests/routes.toml", Worker::from_env()).await;
     assert_eq!(without_topics.unwrap_err().to_string(), "the worker has no topic");
+    let without_time = Worker::from_env()
+        .topic("orders", place)
+        .default_timeout(Duration::ZERO);
+    let without_time = Standalone::start("tests/routes.toml", without_time).await;
+    assert_eq!(
+        without_time.unwrap_err().to_string(),
+        "the default timeout is 0: it must be longer"
+    );
 }
