@@ -79,6 +79,10 @@ impl Admission {
         self.topics.get_mut(topic)
     }
 
+    pub(crate) fn has_replies(&self, route: usize) -> bool {
+        self.limits(route).is_some_and(|limits| limits.topic.is_some())
+    }
+
     pub(crate) fn limits(&self, route: usize) -> Option<RouteLimits> {
         self.routes.get(route).map(|route| route.limits)
     }

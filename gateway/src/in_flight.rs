@@ -216,7 +216,10 @@ impl InFlight {
             let taken = state.take_sender_for_reply(*id);
             let (reply_match, route) = match &taken {
                 Some((_, entry)) => (ReplyMatch::Delivered, Some(entry.route)),
-                None => match state.end(*id).filter(|(_, route)| state.has_replies(*route)) {
+                None => match state
+                    .end(*id)
+                    .filter(|(_, route)| state.admission.has_replies((*route).into()))
+                {
                     Some((End::Answered, route)) => (ReplyMatch::Duplicate, Some(route)),
                     Some((End::Failed | End::Shortened, route)) => (ReplyMatch::Late, Some(route)),
                     Some((End::Cancelled, route)) => (ReplyMatch::Cancelled, Some(route)),
@@ -274,8 +277,8 @@ impl InFlight {
         let mut senders = Vec::new();
         let mut state = self.shared.state.lock();
         for id in ids {
-            let route = state.entries.get(id).map(|entry| entry.route);
-            if route.is_some_and(|route| !state.has_replies(route)) {
+            let route = state.entries.get(id).map(|entry| usize::from(entry.route));
+            if route.is_some_and(|route| !state.admission.has_replies(route)) {
                 senders.extend(state.take_sender(*id, end));
             }
         }
@@ -322,13 +325,8 @@ impl State {
     /// The same for a reply. The outcome of a request to a route without replies is its acknowledgement alone.
     fn take_sender_for_reply(&mut self, id: Uuid) -> Option<(oneshot::Sender<Outcome>, Registered)> {
         let entry = self.entries.get_mut(&id)?;
-        self.admission.limits(usize::from(entry.route))?.topic?;
-        entry.take_sender(End::Answered)
-    }
-
-    fn has_replies(&self, route: u16) -> bool {
-        let limits = self.admission.limits(usize::from(route));
-        limits.is_some_and(|limits| limits.topic.is_some())
+        let has_replies = self.admission.has_replies(entry.route.into());
+        has_replies.then(|| entry.take_sender(End::Answered))?
     }
 
     /// How a request without a sender ended, or is about to end, and its route.

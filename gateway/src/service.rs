@@ -83,7 +83,7 @@ pub(crate) enum Request {
 
 /// What the body of a request becomes.
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     Ping(PingBody),
     /// The value of the record.
     Http(Vec<u8>),
@@ -214,7 +214,9 @@ impl GatewayService {
         let Some(producer) = route.topic.producer(request.key()) else {
             return Err(pending_reply.cancel(GatewayError::NotReady));
         };
-        let record = make_record(route, request, content, id, timeout, context);
+        let (mut headers, key) = request.into_parts();
+        route.address.add_to(&mut headers, id, timeout);
+        let record = make_record(id, headers, key, content, context);
         if !producer.try_send(record, id, pending_reply.deadline()) {
             return Err(pending_reply.cancel(GatewayError::Full));
         }
@@ -267,20 +269,15 @@ impl GatewayService {
     }
 }
 
-/// The record of a request with this correlation id and timeout.
-fn make_record(
-    route: &RouteService,
-    request: Request,
-    content: Content,
+/// The record of a request with this correlation id. `headers` are those of its head and of its reply address; without a key
+/// of its own it has the id.
+pub(crate) fn make_record(
     id: Uuid,
-    timeout: Duration,
+    mut headers: HeaderBuf,
+    key: Option<Vec<u8>>,
+    content: Content,
     context: &RequestContext,
 ) -> Record {
-    let (mut headers, key) = match request {
-        Request::Http(request) => (request.headers, request.key),
-        Request::Ping(_) => (HeaderBuf::new(), None),
-    };
-    route.address.add_to(&mut headers, id, timeout);
     context.add_trace(&mut headers);
     match content {
         Content::Ping(body) => body.into_record(id, headers),
@@ -312,6 +309,14 @@ impl Request {
         match self {
             Self::Ping(_) => None,
             Self::Http(request) => request.wait,
+        }
+    }
+
+    /// The headers that the record has of the head, and its key, if that is not the correlation id.
+    fn into_parts(self) -> (HeaderBuf, Option<Vec<u8>>) {
+        match self {
+            Self::Ping(_) => (HeaderBuf::new(), None),
+            Self::Http(request) => (request.headers, request.key),
         }
     }
 

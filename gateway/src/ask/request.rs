@@ -23,6 +23,7 @@ use crate::{
     request_context::RequestContext,
     response::GatewayError,
     routes::{Contract, Match, Route, Routes},
+    service,
 };
 
 /// A request to send.
@@ -135,27 +136,14 @@ impl Request {
                 left: self.timeout,
             }),
         };
-        let mut record = match &self.content {
-            Content::Ping(body) => {
-                let mut headers = HeaderBuf::new();
-                template.add_to(&mut headers, id);
-                body.clone().into_record(id, headers)
-            }
-            Content::Http { head, body } => {
-                let mut headers = head.headers.clone();
-                template.add_to(&mut headers, id);
-                Record {
-                    headers,
-                    ..Record::new(id.to_string().into_bytes(), body.clone())
-                }
-            }
+        let (mut headers, content) = match &self.content {
+            Content::Ping(body) => (HeaderBuf::new(), service::Content::Ping(body.clone())),
+            Content::Http { head, body } => (head.headers.clone(), service::Content::Http(body.clone())),
         };
+        template.add_to(&mut headers, id);
+        let mut record = service::make_record(id, headers, None, content, &self.context);
         if let Some(key) = &self.key {
             record.key = Some(key.clone());
-        }
-        self.context.add_trace(&mut record.headers);
-        if let (Some(request_id), Contract::Http) = (self.context.request_id(), self.route.contract) {
-            record.headers.push(http::REQUEST_ID, request_id.as_bytes());
         }
         record
     }

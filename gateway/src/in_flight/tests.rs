@@ -303,7 +303,7 @@ async fn acknowledgement_is_the_outcome_of_a_route_without_replies_only() {
     assert_eq!(
         stored.outcome().await,
         Ok(None),
-        "a service may answer what nobody asked"
+        "a service may answer without being asked"
     );
     assert_eq!(reply(&in_flight, id, "unasked"), ReplyMatch::Foreign);
     assert_eq!(lost.outcome().await, Err(GatewayError::TimedOut));
