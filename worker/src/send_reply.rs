@@ -10,6 +10,8 @@ use crate::{Request, delivery::DeliveryToken, handler::Outcome, reply_producers:
 #[derive(Debug)]
 pub(crate) struct UnsentReply {
     request: Request,
+    /// Topic and partition; `None` is the default.
+    address: Option<(String, i32)>,
     record: Record,
     token: DeliveryToken,
 }
@@ -27,6 +29,7 @@ pub(crate) fn send_reply(
     let unsent = producers.try_send(reply_to.address, record, DeliveryToken::Reply(in_flight));
     unsent.map(|(record, token)| UnsentReply {
         request: request.clone(),
+        address: reply_to.address.map(|(topic, partition)| (topic.to_owned(), partition)),
         record,
         token,
     })
@@ -40,23 +43,21 @@ impl UnsentReply {
     /// # Errors
     /// Why there is no reply, and the request, which is acknowledged.
     pub(crate) async fn send(self, producers: &ReplyProducers) -> Result<(), (Skipped, Request)> {
-        let Self { request, record, token } = self;
-        let reply_to = match ReplyTo::from_headers(request.record_headers()) {
-            Ok(reply_to) => reply_to,
-            // The headers were valid when the request was read.
-            Err(malformed) => {
-                token.reject();
-                return Err((Skipped::Headers(malformed), request));
-            }
-        };
+        let Self {
+            request,
+            address,
+            record,
+            token,
+        } = self;
+        let address = address.as_ref().map(|(topic, partition)| (topic.as_str(), *partition));
         // By the time alone: nothing is known of the caller.
         let deadline = request.deadline();
         let is_wanted = || deadline.is_none_or(|deadline| Instant::now() < deadline);
-        let sent = producers.send(reply_to.address, record, token, is_wanted).await;
+        let sent = producers.send(address, record, token, is_wanted).await;
         sent.map_err(|cause| {
-            let (topic, partition) = reply_to.address.unwrap_or_default();
+            let (topic, partition) = address.unwrap_or_default();
             let partition = format!("{topic}/{partition}");
-            (Skipped::Rejected { partition, cause }, request.clone())
+            (Skipped::Rejected { partition, cause }, request)
         })
     }
 }
