@@ -161,7 +161,7 @@ impl Worker {
     /// Serves until `shutdown` resolves, and drains. It catches no signal.
     ///
     /// It returns up to `DRAIN_TIMEOUT` and a second after `shutdown` resolves: keep the runtime until then. If its future is
-    /// dropped, the worker drains as well, but nobody waits for it.
+    /// dropped, the worker drains as well, and its end is not waited for.
     ///
     /// ```no_run
     /// # async fn host(service: worker::Worker) -> Result<(), Box<dyn std::error::Error>> {
